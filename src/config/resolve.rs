@@ -1,0 +1,202 @@
+//! The configuration as the rest of pgshunt uses it: names resolved, ranges checked, nothing optional that has a default.
+
+use crate::shard::{Keyspace, ShardId};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listeners: Vec<Listener>,
+    pub admin: Admin,
+    pub users: Vec<User>,
+    pub databases: Vec<Database>,
+    pub limits: Limits,
+    pub log: Log,
+    /// worker threads of the runtime; at least 1
+    pub workers: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// host or IP
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<ListenerTls>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// refuse clients that do not use TLS
+    pub required: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// name of the admin database, "pgshunt"
+    pub database: String,
+    /// who may use it
+    pub users: Vec<String>,
+    /// where /metrics and /healthz are served, "127.0.0.1:9187"
+    pub http: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct User {
+    pub name: String,
+    /// how clients prove who they are
+    pub auth: ClientAuth,
+    /// user name on the servers (default: the same)
+    pub server_user: String,
+    /// password for the servers, None for trust
+    pub server_password: Option<String>,
+    /// databases this user may use; empty means all
+    pub databases: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    Trust,
+    /// plain password, proven by SCRAM-SHA-256
+    ScramPassword(String),
+    /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`
+    ScramVerifier(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// the name clients ask for
+    pub name: String,
+    /// the name on the servers
+    pub server_database: String,
+    pub shards: Vec<Shard>,
+    pub home: ShardId,
+    pub keyspaces: Vec<Keyspace>,
+    pub tables: Vec<ShardedTable>,
+    /// (schema, name)
+    pub reference_tables: Vec<(String, String)>,
+    /// declared functions, by unqualified name
+    pub functions: HashMap<String, DeclaredFunction>,
+    pub pool: PoolSettings,
+    pub consistency: ConsistencySettings,
+    pub server_tls: ServerTls,
+    /// who the control plane logs in as
+    pub control_user: String,
+    pub control_password: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeclaredFunction {
+    /// touches no table: may run anywhere; reads only
+    Pure,
+    /// runs on the home shard, may write
+    Home,
+    /// this argument (1-based) is the key
+    KeyArgument(usize),
+}
+
+#[derive(Clone, Debug)]
+pub struct Shard {
+    pub name: String,
+    pub primary: ServerAddress,
+    pub replicas: Vec<ServerAddress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerAddress {
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct ShardedTable {
+    pub schema: String,
+    pub name: String,
+    /// index into `Database::keyspaces`
+    pub keyspace: usize,
+    /// key columns, as many as the keyspace has types
+    pub key: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    Transaction,
+    Session,
+}
+
+/// One pool is: one server, one database, one user.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    pub mode: PoolMode,
+    /// most server connections of one pool
+    pub size: usize,
+    /// kept open while the pool is in use
+    pub size_min: usize,
+    /// waiters of one pool; one more is turned away at once
+    pub waiters_max: usize,
+    /// how long a client waits for a server
+    pub wait_max: Duration,
+    pub connect_timeout: Duration,
+    /// an idle server is closed after this
+    pub idle_max: Duration,
+    /// a server is closed at the first check-in after this, ±10 %
+    pub lifetime_max: Duration,
+    /// prepared statements kept on one server (LRU)
+    pub prepared_max: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct ConsistencySettings {
+    pub level: crate::consistency::Level,
+    /// pause between WAL samples while sessions wait for one
+    pub sample_busy: Duration,
+    /// pause between WAL samples otherwise
+    pub sample_idle: Duration,
+    /// a replica with more lag than this is not read at all
+    pub lag_max: Duration,
+    /// named sessions remembered
+    pub sessions_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    pub mode: TlsMode,
+    pub root_certificate: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub clients_max: usize,
+    /// from accept to ReadyForQuery
+    pub login_max: Duration,
+    /// longest message a client may send
+    pub message_bytes_max: usize,
+    /// longest SQL text that is parsed for routing
+    pub parsed_bytes_max: usize,
+    /// plans kept
+    pub plans_max: usize,
+    /// prepared statements one client may have
+    pub client_prepared_max: usize,
+    /// how long a SIGTERM waits for transactions in flight
+    pub drain_max: Duration,
+    /// fingerprints kept for SHOW QUERIES
+    pub queries_max: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// error, warn, info, debug, trace
+    pub level: String,
+    pub json: bool,
+}

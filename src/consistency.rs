@@ -1,0 +1,36 @@
+//! Read-your-writes as values: WAL positions, what a session must see, what a server shows.
+//! No clock and no sockets: time comes in as an argument.
+
+use std::time::Instant;
+
+/// A WAL position (bytes), normalised: a position just past a page or segment header is the page's start (hazard 26).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lsn(pub u64);
+
+/// A position on one history of one database cluster; positions of different histories do not compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub system_id: u64,
+    pub timeline: u32,
+    pub lsn: Lsn,
+}
+
+/// One reading of a server's WAL position (insert position of a primary, replay position of a replica).
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// taken before the question was sent
+    pub asked_at: Instant,
+    pub position: Position,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Level {
+    Eventual,
+    /// replicas whose lag is at most so many milliseconds
+    Bounded(u32),
+    #[default]
+    Session,
+    /// always the primary
+    Strong,
+}

@@ -1,0 +1,228 @@
+//! Plans: where a statement goes and what is done with the answers. Plain data with Display, which is what EXPLAIN shows.
+//! Pure: no async, no sockets, no clock, no logging.
+
+pub mod cache;
+pub mod planner;
+
+use crate::shard::{KeyType, KeyValue, ShardId};
+use crate::wire::sqlstate::SqlState;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// A whole simple query, or the text of one Parse: zero or more statements.
+#[derive(Debug)]
+pub struct PlannedText {
+    /// 128-bit xxh3 of the lifted text: the statement's identity in SHOW QUERIES
+    pub fingerprint: u128,
+    /// the lifted text (literals as `$n`-less placeholders `?`), for SHOW QUERIES; at most 2 KB
+    pub shape: Arc<str>,
+    /// empty for an empty query
+    pub statements: Vec<Plan>,
+}
+
+/// What to do with one statement.
+#[derive(Debug)]
+pub struct Plan {
+    /// where the statement stands in the text it was planned from (without its semicolon)
+    pub start: sqlpos::TextAnchor,
+    pub end: sqlpos::TextAnchor,
+    pub command: Command,
+    pub access: Access,
+    pub routing: Routing,
+    pub merge: Merge,
+    /// why, in words: shown by `pgshunt explain`
+    pub because: String,
+    /// what executing it leaves behind in the session or server
+    pub effects: Effects,
+    /// an INSERT whose shard key pgshunt draws
+    pub draw: Option<KeyDraw>,
+    /// a refusal decided at planning time: sent when the statement is executed (Parse itself may still succeed)
+    pub refusal: Option<Refusal>,
+}
+
+/// Where the value of a key column comes from at execution.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueSource {
+    /// literal slot number of the lifted simple query (0-based)
+    Slot(usize),
+    /// `$n` (1-based)
+    Param(usize),
+    /// a value fixed at planning time
+    Fixed(KeyValue),
+    /// a parameter that is an array (`= ANY($1)`) of the key's type
+    ArrayParam(usize),
+    /// a literal slot that is an array text `'{1,2}'`
+    ArraySlot(usize),
+}
+
+/// One alternative of a constraint: one source per key column of the keyspace.
+pub type KeyTuple = SmallVec<[ValueSource; 1]>;
+
+#[derive(Clone, Debug)]
+pub enum Routing {
+    /// one shard only in this database: everything passes
+    Unsharded,
+    /// catalog queries, unlisted tables
+    Home,
+    /// sharded tables whose keys are proven: every tuple is one possible key; all resolved shards are addressed
+    ByKey { keyspace: usize, tuples: Vec<KeyTuple> },
+    /// reference tables only, or nothing at all (`SELECT 1`)
+    AnyShard,
+    /// every shard
+    AllShards,
+    /// a hint in a comment names the shard
+    Hinted(ShardId),
+    /// answered by pgshunt itself (SET pgshunt.…, SHOW pgshunt.…)
+    Local,
+}
+
+/// How answers of several shards become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
+    Single,
+    /// SELECT: rows one shard after another, tags added up
+    Concatenate,
+    /// DDL, writes to reference tables: in a transaction on every shard; the first shard's answer is shown; row counts must agree
+    Everywhere,
+    /// as Everywhere, for what cannot run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY): one shard after another
+    EverywhereOutsideTransaction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// What the session must know about the statement, beyond where it goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// SELECT, VALUES, TABLE, WITH, SHOW of a server setting, EXPLAIN
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    /// BEGIN / START TRANSACTION
+    Begin { read_only: Option<bool>, isolation: Option<Isolation>, deferrable: bool },
+    Commit { chain: bool },
+    Rollback { chain: bool },
+    Savepoint(String),
+    ReleaseSavepoint(String),
+    RollbackToSavepoint(String),
+    /// SET / SET SESSION / SET LOCAL of a server setting; name lower case
+    Set { name: String, local: bool },
+    /// SET TRANSACTION ..., SET SESSION CHARACTERISTICS is `Set{name:"session characteristics"}`
+    SetTransaction { read_only: Option<bool>, isolation: Option<Isolation> },
+    /// RESET name; None is RESET ALL
+    Reset(Option<String>),
+    DiscardAll,
+    /// SET pgshunt.name = value; None is RESET / TO DEFAULT
+    SetLocal { name: String, value: Option<String> },
+    /// SHOW pgshunt.name
+    ShowLocal(String),
+    CopyIn,
+    CopyOut,
+    /// CREATE, ALTER, DROP, GRANT, ...: refreshes catalog and plans
+    Ddl,
+    /// SQL PREPARE name / EXECUTE name / DEALLOCATE [name]
+    Prepare(String),
+    ExecutePrepared(String),
+    Deallocate(Option<String>),
+    /// DECLARE, FETCH, MOVE, CLOSE: on the server that the transaction holds
+    Cursor,
+    /// LISTEN, NOTIFY, UNLISTEN, LOAD, VACUUM, LOCK, CALL, DO, ...
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effects {
+    /// this session must keep the server after the transaction, for this reason
+    pub pins: Option<&'static str>,
+    /// the server's session state is no longer known after it (DO, CALL, volatile user functions): reset before reuse
+    pub opaque: bool,
+    /// reload catalog and drop plans after its commit
+    pub ddl: bool,
+}
+
+/// An INSERT without its identity or serial shard key: pgshunt draws `rows` values from the sequence
+/// (on the home shard), all on one shard, and splices them in.
+#[derive(Clone, Debug)]
+pub struct KeyDraw {
+    pub keyspace: usize,
+    pub key_type: KeyType,
+    /// quoted, qualified, ready for nextval('…')
+    pub sequence: String,
+    pub rows: usize,
+    /// edits of the statement's original text, ascending by offset
+    pub edits: Vec<DrawEdit>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DrawEdit {
+    /// where in the statement: position relative to a literal slot or a fixed token, see `sql::edit`
+    pub at: sqlpos::TextAnchor,
+    /// bytes removed at that place (a DEFAULT keyword), usually 0
+    pub remove: usize,
+    pub insert: EditPart,
+}
+
+#[derive(Clone, Debug)]
+pub enum EditPart {
+    Text(String),
+    /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
+    Value { row: usize, before: &'static str, after: &'static str },
+}
+
+/// Positions that survive literals of other lengths.
+pub mod sqlpos {
+    /// Byte offset in the planned text = offset after `after_slot` literals' end (or the text's start when None).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub struct TextAnchor {
+        pub after_slot: Option<usize>,
+        pub offset: usize,
+    }
+}
+
+/// The shards a statement is sent to in one execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// proven to match nothing (key = NULL): any shard may answer (it answers with no rows)
+    None,
+    One(ShardId),
+    /// ascending
+    Many(SmallVec<[ShardId; 8]>),
+}
+
+/// Why a statement is not run: becomes one ErrorResponse.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: SqlState,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// The values of one execution, as they came: literals of the lifted text or parameters of a Bind.
+pub trait Values {
+    /// characters of literal slot n, as written in the text, quotes and all (`42`, `'abc'`, `E'x'`, `-7`)
+    fn slot(&self, n: usize) -> Option<&[u8]>;
+    /// parameter n (1-based)
+    fn param(&self, n: usize) -> Option<ParamValue<'_>>;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum ParamValue<'a> {
+    Null,
+    Text(&'a [u8]),
+    /// with the parameter's type OID as resolved by Parse (0 when not declared by the client)
+    Binary(u32, &'a [u8]),
+}

@@ -1,0 +1,1 @@
+//! The plan cache: lifted text and context to plan, bounded, one lookup a query.
