@@ -1,0 +1,174 @@
+//! The data plane's pools: one for each server and user, made when first asked for.
+//! Here a permission to dial becomes a server.
+
+use super::failure::Report;
+use crate::auth::server::{LoginError, login};
+use crate::cluster::topology::{ServerId, Topology};
+use crate::config::{Database, User};
+use crate::net::Connector;
+use crate::pool::server::Server;
+use crate::pool::{Checkout, CheckoutError, DialPermit, Lease, Pool, PoolName};
+use crate::wire::sqlstate::SqlState;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+type Key = (ServerId, Arc<str>);
+
+pub struct Servers {
+    database: Arc<Database>,
+    connector: Connector,
+    topology: Arc<Topology>,
+    pools: RwLock<HashMap<Key, Arc<Entry>>>,
+}
+
+/// One pool and what is needed to dial for it.
+pub struct Entry {
+    pub member: ServerId,
+    pub pool: Arc<Pool<Server>>,
+    user: String,
+    password: Option<String>,
+}
+
+impl Servers {
+    #[must_use]
+    pub fn new(database: Arc<Database>, connector: Connector, topology: Arc<Topology>) -> Self {
+        Self { database, connector, topology, pools: RwLock::default() }
+    }
+
+    /// The pool of a server and user.
+    #[must_use]
+    pub fn entry(&self, member: ServerId, user: &Arc<str>, account: &User) -> Arc<Entry> {
+        let key = (member, user.clone());
+        if let Some(entry) = self.pools.read().get(&key) {
+            return entry.clone();
+        }
+        let name = PoolName {
+            server: self.member_name(member),
+            user: user.to_string(),
+            database: self.database.name.clone(),
+        };
+        let entry = Arc::new(Entry {
+            member,
+            pool: Pool::new(name, self.database.pool.clone()),
+            user: account.server_user.clone(),
+            password: account.server_password.clone(),
+        });
+        self.pools.write().entry(key).or_insert(entry).clone()
+    }
+
+    /// "s1" for a primary, "s1/replica1" for its first replica.
+    #[must_use]
+    pub fn member_name(&self, member: ServerId) -> String {
+        let shard = self.shard_name(member);
+        if member.member == 0 { shard.to_owned() } else { format!("{shard}/replica{}", member.member) }
+    }
+
+    fn shard_name(&self, member: ServerId) -> &str {
+        self.database.shards.get(member.shard.index()).map_or("?", |s| s.name.as_str())
+    }
+
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        self.pools.read().values().cloned().collect()
+    }
+
+    /// Servers of this member and user that are in use (for the choice of the least loaded).
+    #[must_use]
+    pub fn load(&self, member: ServerId, user: &Arc<str>) -> usize {
+        self.pools.read().get(&(member, user.clone())).map_or(0, |e| {
+            let status = e.pool.status();
+            status.in_use + status.waiting
+        })
+    }
+
+    /// A server, from the pool or newly dialled.
+    pub async fn checkout(&self, entry: &Entry) -> Result<Checkout<Server>, Report> {
+        loop {
+            let lease = match entry.pool.try_checkout() {
+                Some(lease) => lease,
+                None => entry.pool.checkout().await.map_err(|e| checkout_report(&e))?,
+            };
+            match lease {
+                Lease::Ready(mut server) if server.still_there() => return Ok(server),
+                // closed by the server while it was idle: dropping it frees its place
+                Lease::Ready(_) => {}
+                Lease::Dial(permit) => return self.dial(entry, permit).await,
+            }
+        }
+    }
+
+    /// Turns a permission into a server; a failure is remembered by pool and topology.
+    pub async fn dial(&self, entry: &Entry, permit: DialPermit<Server>) -> Result<Checkout<Server>, Report> {
+        let limit = self.database.pool.connect_timeout;
+        match self.connect(entry, limit).await {
+            Ok(server) => Ok(permit.fulfil(server)),
+            Err((report, down)) => {
+                if down {
+                    self.topology.mark_failed(entry.member, Instant::now());
+                }
+                tracing::warn!(server = %self.member_name(entry.member), error = %report.message, "cannot connect");
+                permit.fail(report.message.clone());
+                Err(report)
+            }
+        }
+    }
+
+    async fn connect(&self, entry: &Entry, limit: Duration) -> Result<Server, (Report, bool)> {
+        let address = self.topology.address(entry.member);
+        let name = self.member_name(entry.member);
+        let unreachable = |why: String| {
+            let report = Report::new(
+                SqlState::CANNOT_CONNECT,
+                format!("cannot connect to {name} at {}:{}: {why}", address.host, address.port),
+            )
+            .hint("SHOW REPLICAS in the admin database shows which servers are up.");
+            (report, true)
+        };
+        let attempt = async {
+            let mut stream =
+                self.connector.connect(address, limit).await.map_err(|e| unreachable(e.to_string()))?;
+            let done = login(
+                &mut stream,
+                &entry.user,
+                entry.password.as_deref(),
+                &self.database.server_database,
+                &[("application_name", "pgshunt"), ("client_encoding", "UTF8")],
+            )
+            .await
+            .map_err(|e| login_report(&name, &e, &unreachable))?;
+            Ok(Server::new(stream, done, self.database.pool.prepared_max, Instant::now()))
+        };
+        match tokio::time::timeout(limit, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(unreachable(format!("no answer within {limit:?}"))),
+        }
+    }
+}
+
+fn login_report(
+    name: &str,
+    error: &LoginError,
+    unreachable: &impl Fn(String) -> (Report, bool),
+) -> (Report, bool) {
+    match error {
+        LoginError::Refused { code, message, .. } => {
+            // 57P03: starting up or shutting down; 53300: full. Neither says anything about our credentials.
+            let down = code == "57P03";
+            let state = if down { SqlState::CANNOT_CONNECT } else { SqlState::CONNECTION_FAILURE };
+            let report = Report::new(state, format!("{name} refused the login: {code}: {message}"))
+                .hint("Check server_user and server_password of this user in the shard map, and the server's pg_hba.conf.");
+            (report, down)
+        }
+        other => unreachable(other.to_string()),
+    }
+}
+
+fn checkout_report(error: &CheckoutError) -> Report {
+    let report = Report::new(error.code(), error.to_string());
+    match error.hint() {
+        Some(hint) => report.hint(hint),
+        None => report,
+    }
+}
