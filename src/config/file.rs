@@ -66,7 +66,11 @@ pub struct AdminFile {
 
 impl Default for AdminFile {
     fn default() -> Self {
-        Self { database: At::default_of("pgshunt".to_owned()), users: Vec::new(), http: None }
+        Self {
+            database: At::default_of("pgshunt".to_owned()),
+            users: Vec::new(),
+            http: None,
+        }
     }
 }
 
