@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! One client's session: what it sends is cut into requests, planned, run, answered.
 //! It owns the client's statements and portals; servers and transactions are the executor's.
 
@@ -213,3 +214,6 @@ impl Executor {
             .into()
     }
 }
+=======
+
+>>>>>>> config
