@@ -1,1 +1,8 @@
+//! SQL text as pgshunt understands it: tokens, literals lifted into slots, hints in comments, the kind of a statement.
+//! Pure: bytes in, values out. It knows no shards and no servers.
 
+pub mod command;
+pub mod hint;
+pub mod lift;
+pub mod name;
+pub mod tokens;
