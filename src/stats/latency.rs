@@ -15,6 +15,7 @@ pub struct Latency<C: Counter> {
     histogram: Option<Histogram<C>>,
     count: u64,
     sum_micros: u64,
+    longest_micros: u64,
 }
 
 /// For one statement among many: values within 10 %.
@@ -61,6 +62,7 @@ impl<C: Counter> Latency<C> {
             histogram: Histogram::new(digits).ok(),
             count: 0,
             sum_micros: 0,
+            longest_micros: 0,
         }
     }
 
@@ -74,6 +76,7 @@ impl<C: Counter> Latency<C> {
         }
         self.count += 1;
         self.sum_micros = self.sum_micros.saturating_add(micros);
+        self.longest_micros = self.longest_micros.max(micros);
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -82,6 +85,7 @@ impl<C: Counter> Latency<C> {
         }
         self.count += other.count;
         self.sum_micros = self.sum_micros.saturating_add(other.sum_micros);
+        self.longest_micros = self.longest_micros.max(other.longest_micros);
     }
 
     #[must_use]
@@ -107,7 +111,7 @@ impl<C: Counter> Latency<C> {
     pub fn quantile(&self, q: f64) -> Option<Duration> {
         let histogram = self.histogram.as_ref().filter(|h| !h.is_empty())?;
         // the upper end of a bucket may lie above the longest duration seen
-        let micros = histogram.value_at_quantile(q).min(histogram.max());
+        let micros = histogram.value_at_quantile(q).min(self.longest_micros);
         Some(Duration::from_micros(micros))
     }
 
