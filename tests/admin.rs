@@ -155,6 +155,7 @@ async fn console(sources: Arc<Fake>) -> u16 {
     tokio::spawn(async move {
         loop {
             let (mut stream, peer) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
             let sources: Arc<dyn Sources> = Arc::<Fake>::clone(&sources);
             tokio::spawn(async move {
                 let length = stream.read_u32().await.unwrap() as usize;

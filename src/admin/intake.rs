@@ -195,4 +195,20 @@ mod tests {
             Ok(None)
         ));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(
+            tag in proptest::sample::select(b"QPBDCEHSXdcFpf".to_vec()),
+            body in proptest::collection::vec(proptest::prop_oneof![
+                4 => proptest::strategy::Just(0_u8),
+                2 => 1..5_u8,
+                1 => proptest::strategy::Just(b'S'),
+                1 => proptest::strategy::Just(255_u8),
+                1 => proptest::num::u8::ANY,
+            ], 0..24),
+        ) {
+            let _ = decoded(tag, &body);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The configuration in force as rows: every bound and every choice, never a password, a key or a verifier.
 
 use super::rows::ConfigRow;
-use crate::config::{Config, Database, Limits, PoolMode, PoolSettings};
+use crate::config::{Config, Database, Limits, PoolMode, PoolSettings, TlsMode};
 use crate::shard::{KeyspaceKind, ShardId};
 use std::time::Duration;
 
@@ -183,7 +183,7 @@ fn shared(database: &Database, rows: &mut Vec<ConfigRow>) {
     );
     row(
         "server_tls.mode",
-        format!("{:?}", database.server_tls.mode).to_lowercase(),
+        sslmode(&database.server_tls.mode).to_owned(),
         "TLS towards the servers",
     );
     row(
@@ -234,6 +234,17 @@ fn pool(database: &Database, pool: &PoolSettings, rows: &mut Vec<ConfigRow>) {
         pool.prepared_max.to_string(),
         "prepared statements kept on one server",
     );
+}
+
+/// libpq's words.
+fn sslmode(mode: &TlsMode) -> &'static str {
+    match mode {
+        TlsMode::Disable => "disable",
+        TlsMode::Prefer => "prefer",
+        TlsMode::Require => "require",
+        TlsMode::VerifyCa => "verify-ca",
+        TlsMode::VerifyFull => "verify-full",
+    }
 }
 
 fn time(duration: Duration) -> String {
