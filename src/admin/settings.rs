@@ -13,6 +13,7 @@ pub fn config_rows(config: &Config) -> Vec<ConfigRow> {
     limits(&config.limits, &mut rows);
     for database in &config.databases {
         shared(database, &mut rows);
+        watching(database, &mut rows);
         pool(database, &database.pool, &mut rows);
     }
     rows
@@ -155,6 +156,12 @@ fn shared(database: &Database, rows: &mut Vec<ConfigRow>) {
         database.reference_tables.len().to_string(),
         "tables on every shard",
     );
+}
+
+fn watching(database: &Database, rows: &mut Vec<ConfigRow>) {
+    let prefix = format!("databases.{}", database.name);
+    let mut row =
+        |name: &str, value: String, note| push(rows, format!("{prefix}.{name}"), value, note);
     let consistency = &database.consistency;
     row(
         "consistency.level",
