@@ -54,6 +54,13 @@ ensure_rust() {
     have cc || apt_install gcc libc6-dev
 }
 
+# rustfmt and clippy come with the toolchain, except with its minimal profile.
+ensure_rust_component() {
+    ! cargo "${1/rustfmt/fmt}" --version >/dev/null 2>&1 || return 0
+    have rustup || die "$1 is missing, and there is no rustup to add it"
+    rustup component add "$1" >&2 || die "rustup could not add $1"
+}
+
 # Newest first; PATH is the last resort.
 find_postgres() {
     local bin
