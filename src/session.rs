@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! One client's session: what it sends is cut into requests, planned, run, answered.
 //! It owns the client's statements and portals; servers and transactions are the executor's.
 
@@ -214,6 +213,3 @@ impl Executor {
             .into()
     }
 }
-=======
-
->>>>>>> config
