@@ -55,8 +55,6 @@ pub struct Executor {
     pub pending_error: Option<Bytes>,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
-    /// shown by SHOW CLIENTS
-    pub info: Arc<crate::stats::ClientInfo>,
 }
 
 /// What a finished job tells its caller.
@@ -67,6 +65,8 @@ pub struct Done {
     /// statements parsed before an error
     pub by_replica: bool,
     pub shards: u32,
+    /// the only one
+    pub shard: Option<ShardId>,
     /// first columns, where they were captured
     pub captured: Vec<Bytes>,
 }

@@ -45,7 +45,7 @@ impl Executor {
             self.drop_unfinished_outside();
             let tag = outcome?;
             self.note_reads();
-            return Ok(Done { rows, tag: Some(tag), by_replica, shards: shards.len() as u32, captured: Vec::new() });
+            return Ok(Done { rows, tag: Some(tag), by_replica, shards: shards.len() as u32, shard: None, captured: Vec::new() });
         }
     }
 

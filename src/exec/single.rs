@@ -154,6 +154,7 @@ impl Executor {
             tag: answer.tag,
             by_replica: held.is_replica,
             shards: 1,
+            shard: Some(held.shard),
             captured: answer.captured,
         })
     }

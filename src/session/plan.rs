@@ -10,6 +10,7 @@ use std::sync::Arc;
 impl Session {
     /// Takes the snapshot in force, unless a transaction holds an older one.
     pub fn refresh_snapshot(&mut self) {
+        self.follow_reload();
         let exec = &mut self.exec;
         if exec.transaction.is_none() && !exec.backend.is_current(&exec.snapshot) {
             exec.snapshot = exec.backend.snapshot();
