@@ -50,6 +50,7 @@ pub trait Loader: Send + Sync {
         key_type: crate::shard::KeyType,
         sequence: &str,
         rows: usize,
+        wanted: Option<crate::shard::ShardId>,
     ) -> Result<(crate::shard::ShardId, Vec<i64>), String>;
 }
 

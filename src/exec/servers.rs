@@ -6,7 +6,7 @@ use crate::auth::server::{LoginError, login};
 use crate::cluster::topology::{ServerId, Topology};
 use crate::config::{Database, User};
 use crate::net::Connector;
-use crate::pool::server::Server;
+use crate::pool::server::{Server, ServerInfo};
 use crate::pool::{Checkout, CheckoutError, DialPermit, Lease, Pool, PoolName};
 use crate::wire::sqlstate::SqlState;
 use parking_lot::RwLock;
@@ -29,6 +29,40 @@ pub struct Entry {
     pub pool: Arc<Pool<Server>>,
     user: String,
     password: Option<String>,
+    /// every connection of this pool that is open, for SHOW SERVERS
+    connections: parking_lot::Mutex<Vec<std::sync::Weak<ServerInfo>>>,
+}
+
+/// One connection as SHOW SERVERS shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    pub pid: i32,
+    pub age: Duration,
+    /// None while it is in use
+    pub idle: Option<Duration>,
+    pub prepared: usize,
+}
+
+impl Entry {
+    fn enroll(&self, info: &Arc<ServerInfo>) {
+        let mut connections = self.connections.lock();
+        connections.retain(|weak| weak.strong_count() > 0);
+        connections.push(Arc::downgrade(info));
+    }
+
+    #[must_use]
+    pub fn connections(&self, now: Instant) -> Vec<Connection> {
+        let open: Vec<Arc<ServerInfo>> =
+            self.connections.lock().iter().filter_map(std::sync::Weak::upgrade).collect();
+        open.iter()
+            .map(|info| Connection {
+                pid: info.pid,
+                age: now.saturating_duration_since(info.born),
+                idle: info.idle_since().map(|since| now.saturating_duration_since(since)),
+                prepared: info.prepared(),
+            })
+            .collect()
+    }
 }
 
 impl Servers {
@@ -54,6 +88,7 @@ impl Servers {
             pool: Pool::new(name, self.database.pool.clone()),
             user: account.server_user.clone(),
             password: account.server_password.clone(),
+            connections: parking_lot::Mutex::default(),
         });
         self.pools.write().entry(key).or_insert(entry).clone()
     }
@@ -91,9 +126,13 @@ impl Servers {
                 None => entry.pool.checkout().await.map_err(|e| checkout_report(&e))?,
             };
             match lease {
-                Lease::Ready(mut server) if server.still_there() => return Ok(server),
-                // closed by the server while it was idle: dropping it frees its place
-                Lease::Ready(_) => {}
+                Lease::Ready(mut server) => {
+                    if server.still_there() {
+                        server.info.note_busy();
+                        return Ok(server);
+                    }
+                    // closed by the server while it was idle: dropping it frees its place
+                }
                 Lease::Dial(permit) => return self.dial(entry, permit).await,
             }
         }
@@ -103,7 +142,10 @@ impl Servers {
     pub async fn dial(&self, entry: &Entry, permit: DialPermit<Server>) -> Result<Checkout<Server>, Report> {
         let limit = self.database.pool.connect_timeout;
         match self.connect(entry, limit).await {
-            Ok(server) => Ok(permit.fulfil(server)),
+            Ok(server) => {
+                entry.enroll(&server.info);
+                Ok(permit.fulfil(server))
+            }
             Err((report, down)) => {
                 if down {
                     self.topology.mark_failed(entry.member, Instant::now());

@@ -98,7 +98,10 @@ impl Session {
 
     /// Values for a shard key that is the table's own identity or serial, all of one shard.
     pub async fn draw(&mut self, draw: &KeyDraw) -> Result<(ShardId, Vec<i64>), Failure> {
-        let drawn = self.exec.backend.loader().draw(draw.keyspace, draw.key_type, &draw.sequence, draw.rows).await;
+        // inside a transaction that has written, the row has to live where the others do
+        let wanted = self.exec.held.iter().find(|h| h.in_transaction && h.wrote).map(|h| h.shard);
+        let loader = self.exec.backend.loader();
+        let drawn = loader.draw(draw.keyspace, draw.key_type, &draw.sequence, draw.rows, wanted).await;
         drawn.map_err(|error| {
             Report::new(
                 SqlState::CONNECTION_FAILURE,
