@@ -4,3 +4,5 @@ pub mod draw;
 pub mod finding;
 pub mod inspect;
 pub mod load;
+pub mod control;
+pub mod topology;

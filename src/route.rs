@@ -38,6 +38,10 @@ pub struct Plan {
     pub draw: Option<KeyDraw>,
     /// a refusal decided at planning time: sent when the statement is executed (Parse itself may still succeed)
     pub refusal: Option<Refusal>,
+    /// why it cannot run when its values name several shards
+    pub multi_refusal: Option<Refusal>,
+    /// a hint in the statement: how fresh a read must be
+    pub level: Option<crate::consistency::Level>,
 }
 
 /// Where the value of a key column comes from at execution.

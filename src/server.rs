@@ -5,7 +5,9 @@ pub mod cancel;
 pub mod inspect;
 pub mod sources;
 
-use crate::auth::client::{AcceptContext, Accepted, Login, accept};
+use crate::auth::client::{AcceptContext, Accepted, ListenerSecurity, Login, accept};
+use crate::auth::keys::BackendKeys;
+use crate::auth::users::Users;
 use crate::config::Config;
 use crate::exec::backend::Backend;
 use crate::exec::executor::CancelSlot;
@@ -37,6 +39,8 @@ pub struct App {
     path: PathBuf,
     config: ArcSwap<Config>,
     backends: ArcSwap<Backends>,
+    users: ArcSwap<Users>,
+    keys: Arc<BackendKeys>,
     cancels: Arc<Cancels>,
     clients: Arc<Clients>,
     stats: Arc<Stats>,
@@ -91,10 +95,13 @@ pub fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> {
     let config = Arc::new(config);
+    let users = Users::new(&config).map_err(|e| e.to_string())?;
     let backends = build::backends(&config, build::Strictness::Serve).await?;
     let app = Arc::new(App {
         path: path.to_owned(),
         backends: ArcSwap::from_pointee(backends),
+        users: ArcSwap::from_pointee(users),
+        keys: Arc::default(),
         cancels: Arc::default(),
         clients: Clients::new(config.limits.clients_max),
         stats: Stats::new(config.workers, config.limits.queries_max),
@@ -113,22 +120,21 @@ impl App {
     async fn listen(self: Arc<Self>, config: &Config) -> Result<(), String> {
         for listener in &config.listeners {
             let tls = match &listener.tls {
-                Some(tls) => Some(crate::net::listener_tls(tls).map_err(|e| e.to_string())?),
+                Some(tls) => Some(ListenerSecurity::new(tls).map_err(|e| e.to_string())?),
                 None => None,
             };
-            let required = listener.tls.as_ref().is_some_and(|t| t.required);
             let address = format!("{}:{}", listener.host, listener.port);
             let sockets = crate::net::listen(&listener.host, listener.port)
                 .map_err(|e| format!("cannot listen on {address}: {e}"))?;
             tracing::info!(%address, "listening");
             for socket in sockets {
-                tokio::spawn(self.clone().accept_all(socket, tls.clone(), required));
+                tokio::spawn(self.clone().accept_all(socket, tls.clone()));
             }
         }
         Ok(())
     }
 
-    async fn accept_all(self: Arc<Self>, listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, required: bool) {
+    async fn accept_all(self: Arc<Self>, listener: TcpListener, tls: Option<ListenerSecurity>) {
         let mut shutdown = self.shutdown.subscribe();
         loop {
             let Ok(permit) = self.logins.clone().acquire_owned().await else { return };
@@ -140,7 +146,7 @@ impl App {
                 Ok((socket, _)) => {
                     let app = self.clone();
                     let tls = tls.clone();
-                    tokio::spawn(async move { app.welcome(socket, tls, required, permit).await });
+                    tokio::spawn(async move { app.welcome(socket, tls, permit).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -153,16 +159,23 @@ impl App {
     async fn welcome(
         self: Arc<Self>,
         socket: TcpStream,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        required: bool,
+        tls: Option<ListenerSecurity>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) {
-        let context = AcceptContext::new(self.config.load_full(), tls, required);
+        let context = AcceptContext {
+            tls,
+            users: self.users.load_full(),
+            keys: self.keys.clone(),
+            login_max: self.config.load().limits.login_max,
+        };
         let accepted = accept(socket, &context).await;
         drop(permit);
         match accepted {
-            Ok(Accepted::Cancel { pid, secret }) => self.cancels.cancel(pid, &secret).await,
-            Ok(Accepted::Session(login)) => Box::pin(self.session(login)).await,
+            Ok(Accepted::Cancel { pid, secret, stream }) => {
+                self.cancels.cancel(pid, &secret).await;
+                drop(stream);
+            }
+            Ok(Accepted::Session(login)) => Box::pin(self.session(*login)).await,
             Err(error) => tracing::debug!(%error, "log-in failed"),
         }
     }
@@ -284,6 +297,7 @@ impl App {
     async fn reload_map(&self) -> Result<String, String> {
         let _one = self.reload.lock().await;
         let config = Arc::new(crate::config::load(&self.path).map_err(|e| e.to_string())?);
+        let users = Users::new(&config).map_err(|e| e.to_string())?;
         let fresh = build::backends(&config, build::Strictness::Serve).await?;
         let old = self.backends.load_full();
         let mut merged = Backends::new();
@@ -304,6 +318,7 @@ impl App {
         let differ = format!("{:?}", config.listeners) != format!("{:?}", self.config.load().listeners);
         self.backends.store(Arc::new(merged));
         self.config.store(config);
+        self.users.store(Arc::new(users));
         let note = if differ { "; listeners change only with a restart" } else { "" };
         Ok(format!("databases {}{note}", names.join(", ")))
     }

@@ -6,3 +6,4 @@ pub mod hint;
 pub mod lift;
 pub mod name;
 pub mod tokens;
+pub mod edit;

@@ -18,7 +18,6 @@ use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;

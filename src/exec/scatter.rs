@@ -4,7 +4,7 @@
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
-use super::relay::{RelayError, relay, send_only, settle};
+use super::relay::{relay, send_only, settle};
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter};
 use crate::shard::ShardId;

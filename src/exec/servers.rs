@@ -7,7 +7,7 @@ use crate::cluster::topology::{ServerId, Topology};
 use crate::config::{Database, User};
 use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
-use crate::pool::{Checkout, CheckoutError, DialPermit, Lease, Pool, PoolName};
+use crate::pool::{Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName};
 use crate::wire::sqlstate::SqlState;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -151,7 +151,11 @@ impl Servers {
                     self.topology.mark_failed(entry.member, Instant::now());
                 }
                 tracing::warn!(server = %self.member_name(entry.member), error = %report.message, "cannot connect");
-                permit.fail(report.message.clone());
+                permit.fail(DialFailure {
+                    code: report.code.0.to_owned(),
+                    message: report.message.clone(),
+                    hint: report.hint.clone(),
+                });
                 Err(report)
             }
         }
@@ -195,8 +199,9 @@ fn login_report(
     unreachable: &impl Fn(String) -> (Report, bool),
 ) -> (Report, bool) {
     match error {
-        LoginError::Refused { code, message, .. } => {
-            // 57P03: starting up or shutting down; 53300: full. Neither says anything about our credentials.
+        LoginError::Refused { error, .. } => {
+            let (code, message) = (&error.code, &error.message);
+            // 57P03: starting up or shutting down; that says nothing about our credentials
             let down = code == "57P03";
             let state = if down { SqlState::CANNOT_CONNECT } else { SqlState::CONNECTION_FAILURE };
             let report = Report::new(state, format!("{name} refused the login: {code}: {message}"))
@@ -208,7 +213,13 @@ fn login_report(
 }
 
 fn checkout_report(error: &CheckoutError) -> Report {
-    let report = Report::new(error.code(), error.to_string());
+    let code = match error.code() {
+        "53300" => SqlState::TOO_MANY_CONNECTIONS,
+        "57P03" => SqlState::CANNOT_CONNECT_NOW,
+        "08006" => SqlState::CONNECTION_FAILURE,
+        _ => SqlState::CANNOT_CONNECT,
+    };
+    let report = Report::new(code, error.to_string());
     match error.hint() {
         Some(hint) => report.hint(hint),
         None => report,

@@ -183,7 +183,7 @@ fn replicas_of(backend: &Backend) -> Vec<ReplicaRow> {
             shard: database.shards[m.id.shard.index()].name.clone(),
             address: format!("{}:{}", m.address.host, m.address.port),
             up: m.up,
-            lsn: m.lsn.map(|lsn| lsn.to_string()),
+            lsn: m.lsn.map(|lsn| format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & 0xFFFF_FFFF)),
             lag_bytes: m.lag_bytes,
             lag: m.lag_ms.map(Duration::from_millis),
             sampled_ago: m.sampled_ago,

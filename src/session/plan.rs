@@ -41,7 +41,8 @@ impl Session {
         if let Some(planned) = self.exec.backend.plans.get(key.0, key.1) {
             return Ok(planned);
         }
-        let lifted = Lifted { fingerprint: key.0, ..Lifted::default() };
+        let mut lifted = Lifted::default();
+        lifted.fingerprint = key.0;
         let planned = Arc::new(self.plan_text(text, &lifted, types)?);
         self.exec.backend.plans.insert(key.0, key.1, planned.clone());
         Ok(planned)

@@ -1,0 +1,1 @@
+use crate::config::*; pub struct ControlPools; impl ControlPools { pub fn new(_d:&Database)->Result<Self,String>{todo!()} pub async fn client(&self,_a:&ServerAddress)->Result<Box<tokio_postgres::Client>,String>{todo!()} }

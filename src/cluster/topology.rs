@@ -1,0 +1,5 @@
+use crate::config::*; use crate::shard::ShardId; use crate::consistency::*; use std::sync::Arc; use std::time::*;
+#[derive(Clone,Copy,Debug,PartialEq,Eq,Hash)] pub struct ServerId{pub shard:ShardId,pub member:u16}
+pub struct ReadChoice{pub server:ServerId,pub is_replica:bool}
+pub struct Topology; pub struct MemberStatus{pub id:ServerId,pub address:ServerAddress,pub up:bool,pub lsn:Option<Lsn>,pub lag_bytes:Option<u64>,pub lag_ms:Option<u64>,pub sampled_ago:Option<Duration>,pub reason:Option<String>}
+impl Topology { pub fn start(_d:&Database,_c:Arc<super::control::ControlPools>)->Arc<Self>{todo!()} pub async fn wait_first_samples(&self,_d:Duration){} pub fn primary(&self,_s:ShardId)->ServerId{todo!()} pub fn address(&self,_s:ServerId)->&ServerAddress{todo!()} pub fn mark_failed(&self,_s:ServerId,_t:Instant){} pub fn choose_read(&self,_s:ShardId,_w:&mut Watermarks,_l:Level,_t:Instant,_f:impl Fn(ServerId)->usize)->ReadChoice{todo!()} pub fn status(&self)->Vec<MemberStatus>{todo!()} pub async fn token(&self,_w:&Watermarks)->Result<String,String>{todo!()} pub fn take_token(&self,_w:&mut Watermarks,_t:&str)->Result<(),String>{todo!()} }
