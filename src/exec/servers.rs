@@ -7,6 +7,7 @@ use crate::cluster::topology::{ServerId, Topology};
 use crate::config::{Database, User};
 use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
+use crate::pool::upkeep::{self, Keeper};
 use crate::pool::{Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName};
 use crate::wire::sqlstate::SqlState;
 use parking_lot::RwLock;
@@ -14,23 +15,51 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Pause between two rounds of a pool's upkeep.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
+
 type Key = (ServerId, Arc<str>);
 
 pub struct Servers {
+    dialer: Arc<Dialer>,
+    pools: RwLock<HashMap<Key, Arc<Entry>>>,
+}
+
+/// Makes connections to the servers of one database.
+pub struct Dialer {
     database: Arc<Database>,
     connector: Connector,
     topology: Arc<Topology>,
-    pools: RwLock<HashMap<Key, Arc<Entry>>>,
+}
+
+/// Whose connections they are.
+#[derive(Clone)]
+pub struct Account {
+    member: ServerId,
+    user: String,
+    password: Option<String>,
 }
 
 /// One pool and what is needed to dial for it.
 pub struct Entry {
     pub member: ServerId,
     pub pool: Arc<Pool<Server>>,
-    user: String,
-    password: Option<String>,
-    /// every connection of this pool that is open, for SHOW SERVERS
-    connections: parking_lot::Mutex<Vec<std::sync::Weak<ServerInfo>>>,
+    account: Account,
+    connections: Arc<Connections>,
+}
+
+/// Every connection of a pool that is open, for SHOW SERVERS.
+#[derive(Default)]
+struct Connections {
+    open: parking_lot::Mutex<Vec<std::sync::Weak<ServerInfo>>>,
+}
+
+impl Connections {
+    fn enroll(&self, info: &Arc<ServerInfo>) {
+        let mut open = self.open.lock();
+        open.retain(|weak| weak.strong_count() > 0);
+        open.push(Arc::downgrade(info));
+    }
 }
 
 /// One connection as SHOW SERVERS shows it.
@@ -44,16 +73,10 @@ pub struct Connection {
 }
 
 impl Entry {
-    fn enroll(&self, info: &Arc<ServerInfo>) {
-        let mut connections = self.connections.lock();
-        connections.retain(|weak| weak.strong_count() > 0);
-        connections.push(Arc::downgrade(info));
-    }
-
     #[must_use]
     pub fn connections(&self, now: Instant) -> Vec<Connection> {
         let open: Vec<Arc<ServerInfo>> =
-            self.connections.lock().iter().filter_map(std::sync::Weak::upgrade).collect();
+            self.connections.open.lock().iter().filter_map(std::sync::Weak::upgrade).collect();
         open.iter()
             .map(|info| Connection {
                 pid: info.pid,
@@ -68,7 +91,7 @@ impl Entry {
 impl Servers {
     #[must_use]
     pub fn new(database: Arc<Database>, connector: Connector, topology: Arc<Topology>) -> Self {
-        Self { database, connector, topology, pools: RwLock::default() }
+        Self { dialer: Arc::new(Dialer { database, connector, topology }), pools: RwLock::default() }
     }
 
     /// The pool of a server and user.
@@ -79,29 +102,35 @@ impl Servers {
             return entry.clone();
         }
         let name = PoolName {
-            server: self.member_name(member),
+            server: self.dialer.member_name(member),
             user: user.to_string(),
-            database: self.database.name.clone(),
+            database: self.dialer.database.name.clone(),
         };
-        let entry = Arc::new(Entry {
+        let mut pools = self.pools.write();
+        if let Some(entry) = pools.get(&key) {
+            return entry.clone();
+        }
+        let account = Account {
             member,
-            pool: Pool::new(name, self.database.pool.clone()),
             user: account.server_user.clone(),
             password: account.server_password.clone(),
-            connections: parking_lot::Mutex::default(),
-        });
-        self.pools.write().entry(key).or_insert(entry).clone()
+        };
+        let pool = Pool::new(name, self.dialer.database.pool.clone());
+        let connections = Arc::<Connections>::default();
+        let keeper = PoolKeeper {
+            dialer: self.dialer.clone(),
+            account: account.clone(),
+            connections: connections.clone(),
+        };
+        tokio::spawn(upkeep::run(Arc::downgrade(&pool), Arc::new(keeper), UPKEEP_PAUSE));
+        let entry = Arc::new(Entry { member, pool, account, connections });
+        pools.insert(key, entry.clone());
+        entry
     }
 
-    /// "s1" for a primary, "s1/replica1" for its first replica.
     #[must_use]
     pub fn member_name(&self, member: ServerId) -> String {
-        let shard = self.shard_name(member);
-        if member.member == 0 { shard.to_owned() } else { format!("{shard}/replica{}", member.member) }
-    }
-
-    fn shard_name(&self, member: ServerId) -> &str {
-        self.database.shards.get(member.shard.index()).map_or("?", |s| s.name.as_str())
+        self.dialer.member_name(member)
     }
 
     #[must_use]
@@ -133,37 +162,47 @@ impl Servers {
                     }
                     // closed by the server while it was idle: dropping it frees its place
                 }
-                Lease::Dial(permit) => return self.dial(entry, permit).await,
+                Lease::Dial(permit) => {
+                    let server = self.dialer.dial(&entry.account, permit).await?;
+                    entry.connections.enroll(&server.info);
+                    return Ok(server);
+                }
             }
         }
     }
+}
+
+impl Dialer {
+    /// "s1" for a primary, "s1/replica1" for its first replica.
+    #[must_use]
+    pub fn member_name(&self, member: ServerId) -> String {
+        let shard = self.shard_name(member);
+        if member.member == 0 { shard.to_owned() } else { format!("{shard}/replica{}", member.member) }
+    }
+
+    fn shard_name(&self, member: ServerId) -> &str {
+        self.database.shards.get(member.shard.index()).map_or("?", |s| s.name.as_str())
+    }
 
     /// Turns a permission into a server; a failure is remembered by pool and topology.
-    pub async fn dial(&self, entry: &Entry, permit: DialPermit<Server>) -> Result<Checkout<Server>, Report> {
-        let limit = self.database.pool.connect_timeout;
-        match self.connect(entry, limit).await {
-            Ok(server) => {
-                entry.enroll(&server.info);
-                Ok(permit.fulfil(server))
-            }
+    pub async fn dial(&self, account: &Account, permit: DialPermit<Server>) -> Result<Checkout<Server>, Report> {
+        match self.connect(account).await {
+            Ok(server) => Ok(permit.fulfil(server)),
             Err((report, down)) => {
                 if down {
-                    self.topology.mark_failed(entry.member, Instant::now());
+                    self.topology.mark_failed(account.member, Instant::now());
                 }
-                tracing::warn!(server = %self.member_name(entry.member), error = %report.message, "cannot connect");
-                permit.fail(DialFailure {
-                    code: report.code.0.to_owned(),
-                    message: report.message.clone(),
-                    hint: report.hint.clone(),
-                });
+                tracing::warn!(server = %self.member_name(account.member), error = %report.message, "cannot connect");
+                permit.fail(failure_of(&report));
                 Err(report)
             }
         }
     }
 
-    async fn connect(&self, entry: &Entry, limit: Duration) -> Result<Server, (Report, bool)> {
-        let address = self.topology.address(entry.member);
-        let name = self.member_name(entry.member);
+    async fn connect(&self, account: &Account) -> Result<Server, (Report, bool)> {
+        let limit = self.database.pool.connect_timeout;
+        let address = self.topology.address(account.member);
+        let name = self.member_name(account.member);
         let unreachable = |why: String| {
             let report = Report::new(
                 SqlState::CANNOT_CONNECT,
@@ -177,8 +216,8 @@ impl Servers {
                 self.connector.connect(address, limit).await.map_err(|e| unreachable(e.to_string()))?;
             let done = login(
                 &mut stream,
-                &entry.user,
-                entry.password.as_deref(),
+                &account.user,
+                account.password.as_deref(),
                 &self.database.server_database,
                 &[("application_name", "pgshunt"), ("client_encoding", "UTF8")],
             )
@@ -190,6 +229,34 @@ impl Servers {
             Ok(result) => result,
             Err(_) => Err(unreachable(format!("no answer within {limit:?}"))),
         }
+    }
+}
+
+fn failure_of(report: &Report) -> DialFailure {
+    DialFailure { code: report.code.0.to_owned(), message: report.message.clone(), hint: report.hint.clone() }
+}
+
+/// Keeps one pool in shape: closes what is old, dials what is missing.
+struct PoolKeeper {
+    dialer: Arc<Dialer>,
+    account: Account,
+    connections: Arc<Connections>,
+}
+
+impl Keeper<Server> for PoolKeeper {
+    async fn dial(&self, _pool: &Arc<Pool<Server>>) -> Result<Server, DialFailure> {
+        let server = self.dialer.connect(&self.account).await.map_err(|(report, _)| failure_of(&report))?;
+        self.connections.enroll(&server.info);
+        server.info.note_idle(0, Instant::now());
+        Ok(server)
+    }
+
+    fn is_alive(&self, server: &mut Server) -> bool {
+        server.still_there()
+    }
+
+    fn close(&self, server: Server) {
+        drop(server);
     }
 }
 

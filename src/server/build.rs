@@ -5,7 +5,7 @@ use crate::catalog::Catalog;
 use crate::cluster::check::check;
 use crate::cluster::control::ControlPools;
 use crate::cluster::draw::draw_on_one_shard;
-use crate::cluster::finding::{Finding, Place, Report, Severity};
+use crate::cluster::finding::{Report, Severity};
 use crate::cluster::inspect::{Member, home_catalog, inspect_all};
 use crate::cluster::load::load;
 use crate::cluster::topology::Topology;
@@ -72,41 +72,9 @@ pub async fn look(database: &Database, control: &ControlPools) -> Vec<Member> {
     .await
 }
 
-/// A finding as one line for a person, with its place in the file where it has one.
-#[must_use]
-pub fn line(finding: &Finding, database: &Database) -> String {
-    let written = place_in_file(&finding.place, database);
-    let mut text = format!("{written}: {}", finding.place.describe(database));
-    if let Some(shard) = &finding.shard {
-        text.push_str(&format!(" on shard {shard}"));
-    }
-    text.push_str(&format!(": {}", finding.found));
-    for (word, part) in [("expected ", &finding.expected), ("", &finding.degrades)] {
-        if !part.is_empty() {
-            text.push_str(&format!("; {word}{part}"));
-        }
-    }
-    text
-}
-
-/// `file:line:column` of what a finding is about.
-fn place_in_file(place: &Place, database: &Database) -> String {
-    let positions = &database.positions;
-    let at = match place {
-        Place::Database | Place::Schema => positions.database,
-        Place::Server { shard, member: 0 } => positions.primary(*shard),
-        Place::Server { shard, member } => positions.replica(*shard, usize::from(*member) - 1),
-        Place::Table(table) => positions.table(*table),
-        Place::KeyColumn(table, column) => positions.key_column(*table, *column),
-        Place::ReferenceTable(table) => positions.reference_table(*table),
-        Place::Function(name) => positions.functions.get(name).copied().unwrap_or_default(),
-    };
-    positions.show(at)
-}
-
 fn say(report: &Report, database: &Database) {
     for finding in report.iter() {
-        let text = line(finding, database);
+        let text = finding.line(database);
         match finding.severity {
             Severity::Error => tracing::error!(database = %database.name, "{text}"),
             Severity::Warning => tracing::warn!(database = %database.name, "{text}"),
@@ -116,7 +84,7 @@ fn say(report: &Report, database: &Database) {
 
 fn refusal(report: &Report, database: &Database) -> String {
     let errors: Vec<String> =
-        report.iter().filter(|f| f.severity == Severity::Error).map(|f| line(f, database)).collect();
+        report.iter().filter(|f| f.severity == Severity::Error).map(|f| f.line(database)).collect();
     errors.join("\n")
 }
 

@@ -33,7 +33,7 @@ async fn check_database(database: &Database) -> Result<usize, String> {
             Severity::Error => errors += 1,
             Severity::Warning => warnings += 1,
         }
-        println!("{}", super::build::line(finding, database));
+        println!("{}", finding.line(database));
     }
     println!("database {}: {} errors, {} warnings", database.name, errors, warnings);
     Ok(errors)

@@ -52,10 +52,11 @@ impl Tables<'_> {
     /// The map's table, or why it cannot be one.
     fn table(&self, name: &QualifiedName, place: &Subject) -> Result<&Relation, Box<Finding>> {
         let Some(relation) = self.home.relations.get(name) else {
-            let finding = Finding::error("table_missing", place.clone())
+            // a new cluster begins empty: the tables are made through pgshunt
+            let finding = Finding::warning("table_missing", place.clone())
                 .found(format!("no table {name} on the home shard"))
                 .expected("every table of the map to exist")
-                .degrades("it cannot be routed");
+                .degrades("nothing can be read or written there until CREATE TABLE, which goes to every shard");
             return Err(Box::new(finding));
         };
         match relation.kind {
