@@ -1,0 +1,8 @@
+//! Who is there: logging clients in, and logging in to servers. Knows users and passwords; knows no SQL and no pools.
+
+pub mod client;
+pub mod keys;
+pub mod scram;
+pub mod server;
+pub mod startup;
+pub mod users;
