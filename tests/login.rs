@@ -936,3 +936,19 @@ async fn broken_password_messages_are_answered_and_nothing_panics() {
     // the door is still open
     assert_eq!(driver(door.port, "app", PASSWORD, "social").await, Ok(()));
 }
+
+#[tokio::test]
+async fn one_pgshunt_logs_in_at_another_bound_to_its_certificate() {
+    let certificates = Certificates::make();
+    let door = secure_door(&certificates, true);
+    let settings = tls(TlsMode::VerifyFull, Some(certificates.path("ca.crt")));
+    let mut stream = connect(door.port, "localhost", settings).await.unwrap();
+    let done = login(&mut stream, "app", Some(PASSWORD), "social", &[])
+        .await
+        .unwrap();
+    assert_eq!(done.pid, 1);
+    assert!(
+        done.parameters
+            .contains(&("client_encoding".to_owned(), "UTF8".to_owned()))
+    );
+}

@@ -1,15 +1,19 @@
 //! Our login at a server, over a connection that is ready for it: start-up, trust, cleartext, md5 or SCRAM-SHA-256, then
 //! everything the server tells until its first ReadyForQuery. Protocol 3.0, which every server speaks.
 
+use super::binding::server_end_point;
+use crate::net::Stream;
 use crate::wire::frame;
 use crate::wire::sqlstate::SqlState;
 use bytes::{Buf, BytesMut};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{ErrorFields, Message, SaslMechanisms};
 use postgres_protocol::message::frontend;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
 /// No message of a login is longer; a notice may be long, a login that sends more is none.
@@ -82,20 +86,20 @@ impl LoginError {
 
 /// Logs in and reads up to the first ReadyForQuery. The caller keeps the deadline; after an error the stream is only
 /// good for closing. `params` are start-up parameters beyond user and database.
-pub async fn login<T>(
-    stream: &mut T,
+pub async fn login(
+    stream: &mut Stream,
     user: &str,
     password: Option<&str>,
     database: &str,
     params: &[(&str, &str)],
-) -> Result<ServerLogin, LoginError>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<ServerLogin, LoginError> {
+    let binding = stream.server_certificate().and_then(server_end_point);
+    let (inbox, outbox) = (BytesMut::with_capacity(4096), BytesMut::new());
     let mut talk = Talk {
         stream,
-        inbox: BytesMut::with_capacity(4096),
-        outbox: BytesMut::new(),
+        inbox,
+        outbox,
+        binding,
     };
     let start = [("user", user), ("database", database)];
     frontend::startup_message(
@@ -107,13 +111,15 @@ where
     talk.welcome(user).await
 }
 
-struct Talk<'a, T> {
-    stream: &'a mut T,
+struct Talk<'a> {
+    stream: &'a mut Stream,
     inbox: BytesMut,
     outbox: BytesMut,
+    /// what SCRAM can be bound to: None without TLS
+    binding: Option<Vec<u8>>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
+impl Talk<'_> {
     async fn authenticate(&mut self, user: &str, password: Option<&str>) -> Result<(), LoginError> {
         let given = || {
             password.ok_or_else(|| LoginError::PasswordMissing {
@@ -130,12 +136,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
                 frontend::password_message(hash.as_bytes(), &mut self.outbox)?;
             }
             Message::AuthenticationSasl(body) => {
-                if !offers_scram(body.mechanisms())? {
-                    return Err(LoginError::Unsupported(
-                        "SASL without SCRAM-SHA-256".to_owned(),
-                    ));
-                }
-                self.scram(user, given()?).await?;
+                let offered = offered(body.mechanisms())?;
+                self.scram(offered, user, given()?).await?;
             }
             other => return Err(unexpected(other, user)),
         }
@@ -147,13 +149,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
     }
 
     /// Both sides prove that they know the password: an AuthenticationOk before the server's proof is not accepted.
-    async fn scram(&mut self, user: &str, password: &str) -> Result<(), LoginError> {
+    async fn scram(
+        &mut self,
+        offered: Offered,
+        user: &str,
+        password: &str,
+    ) -> Result<(), LoginError> {
         let wrong = |error: io::Error| LoginError::Scram {
             user: user.to_owned(),
             reason: error.to_string(),
         };
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut self.outbox)?;
+        let (mechanism, binding) = match (self.binding.take(), offered) {
+            (Some(hash), Offered::Bound) => (
+                SCRAM_SHA_256_PLUS,
+                ChannelBinding::tls_server_end_point(hash),
+            ),
+            // "I could bind": a server that had offered it knows then that somebody has cut the offer out
+            (Some(_), Offered::Plain) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+            (None, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+        };
+        let mut scram = ScramSha256::new(password.as_bytes(), binding);
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut self.outbox)?;
         self.send().await?;
         match self.receive().await? {
             Message::AuthenticationSaslContinue(body) => {
@@ -229,13 +245,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
     }
 }
 
-fn offers_scram(mut mechanisms: SaslMechanisms<'_>) -> Result<bool, LoginError> {
+/// Whether the server's SCRAM can be bound to the TLS connection.
+enum Offered {
+    Plain,
+    Bound,
+}
+
+fn offered(mut mechanisms: SaslMechanisms<'_>) -> Result<Offered, LoginError> {
+    let mut plain = None;
     while let Some(mechanism) = mechanisms.next().map_err(malformed)? {
-        if mechanism == SCRAM_SHA_256 {
-            return Ok(true);
+        match mechanism {
+            SCRAM_SHA_256_PLUS => return Ok(Offered::Bound),
+            SCRAM_SHA_256 => plain = Some(Offered::Plain),
+            _ => {}
         }
     }
-    Ok(false)
+    plain.ok_or_else(|| LoginError::Unsupported("SASL without SCRAM-SHA-256".to_owned()))
 }
 
 fn malformed(error: io::Error) -> LoginError {
