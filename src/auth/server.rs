@@ -1,15 +1,19 @@
 //! Our login at a server, over a connection that is ready for it: start-up, trust, cleartext, md5 or SCRAM-SHA-256, then
 //! everything the server tells until its first ReadyForQuery. Protocol 3.0, which every server speaks.
 
+use super::binding::server_end_point;
+use crate::net::Stream;
 use crate::wire::frame;
 use crate::wire::sqlstate::SqlState;
 use bytes::{Buf, BytesMut};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{ErrorFields, Message, SaslMechanisms};
 use postgres_protocol::message::frontend;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
 /// No message of a login is longer; a notice may be long, a login that sends more is none.
@@ -27,26 +31,19 @@ pub struct ServerLogin {
     pub leftover: BytesMut,
 }
 
-/// An ErrorResponse as the server sent it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerError {
-    pub severity: String,
-    pub code: String,
-    pub message: String,
-    pub detail: Option<String>,
-    pub hint: Option<String>,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     #[error("the connection was lost during login: {0}")]
     Io(#[from] io::Error),
     #[error("the server closed the connection during login")]
     Closed,
-    #[error("the server refused the login of {user}: {}", .error.message)]
+    /// The server's ErrorResponse, in its own words; without a hint its detail stands in for one.
+    #[error("the server refused the login: {message}")]
     Refused {
-        user: String,
-        error: Box<ServerError>,
+        severity: Box<str>,
+        code: String,
+        message: String,
+        hint: Option<String>,
     },
     #[error("the server asks for a password for {user}, and none is configured")]
     PasswordMissing { user: String },
@@ -62,7 +59,7 @@ impl LoginError {
     /// The server's own SQLSTATE where it gave one.
     pub fn code(&self) -> &str {
         match self {
-            Self::Refused { error, .. } => &error.code,
+            Self::Refused { code, .. } => code,
             Self::Io(_) | Self::Closed => SqlState::CONNECTION_FAILURE.0,
             Self::PasswordMissing { .. } | Self::Scram { .. } => SqlState::INVALID_PASSWORD.0,
             Self::Unsupported(_) => SqlState::INVALID_AUTHORIZATION.0,
@@ -72,7 +69,7 @@ impl LoginError {
 
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Refused { error, .. } => error.hint.as_deref().or(error.detail.as_deref()),
+            Self::Refused { hint, .. } => hint.as_deref(),
             Self::PasswordMissing { .. } => {
                 Some("Give this user a server password in the shard map.")
             }
@@ -89,20 +86,20 @@ impl LoginError {
 
 /// Logs in and reads up to the first ReadyForQuery. The caller keeps the deadline; after an error the stream is only
 /// good for closing. `params` are start-up parameters beyond user and database.
-pub async fn login<T>(
-    stream: &mut T,
+pub async fn login(
+    stream: &mut Stream,
     user: &str,
     password: Option<&str>,
     database: &str,
     params: &[(&str, &str)],
-) -> Result<ServerLogin, LoginError>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<ServerLogin, LoginError> {
+    let binding = stream.server_certificate().and_then(server_end_point);
+    let (inbox, outbox) = (BytesMut::with_capacity(4096), BytesMut::new());
     let mut talk = Talk {
         stream,
-        inbox: BytesMut::with_capacity(4096),
-        outbox: BytesMut::new(),
+        inbox,
+        outbox,
+        binding,
     };
     let start = [("user", user), ("database", database)];
     frontend::startup_message(
@@ -114,13 +111,15 @@ where
     talk.welcome(user).await
 }
 
-struct Talk<'a, T> {
-    stream: &'a mut T,
+struct Talk<'a> {
+    stream: &'a mut Stream,
     inbox: BytesMut,
     outbox: BytesMut,
+    /// what SCRAM can be bound to: None without TLS
+    binding: Option<Vec<u8>>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
+impl Talk<'_> {
     async fn authenticate(&mut self, user: &str, password: Option<&str>) -> Result<(), LoginError> {
         let given = || {
             password.ok_or_else(|| LoginError::PasswordMissing {
@@ -137,12 +136,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
                 frontend::password_message(hash.as_bytes(), &mut self.outbox)?;
             }
             Message::AuthenticationSasl(body) => {
-                if !offers_scram(body.mechanisms())? {
-                    return Err(LoginError::Unsupported(
-                        "SASL without SCRAM-SHA-256".to_owned(),
-                    ));
-                }
-                self.scram(user, given()?).await?;
+                let offered = offered(body.mechanisms())?;
+                self.scram(offered, user, given()?).await?;
             }
             other => return Err(unexpected(other, user)),
         }
@@ -154,13 +149,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
     }
 
     /// Both sides prove that they know the password: an AuthenticationOk before the server's proof is not accepted.
-    async fn scram(&mut self, user: &str, password: &str) -> Result<(), LoginError> {
+    async fn scram(
+        &mut self,
+        offered: Offered,
+        user: &str,
+        password: &str,
+    ) -> Result<(), LoginError> {
         let wrong = |error: io::Error| LoginError::Scram {
             user: user.to_owned(),
             reason: error.to_string(),
         };
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut self.outbox)?;
+        let (mechanism, binding) = match (self.binding.take(), offered) {
+            (Some(hash), Offered::Bound) => (
+                SCRAM_SHA_256_PLUS,
+                ChannelBinding::tls_server_end_point(hash),
+            ),
+            // "I could bind": a server that had offered it knows then that somebody has cut the offer out
+            (Some(_), Offered::Plain) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+            (None, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+        };
+        let mut scram = ScramSha256::new(password.as_bytes(), binding);
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut self.outbox)?;
         self.send().await?;
         match self.receive().await? {
             Message::AuthenticationSaslContinue(body) => {
@@ -236,13 +245,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Talk<'_, T> {
     }
 }
 
-fn offers_scram(mut mechanisms: SaslMechanisms<'_>) -> Result<bool, LoginError> {
+/// Whether the server's SCRAM can be bound to the TLS connection.
+enum Offered {
+    Plain,
+    Bound,
+}
+
+fn offered(mut mechanisms: SaslMechanisms<'_>) -> Result<Offered, LoginError> {
+    let mut plain = None;
     while let Some(mechanism) = mechanisms.next().map_err(malformed)? {
-        if mechanism == SCRAM_SHA_256 {
-            return Ok(true);
+        match mechanism {
+            SCRAM_SHA_256_PLUS => return Ok(Offered::Bound),
+            SCRAM_SHA_256 => plain = Some(Offered::Plain),
+            _ => {}
         }
     }
-    Ok(false)
+    plain.ok_or_else(|| LoginError::Unsupported("SASL without SCRAM-SHA-256".to_owned()))
 }
 
 fn malformed(error: io::Error) -> LoginError {
@@ -251,13 +269,7 @@ fn malformed(error: io::Error) -> LoginError {
 
 fn unexpected(message: Message, user: &str) -> LoginError {
     match message {
-        Message::ErrorResponse(body) => match server_error(body.fields()) {
-            Ok(error) => LoginError::Refused {
-                user: user.to_owned(),
-                error: Box::new(error),
-            },
-            Err(error) => malformed(error),
-        },
+        Message::ErrorResponse(body) => refused(body.fields()).unwrap_or_else(malformed),
         Message::AuthenticationOk => LoginError::Scram {
             user: user.to_owned(),
             reason: "it declared the login done before it had proven itself".to_owned(),
@@ -274,21 +286,27 @@ fn unexpected(message: Message, user: &str) -> LoginError {
     }
 }
 
-fn server_error(mut fields: ErrorFields<'_>) -> io::Result<ServerError> {
-    let mut error = ServerError::default();
+fn refused(mut fields: ErrorFields<'_>) -> io::Result<LoginError> {
+    let (mut severity, mut code, mut message) = (String::new(), String::new(), String::new());
+    let (mut detail, mut hint) = (None, None);
     while let Some(field) = fields.next()? {
         // its encoding is the server's own before login
         let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
         match field.type_() {
             // S may be translated, V is not
-            b'S' if error.severity.is_empty() => error.severity = value,
-            b'V' => error.severity = value,
-            b'C' => error.code = value,
-            b'M' => error.message = value,
-            b'D' => error.detail = Some(value),
-            b'H' => error.hint = Some(value),
+            b'S' if severity.is_empty() => severity = value,
+            b'V' => severity = value,
+            b'C' => code = value,
+            b'M' => message = value,
+            b'D' => detail = Some(value),
+            b'H' => hint = Some(value),
             _ => {}
         }
     }
-    Ok(error)
+    Ok(LoginError::Refused {
+        severity: severity.into(),
+        code,
+        message,
+        hint: hint.or(detail),
+    })
 }
