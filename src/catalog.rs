@@ -1,5 +1,14 @@
 //! Plain data about the shards' schemas, as last loaded: tables, columns, views, functions. No I/O here (`cluster::load` fills it).
 
+#[doc(hidden)]
+pub mod builder;
+pub mod resolve;
+pub mod shape;
+
+pub use builder::CatalogBuilder;
+pub use resolve::parse_search_path;
+pub use shape::Shape;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Schema and name, as stored in pg_class (already case-folded).
@@ -9,24 +18,30 @@ pub struct QualifiedName {
     pub name: String,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalog {
     /// raised by every load that found something different
     pub version: u64,
+    /// tables, views, sequences of every schema, the system's own among them; no temporary ones
     pub relations: HashMap<QualifiedName, Relation>,
     /// by unqualified name; every overload of every schema
     pub functions: HashMap<String, Vec<Function>>,
     /// `search_path` a fresh connection has, with "$user" left as it is
     pub default_search_path: Vec<String>,
+    /// the same for roles that have one of their own (`ALTER ROLE … SET search_path`); see [`Catalog::search_path_of`]
+    pub role_search_paths: HashMap<String, Vec<String>>,
     /// schemas that exist, for search_path resolution
     pub schemas: HashSet<String>,
     /// domains and user-defined types that are not built in: name -> oid on the home shard
     pub user_types: BTreeMap<QualifiedName, u32>,
-    /// operators outside pg_catalog: their names (an expression that uses one is opaque)
+    /// names of operators outside pg_catalog whose function is not `builtin` (an expression that uses one is opaque);
+    /// the C operators of well-known extensions (citext, hstore, ...) are not among them
     pub user_operators: HashSet<String>,
+    /// texts of definitions, only for comparing one shard with another
+    pub shape: Shape,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Relation {
     pub oid: u32,
     pub kind: RelationKind,
@@ -40,11 +55,15 @@ pub struct Relation {
     pub has_triggers: bool,
     /// INHERITS children or partitions: names of the direct parents
     pub parents: Vec<QualifiedName>,
-    /// for views: every relation and function its definition depends on, looked through to the base
+    /// for views: every base relation and every function outside the system schemas its definition depends on, looked
+    /// through other views and through functions whose body Postgres keeps parsed. A name may be both a relation and a
+    /// function: it is then to be taken as both. Functions with a textual body are opaque; their name is all there is.
     pub depends_on: Vec<QualifiedName>,
-    /// for views: the definition (pg_get_viewdef); for others empty
+    /// for views: the definition (pg_get_viewdef) with every name outside pg_catalog qualified; empty for others and for
+    /// the system's own views
     pub definition: String,
-    /// for views: the definition calls a function that is not stable or immutable
+    /// reading it may write: a view whose definition (or what it looks through) calls a volatile function or locks rows;
+    /// a table whose row security calls a volatile function
     pub volatile: bool,
 }
 
@@ -59,12 +78,12 @@ pub enum RelationKind {
     Other,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     pub name: String,
     pub type_oid: u32,
     pub not_null: bool,
-    /// name of a deterministic-or-not collation other than the default; None for the default one
+    /// false only for a column with a nondeterministic collation
     pub collation_deterministic: bool,
     pub default: ColumnDefault,
 }
@@ -86,12 +105,15 @@ pub enum ColumnDefault {
     Generated,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Function {
     pub schema: String,
+    /// an aggregate's is that of the worst of its support functions; a function that mentions a volatile one by name in
+    /// its body is volatile whatever it declares
     pub volatility: Volatility,
     pub kind: FunctionKind,
-    /// language internal or c and in pg_catalog: the body cannot read our tables
+    /// the body cannot read our tables: the system's own functions except those that run a query they are given
+    /// (`query_to_xml`, `ts_stat`, ...), and the C functions of well-known extensions
     pub builtin: bool,
     pub argument_count: u16,
     pub returns_set: bool,
@@ -110,4 +132,90 @@ pub enum FunctionKind {
     Procedure,
     Aggregate,
     Window,
+}
+
+impl QualifiedName {
+    #[must_use]
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+
+    /// As SQL text, both parts quoted: safe to be read back as an identifier whatever the names hold.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        format!(
+            "\"{}\".\"{}\"",
+            self.schema.replace('"', "\"\""),
+            self.name.replace('"', "\"\"")
+        )
+    }
+}
+
+impl std::fmt::Display for QualifiedName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+impl Catalog {
+    /// This catalog as the one after `previous`: the same version when nothing is different, else the next one.
+    #[must_use]
+    pub fn successor_of(mut self, previous: &Self) -> Self {
+        self.version = previous.version;
+        if self != *previous {
+            self.version = previous.version + 1;
+        }
+        self
+    }
+}
+
+/// The system's functions that run a query or read a table they are given by name: not `builtin`, as they read our tables.
+const RUN_QUERIES: [&str; 16] = [
+    "cursor_to_xml",
+    "cursor_to_xmlschema",
+    "database_to_xml",
+    "database_to_xml_and_xmlschema",
+    "database_to_xmlschema",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "query_to_xmlschema",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "schema_to_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
+    "table_to_xmlschema",
+    "ts_rewrite",
+    "ts_stat",
+];
+
+impl Function {
+    /// True for the few functions of pg_catalog that read whatever table they are told to.
+    #[must_use]
+    pub fn runs_queries(name: &str) -> bool {
+        RUN_QUERIES.contains(&name)
+    }
+}
+
+impl Relation {
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+impl ColumnDefault {
+    /// The sequence the value is drawn from when the column is left out of an INSERT.
+    #[must_use]
+    pub fn sequence(&self) -> Option<&QualifiedName> {
+        match self {
+            Self::Serial(name) | Self::IdentityByDefault(name) | Self::IdentityAlways(name) => {
+                Some(name)
+            }
+            Self::None | Self::Immutable | Self::Volatile | Self::Generated => None,
+        }
+    }
 }
