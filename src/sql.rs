@@ -4,6 +4,7 @@
 pub mod analyze;
 pub mod array;
 pub mod command;
+pub mod edit;
 pub mod hint;
 pub mod lift;
 pub mod name;
