@@ -253,10 +253,7 @@ pub fn string_value(text: &[u8], token: &Token, scs: bool) -> Option<Vec<u8>> {
             }
             b'\'' if at + 1 == bytes.len() => return Some(value),
             b'\'' => at = continuation(bytes, at + 1)?,
-            b'\\' if escapes => {
-                value.push(unescape(*bytes.get(at + 1)?)?);
-                at += 2;
-            }
+            b'\\' if escapes => at += unescape(bytes.get(at + 1..)?, &mut value)? + 1,
             _ => {
                 value.push(byte);
                 at += 1;
@@ -265,17 +262,50 @@ pub fn string_value(text: &[u8], token: &Token, scs: bool) -> Option<Vec<u8>> {
     }
 }
 
-/// One-character escapes; octal, hexadecimal and Unicode escapes are not read.
-fn unescape(byte: u8) -> Option<u8> {
-    match byte {
-        b'b' => Some(8),
-        b'f' => Some(12),
-        b'n' => Some(b'\n'),
-        b'r' => Some(b'\r'),
-        b't' => Some(b'\t'),
-        b'0'..=b'7' | b'x' | b'u' | b'U' => None,
-        other => Some(other),
+/// One escape without its backslash: how many bytes it takes. Surrogate pairs are not read.
+fn unescape(escape: &[u8], value: &mut Vec<u8>) -> Option<usize> {
+    let plain = match *escape.first()? {
+        b'0'..=b'7' => {
+            let digits = count_digits(escape, 8, 3);
+            // as in Postgres, only the low eight bits of `\777` are kept
+            value.push((number(&escape[..digits], 8)? & 0xff) as u8);
+            return Some(digits);
+        }
+        b'x' if count_digits(&escape[1..], 16, 2) > 0 => {
+            let digits = count_digits(&escape[1..], 16, 2);
+            value.push((number(&escape[1..=digits], 16)? & 0xff) as u8);
+            return Some(digits + 1);
+        }
+        unicode @ (b'u' | b'U') => {
+            let digits = if unicode == b'u' { 4 } else { 8 };
+            let character = char::from_u32(number(escape.get(1..=digits)?, 16)?)?;
+            value.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            return Some(digits + 1);
+        }
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        other => other,
+    };
+    value.push(plain);
+    Some(1)
+}
+
+fn count_digits(bytes: &[u8], radix: u32, most: usize) -> usize {
+    bytes
+        .iter()
+        .take(most)
+        .take_while(|byte| char::from(**byte).is_digit(radix))
+        .count()
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u32> {
+    if count_digits(digits, radix, digits.len()) < digits.len() {
+        return None;
     }
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
 }
 
 /// A token or a comment.
@@ -758,3 +788,6 @@ const fn class(byte: u8) -> Class {
         _ => Class::Stray,
     }
 }
+
+#[cfg(test)]
+mod tests;
