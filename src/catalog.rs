@@ -82,6 +82,8 @@ pub enum RelationKind {
 pub struct Column {
     pub name: String,
     pub type_oid: u32,
+    /// `atttypmod`: what is stored may be the value rounded or cut to it (`numeric(10,2)`, `varchar(5)`); -1 for none
+    pub type_modifier: i32,
     pub not_null: bool,
     /// false only for a column with a nondeterministic collation
     pub collation_deterministic: bool,

@@ -94,6 +94,7 @@ impl CatalogBuilder {
             relation.columns.push(Column {
                 name: (*column).to_owned(),
                 type_oid,
+                type_modifier: -1,
                 not_null,
                 collation_deterministic: true,
                 default: ColumnDefault::None,

@@ -1,0 +1,1 @@
+SELECT e.extname AS name, e.extversion AS version FROM pg_extension e

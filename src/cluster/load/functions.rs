@@ -1,0 +1,190 @@
+//! What can be known of functions: how volatile they really are and whether their bodies can read our tables. A textual
+//! body is not parsed: a word in it that names a volatile function is taken as a call of it. That errs towards the
+//! primary only.
+
+use super::rows::{FunctionRow, Oid};
+use crate::catalog::{Function, FunctionKind, Volatility};
+use std::collections::{HashMap, HashSet};
+
+/// Extensions whose functions read none of the user's tables, whatever their language.
+const PURE_EXTENSIONS: [&str; 15] = [
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "fuzzystrmatch",
+    "hstore",
+    "intarray",
+    "isn",
+    "ltree",
+    "pg_trgm",
+    "pgcrypto",
+    "seg",
+    "unaccent",
+    "uuid-ossp",
+    "vector",
+];
+
+pub struct Functions<'a> {
+    rows: &'a [FunctionRow],
+    by_oid: HashMap<Oid, usize>,
+    volatility: Vec<Volatility>,
+}
+
+impl<'a> Functions<'a> {
+    pub fn new(rows: &'a [FunctionRow]) -> Self {
+        let by_oid = rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| (row.oid, index))
+            .collect();
+        let volatility = rows.iter().map(|row| declared(&row.volatility)).collect();
+        let mut functions = Self {
+            rows,
+            by_oid,
+            volatility,
+        };
+        functions.look_through_aggregates();
+        functions.look_through_bodies();
+        functions
+    }
+
+    pub fn row(&self, oid: Oid) -> Option<&'a FunctionRow> {
+        self.by_oid.get(&oid).map(|index| &self.rows[*index])
+    }
+
+    /// A function nobody knows is volatile.
+    pub fn volatility(&self, oid: Oid) -> Volatility {
+        self.by_oid
+            .get(&oid)
+            .map_or(Volatility::Volatile, |index| self.volatility[*index])
+    }
+
+    pub fn any_volatile(&self, calls: &[Oid]) -> bool {
+        calls
+            .iter()
+            .any(|oid| self.volatility(*oid) == Volatility::Volatile)
+    }
+
+    pub fn all_immutable(&self, calls: &[Oid]) -> bool {
+        calls
+            .iter()
+            .all(|oid| self.volatility(*oid) == Volatility::Immutable)
+    }
+
+    pub fn is_builtin(&self, oid: Oid) -> bool {
+        self.row(oid).is_some_and(builtin)
+    }
+
+    /// By unqualified name, each name's overloads in an order of their own.
+    pub fn catalog(&self) -> HashMap<String, Vec<Function>> {
+        let mut named: HashMap<String, Vec<Function>> = HashMap::new();
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_unstable_by_key(|index| self.rows[*index].oid);
+        for index in order {
+            let row = &self.rows[index];
+            named.entry(row.name.clone()).or_default().push(Function {
+                schema: row.schema.clone(),
+                volatility: self.volatility[index],
+                kind: kind(&row.kind),
+                builtin: builtin(row),
+                argument_count: row.arguments,
+                returns_set: row.returns_set,
+            });
+        }
+        named
+    }
+
+    fn look_through_aggregates(&mut self) {
+        for index in 0..self.rows.len() {
+            let supports = self.rows[index].supports.iter().filter(|oid| **oid != 0);
+            let worst = supports
+                .map(|oid| self.volatility(*oid))
+                .max()
+                .unwrap_or(Volatility::Immutable);
+            self.volatility[index] = self.volatility[index].max(worst);
+        }
+    }
+
+    /// Until nothing changes, as a function may call a function that calls a volatile one. Every round but the last
+    /// makes at least one function volatile, so the rounds end.
+    fn look_through_bodies(&mut self) {
+        let words: Vec<(usize, HashSet<String>)> = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| !row.system)
+            .map(|(index, row)| (index, words(row.source.as_deref().unwrap_or_default())))
+            .collect();
+        loop {
+            let volatile = self.volatile_names();
+            let found: Vec<usize> = words
+                .iter()
+                .filter(|(index, _)| self.volatility[*index] != Volatility::Volatile)
+                .filter(|(index, words)| self.hides_volatile(*index, words, &volatile))
+                .map(|(index, _)| *index)
+                .collect();
+            if found.is_empty() {
+                return;
+            }
+            for index in found {
+                self.volatility[index] = Volatility::Volatile;
+            }
+        }
+    }
+
+    fn hides_volatile(
+        &self,
+        index: usize,
+        words: &HashSet<String>,
+        volatile: &HashSet<&str>,
+    ) -> bool {
+        let row = &self.rows[index];
+        row.locks
+            || self.any_volatile(&row.calls)
+            || words.iter().any(|word| volatile.contains(word.as_str()))
+    }
+
+    fn volatile_names(&self) -> HashSet<&'a str> {
+        let volatile = self
+            .rows
+            .iter()
+            .zip(&self.volatility)
+            .filter(|(_, v)| **v == Volatility::Volatile);
+        volatile.map(|(row, _)| row.name.as_str()).collect()
+    }
+}
+
+fn words(body: &str) -> HashSet<String> {
+    body.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+fn builtin(row: &FunctionRow) -> bool {
+    let of_system =
+        row.system && ["pg_catalog", "information_schema"].contains(&row.schema.as_str());
+    let of_extension = row
+        .extension
+        .as_deref()
+        .is_some_and(|name| PURE_EXTENSIONS.contains(&name));
+    (of_system || of_extension) && !Function::runs_queries(&row.name)
+}
+
+fn declared(volatility: &str) -> Volatility {
+    match volatility {
+        "i" => Volatility::Immutable,
+        "s" => Volatility::Stable,
+        _ => Volatility::Volatile,
+    }
+}
+
+fn kind(kind: &str) -> FunctionKind {
+    match kind {
+        "a" => FunctionKind::Aggregate,
+        "w" => FunctionKind::Window,
+        "p" => FunctionKind::Procedure,
+        _ => FunctionKind::Function,
+    }
+}
