@@ -62,7 +62,10 @@ pub enum Routing {
     /// catalog queries, unlisted tables
     Home,
     /// sharded tables whose keys are proven: every tuple is one possible key; all resolved shards are addressed
-    ByKey { keyspace: usize, tuples: Vec<KeyTuple> },
+    ByKey {
+        keyspace: usize,
+        tuples: Vec<KeyTuple>,
+    },
     /// reference tables only, or nothing at all (`SELECT 1`)
     /// (`resolve` gives `Targets::None`: any shard may answer)
     AnyShard,
@@ -103,21 +106,38 @@ pub enum Command {
     Delete,
     Merge,
     /// BEGIN / START TRANSACTION
-    Begin { read_only: Option<bool>, isolation: Option<Isolation>, deferrable: bool },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Begin {
+        read_only: Option<bool>,
+        isolation: Option<Isolation>,
+        deferrable: bool,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     ReleaseSavepoint(String),
     RollbackToSavepoint(String),
     /// SET / SET SESSION / SET LOCAL of a server setting; name lower case
-    Set { name: String, local: bool },
+    Set {
+        name: String,
+        local: bool,
+    },
     /// SET TRANSACTION ..., SET SESSION CHARACTERISTICS is `Set{name:"session characteristics"}`
-    SetTransaction { read_only: Option<bool>, isolation: Option<Isolation> },
+    SetTransaction {
+        read_only: Option<bool>,
+        isolation: Option<Isolation>,
+    },
     /// RESET name; None is RESET ALL
     Reset(Option<String>),
     DiscardAll,
     /// SET pgshunt.name = value; None is RESET / TO DEFAULT
-    SetLocal { name: String, value: Option<String> },
+    SetLocal {
+        name: String,
+        value: Option<String>,
+    },
     /// SHOW pgshunt.name
     ShowLocal(String),
     CopyIn,
@@ -164,6 +184,39 @@ pub struct KeyDraw {
     pub edits: Vec<DrawEdit>,
 }
 
+<<<<<<< HEAD
+=======
+#[derive(Clone, Debug)]
+pub struct DrawEdit {
+    /// where in the statement: position relative to a literal slot or a fixed token, see `sql::edit`
+    pub at: sqlpos::TextAnchor,
+    /// bytes removed at that place (a DEFAULT keyword), usually 0
+    pub remove: usize,
+    pub insert: EditPart,
+}
+
+#[derive(Clone, Debug)]
+pub enum EditPart {
+    Text(String),
+    /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
+    Value {
+        row: usize,
+        before: &'static str,
+        after: &'static str,
+    },
+}
+
+/// Positions that survive literals of other lengths.
+pub mod sqlpos {
+    /// Byte offset in the planned text = offset after `after_slot` literals' end (or the text's start when None).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub struct TextAnchor {
+        pub after_slot: Option<usize>,
+        pub offset: usize,
+    }
+}
+
+>>>>>>> config
 /// The shards a statement is sent to in one execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {

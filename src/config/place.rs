@@ -20,7 +20,10 @@ impl Place {
     }
 
     pub(super) fn of(location: serde_saphyr::Location) -> Self {
-        Self { line: narrow(location.line()), column: narrow(location.column()) }
+        Self {
+            line: narrow(location.line()),
+            column: narrow(location.column()),
+        }
     }
 }
 
@@ -44,14 +47,20 @@ pub struct At<T> {
 impl<T> At<T> {
     /// A value that is not from the file.
     pub fn default_of(value: T) -> Self {
-        Self { value, place: Place::default() }
+        Self {
+            value,
+            place: Place::default(),
+        }
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
-        Ok(Self { value: spanned.value, place: Place::of(spanned.referenced) })
+        Ok(Self {
+            value: spanned.value,
+            place: Place::of(spanned.referenced),
+        })
     }
 }
 

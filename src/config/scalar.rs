@@ -99,7 +99,9 @@ impl<'de> Visitor<'de> for PasswordVisitor {
 
     // An unquoted number or boolean has lost its spelling here; the error must not repeat it either.
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<PasswordFile, E> {
-        Err(E::custom("found a boolean; expected the password in quotes"))
+        Err(E::custom(
+            "found a boolean; expected the password in quotes",
+        ))
     }
     fn visit_i64<E: de::Error>(self, _: i64) -> Result<PasswordFile, E> {
         Err(unquoted_number())
@@ -119,7 +121,9 @@ impl<'de> Visitor<'de> for PasswordVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PasswordFile, A::Error> {
         let Some(form) = map.next_key::<String>()? else {
-            return Err(de::Error::custom("found an empty mapping; expected { env: NAME } or { file: PATH }"));
+            return Err(de::Error::custom(
+                "found an empty mapping; expected { env: NAME } or { file: PATH }",
+            ));
         };
         let password = match form.as_str() {
             "env" => PasswordFile::Env(map.next_value()?),
@@ -127,7 +131,9 @@ impl<'de> Visitor<'de> for PasswordVisitor {
             other => return Err(de::Error::unknown_field(other, PASSWORD_FORMS)),
         };
         if map.next_key::<String>()?.is_some() {
-            return Err(de::Error::custom("found several fields; expected { env: NAME } or { file: PATH }"));
+            return Err(de::Error::custom(
+                "found several fields; expected { env: NAME } or { file: PATH }",
+            ));
         }
         Ok(password)
     }

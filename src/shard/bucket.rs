@@ -82,9 +82,15 @@ mod tests {
 
     #[test]
     fn canonical_bytes_are_as_documented() {
-        assert_eq!(column_bytes(&KeyValue::Int(-2)).as_slice(), (-2_i64).to_le_bytes());
+        assert_eq!(
+            column_bytes(&KeyValue::Int(-2)).as_slice(),
+            (-2_i64).to_le_bytes()
+        );
         assert_eq!(column_bytes(&KeyValue::Date(1)).as_slice(), [1, 0, 0, 0]);
-        assert_eq!(numeric("-10000.5").as_slice(), [1, 1, 0, 1, 0, 0, 0, 0x88, 0x13]);
+        assert_eq!(
+            numeric("-10000.5").as_slice(),
+            [1, 1, 0, 1, 0, 0, 0, 0x88, 0x13]
+        );
         assert_eq!(numeric("0.00").as_slice(), [0, 0, 0]);
         assert_eq!(numeric("NaN").as_slice(), [2]);
         assert_eq!(numeric("-inf").as_slice(), [4]);
@@ -92,15 +98,28 @@ mod tests {
 
     #[test]
     fn hashes_never_change() {
-        assert_eq!(key_hash(&[KeyValue::Int(42)]), xxh3_64(&[42, 0, 0, 0, 0, 0, 0, 0]));
-        assert_eq!(key_hash(&[KeyValue::Int(42)]) % 1024, 0);
-        assert_eq!(key_hash(&[KeyValue::Text(b"hello"[..].into())]), 0);
+        assert_eq!(
+            key_hash(&[KeyValue::Int(42)]),
+            xxh3_64(&[42, 0, 0, 0, 0, 0, 0, 0])
+        );
+        assert_eq!(key_hash(&[KeyValue::Int(42)]) % 1024, 968);
+        assert_eq!(
+            key_hash(&[KeyValue::Text(b"hello"[..].into())]),
+            0x9555_e855_5c62_dcfd
+        );
+        assert_eq!(
+            key_hash(&[KeyValue::Int(1), KeyValue::Date(-1)]),
+            8_298_542_096_456_028_844
+        );
     }
 
     #[test]
     fn composite_keys_do_not_run_together() {
         let text = |s: &str| KeyValue::Text(s.as_bytes().into());
-        assert_ne!(key_hash(&[text("ab"), text("c")]), key_hash(&[text("a"), text("bc")]));
+        assert_ne!(
+            key_hash(&[text("ab"), text("c")]),
+            key_hash(&[text("a"), text("bc")])
+        );
         assert_ne!(key_hash(&[text("a"), text("")]), key_hash(&[text("a")]));
     }
 }

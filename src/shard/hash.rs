@@ -12,7 +12,9 @@ const HASH_PARTITION_SEED: u64 = 0x7A5B_2236_7996_DCFD;
 /// The row hash of a partition key without NULLs; the remainder is this modulo the modulus.
 #[must_use]
 pub fn partition_hash(values: &[KeyValue]) -> u64 {
-    values.iter().fold(0, |row, value| hash_combine64(row, hash_value(value, HASH_PARTITION_SEED)))
+    values.iter().fold(0, |row, value| {
+        hash_combine64(row, hash_value(value, HASH_PARTITION_SEED))
+    })
 }
 
 /// The type's own extended hash function.
@@ -43,19 +45,27 @@ fn hash_numeric(numeric: &Numeric, seed: u64) -> u64 {
     if digits.is_empty() {
         return seed.wrapping_sub(1);
     }
-    let bytes: SmallVec<[u8; 32]> = digits.iter().flat_map(|digit| digit.to_le_bytes()).collect();
+    let bytes: SmallVec<[u8; 32]> = digits
+        .iter()
+        .flat_map(|digit| digit.to_le_bytes())
+        .collect();
     hash_bytes_extended(&bytes, seed) ^ i64::from(weight).cast_unsigned()
 }
 
 fn hash_combine64(a: u64, b: u64) -> u64 {
-    a ^ b.wrapping_add(0x49a0_f4dd_15e5_a8e3).wrapping_add(a << 54).wrapping_add(a >> 7)
+    a ^ b
+        .wrapping_add(0x49a0_f4dd_15e5_a8e3)
+        .wrapping_add(a << 54)
+        .wrapping_add(a >> 7)
 }
 
 /// `hash_bytes_extended` of PostgreSQL's common/hashfn.c.
 #[must_use]
 pub fn hash_bytes_extended(bytes: &[u8], seed: u64) -> u64 {
     // The length wraps at 32 bits there, too.
-    let start = 0x9e37_79b9_u32.wrapping_add(bytes.len() as u32).wrapping_add(3_923_095);
+    let start = 0x9e37_79b9_u32
+        .wrapping_add(bytes.len() as u32)
+        .wrapping_add(3_923_095);
     let mut state = [start; 3];
     if seed != 0 {
         state[0] = state[0].wrapping_add((seed >> 32) as u32);
@@ -86,7 +96,10 @@ fn add_tail(state: &mut [u32; 3], tail: &[u8]) {
 }
 
 fn little_endian(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |word, byte| (word << 8) | u32::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| (word << 8) | u32::from(*byte))
 }
 
 fn mix([a, b, c]: &mut [u32; 3]) {
@@ -114,4 +127,41 @@ fn finish([a, b, c]: &mut [u32; 3]) {
     step(a, *c, 4);
     step(b, *a, 14);
     step(c, *b, 24);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::KeyType;
+
+    #[test]
+    fn fixed_vectors_of_postgres() {
+        for line in include_str!("hash_vectors.txt")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+        {
+            let [type_name, text, expected] = line.split('\t').collect::<Vec<_>>()[..] else {
+                panic!("three columns: {line}");
+            };
+            let value = KeyType::of_name(type_name)
+                .unwrap()
+                .parse_text(text.as_bytes())
+                .unwrap();
+            let expected: i64 = expected.parse().unwrap();
+            assert_eq!(
+                hash_value(&value, HASH_PARTITION_SEED),
+                expected.cast_unsigned(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn columns_are_combined_in_order() {
+        let (one, two) = (KeyValue::Int(1), KeyValue::Int(2));
+        assert_ne!(
+            partition_hash(&[one.clone(), two.clone()]),
+            partition_hash(&[two, one])
+        );
+    }
 }

@@ -123,13 +123,19 @@ impl KeyType {
     pub fn of_oid(oid: u32) -> Option<Self> {
         let types = NAMES.iter().map(|(_, key_type)| *key_type);
         let varchar = (oid == 1043).then_some(Self::Text);
-        types.into_iter().find(|key_type| key_type.oid() == oid).or(varchar)
+        types
+            .into_iter()
+            .find(|key_type| key_type.oid() == oid)
+            .or(varchar)
     }
 
     /// The type of a name as the shard map writes it.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, key_type)| *key_type)
+        NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, key_type)| *key_type)
     }
 
     /// Every name the shard map may use.
@@ -139,7 +145,10 @@ impl KeyType {
 
     #[must_use]
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(_, key_type)| *key_type == self).map_or("", |(name, _)| name)
+        NAMES
+            .iter()
+            .find(|(_, key_type)| *key_type == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// Whether a value is of this type's kind.
@@ -167,7 +176,11 @@ impl fmt::Display for KeyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int(n) => write!(f, "{n}"),
-            Self::Text(bytes) => write!(f, "'{}'", String::from_utf8_lossy(bytes).replace('\'', "''")),
+            Self::Text(bytes) => write!(
+                f,
+                "'{}'",
+                String::from_utf8_lossy(bytes).replace('\'', "''")
+            ),
             Self::Uuid(bytes) => uuid::write(f, bytes),
             Self::Date(days) => calendar::write_date(f, *days),
             Self::Timestamp(micros) => calendar::write_timestamp(f, *micros),
@@ -184,7 +197,13 @@ fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], KeyError> {
 /// `isspace` of the C locale, which the input functions skip on both sides.
 fn trim_space(text: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
-    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
-    let end = text.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    let start = text
+        .iter()
+        .position(|byte| !is_space(byte))
+        .unwrap_or(text.len());
+    let end = text
+        .iter()
+        .rposition(|byte| !is_space(byte))
+        .map_or(start, |last| last + 1);
     &text[start..end]
 }

@@ -25,7 +25,8 @@ fn civil_of(days: i64) -> (i64, i64, i64) {
     let shifted = days + EPOCH_DAYS;
     let era = shifted.div_euclid(DAYS_PER_400_YEARS);
     let day_of_era = shifted.rem_euclid(DAYS_PER_400_YEARS);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
@@ -57,19 +58,38 @@ pub(super) fn write_timestamp(f: &mut fmt::Formatter<'_>, micros: i64) -> fmt::R
     match micros {
         i64::MIN => f.write_str("-infinity"),
         i64::MAX => f.write_str("infinity"),
-        _ => write_civil(f, micros.div_euclid(MICROS_PER_DAY), &time_text(micros.rem_euclid(MICROS_PER_DAY))),
+        _ => write_civil(
+            f,
+            micros.div_euclid(MICROS_PER_DAY),
+            &time_text(micros.rem_euclid(MICROS_PER_DAY)),
+        ),
     }
 }
 
 fn time_text(micros: i64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    let whole = format!(" {:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if fraction == 0 { whole } else { format!("{whole}.{fraction:06}").trim_end_matches('0').to_owned() }
+    let whole = format!(
+        " {:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    if fraction == 0 {
+        whole
+    } else {
+        format!("{whole}.{fraction:06}")
+            .trim_end_matches('0')
+            .to_owned()
+    }
 }
 
 fn write_civil(f: &mut fmt::Formatter<'_>, days: i64, time: &str) -> fmt::Result {
     let (year, month, day) = civil_of(days);
-    let (shown, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    let (shown, era) = if year > 0 {
+        (year, "")
+    } else {
+        (1 - year, " BC")
+    };
     write!(f, "{shown:04}-{month:02}-{day:02}{time}{era}")
 }
 

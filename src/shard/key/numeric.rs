@@ -40,11 +40,22 @@ impl Numeric {
     /// Removes zeros at both ends and a zero's sign.
     fn finite(negative: bool, weight: i64, digits: &[u16]) -> Result<Self, KeyError> {
         let Some(first) = digits.iter().position(|digit| *digit != 0) else {
-            return Ok(Self::Finite { negative: false, weight: 0, digits: Box::default() });
+            return Ok(Self::Finite {
+                negative: false,
+                weight: 0,
+                digits: Box::default(),
+            });
         };
-        let last = digits.iter().rposition(|digit| *digit != 0).unwrap_or(first);
+        let last = digits
+            .iter()
+            .rposition(|digit| *digit != 0)
+            .unwrap_or(first);
         let weight = i16::try_from(weight - first as i64).map_err(|_| KeyError::Invalid)?;
-        Ok(Self::Finite { negative, weight, digits: digits[first..=last].into() })
+        Ok(Self::Finite {
+            negative,
+            weight,
+            digits: digits[first..=last].into(),
+        })
     }
 
     /// Position in the order of kinds; numbers share theirs by sign.
@@ -118,7 +129,10 @@ struct Decimal {
 
 impl Decimal {
     fn scan(text: &[u8]) -> Result<Self, KeyError> {
-        let mantissa_end = text.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(text.len());
+        let mantissa_end = text
+            .iter()
+            .position(|byte| matches!(byte, b'e' | b'E'))
+            .unwrap_or(text.len());
         let (mantissa, exponent) = text.split_at(mantissa_end);
         let mut parts = mantissa.splitn(2, |byte| *byte == b'.');
         let whole = parts.next().unwrap_or_default();
@@ -159,22 +173,35 @@ fn scan_exponent(text: &[u8]) -> Result<i64, KeyError> {
     if text.first().is_some_and(u8::is_ascii_whitespace) || text.contains(&b'_') {
         return Err(KeyError::Ambiguous);
     }
-    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    let digits = text
+        .strip_prefix(b"-")
+        .or(text.strip_prefix(b"+"))
+        .unwrap_or(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(KeyError::Invalid);
     }
-    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i32>().ok());
+    let number = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok());
     let exponent = number.filter(|exponent| exponent.abs() < i32::MAX / 2);
     exponent.map(i64::from).ok_or(KeyError::Invalid)
 }
 
 /// numeric_recv: digits that the scale hides are cut off.
 pub(super) fn receive(bytes: &[u8]) -> Result<Numeric, KeyError> {
-    let mut words = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let mut words = bytes
+        .chunks_exact(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     let mut next = || words.next().ok_or(KeyError::Invalid);
-    let (count, weight, sign, scale) = (usize::from(next()?), next()?.cast_signed(), next()?, next()?);
+    let (count, weight, sign, scale) = (
+        usize::from(next()?),
+        next()?.cast_signed(),
+        next()?,
+        next()?,
+    );
     let digits: Vec<u16> = words.collect();
-    let well_formed = digits.len() == count && bytes.len() == 8 + 2 * count && i64::from(scale) <= SCALE_MAX;
+    let well_formed =
+        digits.len() == count && bytes.len() == 8 + 2 * count && i64::from(scale) <= SCALE_MAX;
     if !well_formed || digits.iter().any(|digit| *digit > 9999) {
         return Err(KeyError::Invalid);
     }
@@ -184,7 +211,11 @@ pub(super) fn receive(bytes: &[u8]) -> Result<Numeric, KeyError> {
         0xF000 => Ok(Numeric::NegativeInfinity),
         0x0000 | 0x4000 => {
             let weight = i64::from(weight);
-            Numeric::finite(sign == 0x4000, weight, &cut(digits, weight, i64::from(scale)))
+            Numeric::finite(
+                sign == 0x4000,
+                weight,
+                &cut(digits, weight, i64::from(scale)),
+            )
         }
         _ => Err(KeyError::Invalid),
     }
@@ -208,7 +239,11 @@ impl fmt::Display for Numeric {
             Self::NegativeInfinity => f.write_str("-Infinity"),
             Self::Infinity => f.write_str("Infinity"),
             Self::NaN => f.write_str("NaN"),
-            Self::Finite { negative, weight, digits } => {
+            Self::Finite {
+                negative,
+                weight,
+                digits,
+            } => {
                 f.write_str(if *negative { "-" } else { "" })?;
                 write_finite(f, i64::from(*weight), digits)
             }
@@ -217,15 +252,28 @@ impl fmt::Display for Numeric {
 }
 
 fn write_finite(f: &mut fmt::Formatter<'_>, weight: i64, digits: &[u16]) -> fmt::Result {
-    let group = |power: i64| usize::try_from(weight - power).ok().and_then(|i| digits.get(i)).copied().unwrap_or(0);
+    let group = |power: i64| {
+        usize::try_from(weight - power)
+            .ok()
+            .and_then(|i| digits.get(i))
+            .copied()
+            .unwrap_or(0)
+    };
     write!(f, "{}", group(weight.max(0)))?;
     for power in (0..weight.max(0)).rev() {
         write!(f, "{:04}", group(power))?;
     }
     let lowest = weight + 1 - digits.len() as i64;
-    let fraction: String = (lowest..0).rev().map(|power| format!("{:04}", group(power))).collect();
+    let fraction: String = (lowest..0)
+        .rev()
+        .map(|power| format!("{:04}", group(power)))
+        .collect();
     let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() { Ok(()) } else { write!(f, ".{fraction}") }
+    if fraction.is_empty() {
+        Ok(())
+    } else {
+        write!(f, ".{fraction}")
+    }
 }
 
 #[cfg(test)]
@@ -239,7 +287,16 @@ mod tests {
     #[test]
     fn one_value_has_one_form() {
         for forms in [
-            &["1", "1.0", "01.000", "+1", "10e-1", "0.1E1", "100000e-5", " 1 "][..],
+            &[
+                "1",
+                "1.0",
+                "01.000",
+                "+1",
+                "10e-1",
+                "0.1E1",
+                "100000e-5",
+                " 1 ",
+            ][..],
             &["0", "-0", "0.000", "0e10", ".0", "0."],
             &["-12345.678", "-12345.6780", "-1.2345678e4", "-12345678e-3"],
             &["10000", "1e4", "1e+4", "10000.00"],
@@ -253,7 +310,18 @@ mod tests {
 
     #[test]
     fn displays_what_it_means() {
-        for text in ["0", "1", "-1", "10000", "123456789.000100023", "0.0001", "0.00001", "-0.5", "NaN", "-Infinity"] {
+        for text in [
+            "0",
+            "1",
+            "-1",
+            "10000",
+            "123456789.000100023",
+            "0.0001",
+            "0.00001",
+            "-0.5",
+            "NaN",
+            "-Infinity",
+        ] {
             assert_eq!(of(text).to_string(), text);
         }
         assert_eq!(of("1e8").to_string(), "100000000");
@@ -262,7 +330,22 @@ mod tests {
 
     #[test]
     fn refuses_what_numeric_in_refuses() {
-        for bad in ["", ".", "-", "1.2.3", "1e", "1e+", "e5", "--1", "1 2", "+NaN", "infinit", "1e131072", "1e-16384", "1e99999999999"] {
+        for bad in [
+            "",
+            ".",
+            "-",
+            "1.2.3",
+            "1e",
+            "1e+",
+            "e5",
+            "--1",
+            "1 2",
+            "+NaN",
+            "infinit",
+            "1e131072",
+            "1e-16384",
+            "1e99999999999",
+        ] {
             assert_eq!(parse(bad.as_bytes()), Err(KeyError::Invalid), "{bad}");
         }
         for open in ["0x1F", "1_000", "1e 5", "1e1_0"] {
@@ -274,7 +357,10 @@ mod tests {
 
     #[test]
     fn order_is_numeric() {
-        let ordered = ["-inf", "-1e10", "-2", "-1.5", "-1", "-0.1", "0", "0.00001", "0.1", "1", "1.0001", "9999", "10000", "1e20", "inf", "nan"];
+        let ordered = [
+            "-inf", "-1e10", "-2", "-1.5", "-1", "-0.1", "0", "0.00001", "0.1", "1", "1.0001",
+            "9999", "10000", "1e20", "inf", "nan",
+        ];
         for pair in ordered.windows(2) {
             assert!(of(pair[0]) < of(pair[1]), "{pair:?}");
         }
@@ -286,7 +372,10 @@ mod tests {
         let bytes = [0, 2, 0, 0, 0, 0, 0, 2, 0, 12, 0x0D, 0x80];
         assert_eq!(receive(&bytes), Ok(of("12.34")));
         assert_eq!(receive(&[0, 0, 0, 0, 0xC0, 0, 0, 0]), Ok(Numeric::NaN));
-        assert_eq!(receive(&[0, 1, 0, 0, 0, 0, 0, 0, 0x27, 0x10]), Err(KeyError::Invalid));
+        assert_eq!(
+            receive(&[0, 1, 0, 0, 0, 0, 0, 0, 0x27, 0x10]),
+            Err(KeyError::Invalid)
+        );
         assert_eq!(receive(&bytes[..11]), Err(KeyError::Invalid));
         assert_eq!(receive(&[]), Err(KeyError::Invalid));
     }

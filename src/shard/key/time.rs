@@ -20,7 +20,10 @@ pub(super) fn parse_date(text: &[u8]) -> Result<i32, KeyError> {
     if moment.time.is_some() || moment.offset.is_some() {
         return Err(KeyError::Ambiguous);
     }
-    moment.days().and_then(|days| i32::try_from(days).ok()).ok_or(KeyError::Invalid)
+    moment
+        .days()
+        .and_then(|days| i32::try_from(days).ok())
+        .ok_or(KeyError::Invalid)
 }
 
 /// An offset is read and left out, as PostgreSQL does for timestamps without time zone.
@@ -42,13 +45,21 @@ pub(super) fn parse_timestamptz(text: &[u8]) -> Result<i64, KeyError> {
 pub(super) fn receive_date(bytes: [u8; 4]) -> Result<i32, KeyError> {
     let days = i32::from_be_bytes(bytes);
     let valid = days == i32::MIN || days == i32::MAX || DAYS.contains(&i64::from(days));
-    if valid { Ok(days) } else { Err(KeyError::Invalid) }
+    if valid {
+        Ok(days)
+    } else {
+        Err(KeyError::Invalid)
+    }
 }
 
 pub(super) fn receive_timestamp(bytes: [u8; 8]) -> Result<i64, KeyError> {
     let micros = i64::from_be_bytes(bytes);
     let valid = micros == i64::MIN || micros == i64::MAX || MICROS.contains(&i128::from(micros));
-    if valid { Ok(micros) } else { Err(KeyError::Invalid) }
+    if valid {
+        Ok(micros)
+    } else {
+        Err(KeyError::Invalid)
+    }
 }
 
 #[derive(PartialEq)]
@@ -62,7 +73,8 @@ fn infinity(text: &[u8]) -> Option<End> {
     if word.eq_ignore_ascii_case(b"infinity") {
         Some(End::Last)
     } else {
-        word.eq_ignore_ascii_case(b"-infinity").then_some(End::First)
+        word.eq_ignore_ascii_case(b"-infinity")
+            .then_some(End::First)
     }
 }
 
@@ -88,13 +100,19 @@ struct TimeOfDay {
 impl Moment {
     /// `YYYY-MM-DD[{ |T}HH:MM[:SS[.ffffff]][ ][Z|±HH[[:]MM[:SS]]]][ BC]`
     fn scan(text: &[u8]) -> Result<Self, KeyError> {
-        let mut scan = Scan { rest: trim_space(text) };
+        let mut scan = Scan {
+            rest: trim_space(text),
+        };
         let written_year = scan.number(4..=7)?;
         scan.expect(b'-')?;
         let month = scan.number(1..=2)?;
         scan.expect(b'-')?;
         let day = scan.number(1..=2)?;
-        let time = if scan.time_follows() { Some(scan.time()?) } else { None };
+        let time = if scan.time_follows() {
+            Some(scan.time()?)
+        } else {
+            None
+        };
         let offset = if time.is_some() { scan.offset()? } else { None };
         let before_christ = scan.before_christ();
         scan.end()?;
@@ -102,38 +120,57 @@ impl Moment {
         if written_year == 0 {
             return Err(KeyError::Invalid);
         }
-        let year = if before_christ { 1 - written_year } else { written_year };
-        Ok(Self { year, month, day, time, offset })
+        let year = if before_christ {
+            1 - written_year
+        } else {
+            written_year
+        };
+        Ok(Self {
+            year,
+            month,
+            day,
+            time,
+            offset,
+        })
     }
 
     /// None for a date that is not in the calendar or not in PostgreSQL's range.
     fn days(&self) -> Option<i64> {
-        let valid = (1..=12).contains(&self.month) && (1..=days_in_month(self.year, self.month)).contains(&self.day);
-        valid.then(|| days_of(self.year, self.month, self.day)).filter(|days| DAYS.contains(days))
+        let valid = (1..=12).contains(&self.month)
+            && (1..=days_in_month(self.year, self.month)).contains(&self.day);
+        valid
+            .then(|| days_of(self.year, self.month, self.day))
+            .filter(|days| DAYS.contains(days))
     }
 
     fn micros(&self, offset: i64) -> Result<i64, KeyError> {
         // A day just before the first is allowed here: its offset may bring it into the range.
-        let valid = (1..=12).contains(&self.month) && (1..=days_in_month(self.year, self.month)).contains(&self.day);
+        let valid = (1..=12).contains(&self.month)
+            && (1..=days_in_month(self.year, self.month)).contains(&self.day);
         if !valid {
             return Err(KeyError::Invalid);
         }
         let days = i128::from(days_of(self.year, self.month, self.day));
         let time = self.time.as_ref().map_or(Ok(0), TimeOfDay::micros)?;
-        let micros = days * i128::from(MICROS_PER_DAY) + i128::from(time) - i128::from(offset) * 1_000_000;
-        let in_range = i64::try_from(micros).ok().filter(|_| MICROS.contains(&micros));
+        let micros =
+            days * i128::from(MICROS_PER_DAY) + i128::from(time) - i128::from(offset) * 1_000_000;
+        let in_range = i64::try_from(micros)
+            .ok()
+            .filter(|_| MICROS.contains(&micros));
         in_range.ok_or(KeyError::Invalid)
     }
 }
 
 impl TimeOfDay {
-    /// Second 60 counts into the next minute, 24:00:00 is the next day's midnight.
+    /// Second 60 counts into the next minute, 24:00:00 is the next day's midnight, nothing is later than that.
     fn micros(&self) -> Result<i64, KeyError> {
-        let past_midnight = self.hour == 24 && (self.minute > 0 || self.second > 0 || self.micros > 0);
-        if self.hour > 24 || past_midnight || self.minute > 59 || self.second > 60 {
-            return Err(KeyError::Invalid);
+        let micros = ((self.hour * 60 + self.minute) * 60 + self.second) * 1_000_000 + self.micros;
+        let valid = self.minute <= 59 && self.second <= 60 && micros <= MICROS_PER_DAY;
+        if valid {
+            Ok(micros)
+        } else {
+            Err(KeyError::Invalid)
         }
-        Ok(((self.hour * 60 + self.minute) * 60 + self.second) * 1_000_000 + self.micros)
     }
 }
 
@@ -148,11 +185,17 @@ impl Scan<'_> {
         if !digits.contains(&found.len()) {
             return Err(KeyError::Ambiguous);
         }
-        Ok(found.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
+        Ok(found
+            .iter()
+            .fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
     }
 
     fn digits(&mut self) -> &[u8] {
-        let end = self.rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .iter()
+            .position(|byte| !byte.is_ascii_digit())
+            .unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
         digits
@@ -165,7 +208,11 @@ impl Scan<'_> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), KeyError> {
-        if self.take(byte) { Ok(()) } else { Err(KeyError::Ambiguous) }
+        if self.take(byte) {
+            Ok(())
+        } else {
+            Err(KeyError::Ambiguous)
+        }
     }
 
     fn spaces(&mut self) {
@@ -178,7 +225,8 @@ impl Scan<'_> {
         if !self.take(b'T') && !self.take(b't') {
             self.spaces();
         }
-        let follows = self.rest.len() < rest.len() && self.rest.first().is_some_and(u8::is_ascii_digit);
+        let follows =
+            self.rest.len() < rest.len() && self.rest.first().is_some_and(u8::is_ascii_digit);
         if !follows {
             self.rest = rest;
         }
@@ -189,9 +237,22 @@ impl Scan<'_> {
         let hour = self.number(1..=2)?;
         self.expect(b':')?;
         let minute = self.number(1..=2)?;
-        let second = if self.take(b':') { Some(self.number(1..=2)?) } else { None };
-        let micros = if second.is_some() && self.take(b'.') { self.fraction()? } else { 0 };
-        Ok(TimeOfDay { hour, minute, second: second.unwrap_or(0), micros })
+        let second = if self.take(b':') {
+            Some(self.number(1..=2)?)
+        } else {
+            None
+        };
+        let micros = if second.is_some() && self.take(b'.') {
+            self.fraction()?
+        } else {
+            0
+        };
+        Ok(TimeOfDay {
+            hour,
+            minute,
+            second: second.unwrap_or(0),
+            micros,
+        })
     }
 
     /// `rint(strtod(".ddd") * 1000000)`, as PostgreSQL 15 has it.
@@ -227,10 +288,18 @@ impl Scan<'_> {
         let first = self.digits();
         let long = first.len() == 4;
         let written = Scan { rest: first }.number(if long { 4..=4 } else { 2..=2 })?;
-        let (hours, mut minutes, mut seconds) = if long { (written / 100, written % 100, 0) } else { (written, 0, 0) };
+        let (hours, mut minutes, mut seconds) = if long {
+            (written / 100, written % 100, 0)
+        } else {
+            (written, 0, 0)
+        };
         if !long && self.take(b':') {
             minutes = self.number(2..=2)?;
-            seconds = if self.take(b':') { self.number(2..=2)? } else { 0 };
+            seconds = if self.take(b':') {
+                self.number(2..=2)?
+            } else {
+                0
+            };
         }
         // MAX_TZDISP_HOUR
         if hours > 15 || minutes > 59 || seconds > 59 {
@@ -248,7 +317,11 @@ impl Scan<'_> {
     }
 
     fn end(&self) -> Result<(), KeyError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(KeyError::Ambiguous) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(KeyError::Ambiguous)
+        }
     }
 }
 
@@ -267,15 +340,36 @@ mod tests {
         assert_eq!(parse_date(b"5874897-12-31"), Ok(2_145_031_948));
         assert_eq!(parse_date(b"Infinity"), Ok(i32::MAX));
         assert_eq!(parse_date(b"-infinity"), Ok(i32::MIN));
-        for bad in ["2023-02-29", "2024-13-01", "2024-00-01", "0000-01-01", "5874898-01-01", "4714-11-23 BC"] {
+        for bad in [
+            "2023-02-29",
+            "2024-13-01",
+            "2024-00-01",
+            "0000-01-01",
+            "5874898-01-01",
+            "4714-11-23 BC",
+        ] {
             assert_eq!(parse_date(bad.as_bytes()), Err(KeyError::Invalid), "{bad}");
         }
     }
 
     #[test]
     fn other_dates_are_not_provable() {
-        for open in ["", "01/02/2024", "24-01-02", "tomorrow", "epoch", "20240102", "Jan 2 2024", "2024-01-02 10:00", "J2451187"] {
-            assert_eq!(parse_date(open.as_bytes()), Err(KeyError::Ambiguous), "{open}");
+        for open in [
+            "",
+            "01/02/2024",
+            "24-01-02",
+            "tomorrow",
+            "epoch",
+            "20240102",
+            "Jan 2 2024",
+            "2024-01-02 10:00",
+            "J2451187",
+        ] {
+            assert_eq!(
+                parse_date(open.as_bytes()),
+                Err(KeyError::Ambiguous),
+                "{open}"
+            );
         }
     }
 
@@ -283,22 +377,40 @@ mod tests {
     fn timestamps_round_as_postgres_does() {
         assert_eq!(parse_timestamp(b"2000-01-01 00:00:00.0000005"), Ok(0));
         assert_eq!(parse_timestamp(b"2000-01-01 00:00:00.0000015"), Ok(2));
-        assert_eq!(parse_timestamp(b"2000-01-01 00:00:00.9999999"), Ok(1_000_000));
+        assert_eq!(
+            parse_timestamp(b"2000-01-01 00:00:00.9999999"),
+            Ok(1_000_000)
+        );
         assert_eq!(parse_timestamp(b"2000-01-01T24:00:00"), Ok(24 * HOUR));
         assert_eq!(parse_timestamp(b"2000-01-01 00:00:60"), Ok(60_000_000));
         assert_eq!(parse_timestamp(b"2000-01-01 01:00+07"), Ok(HOUR));
-        assert_eq!(parse_timestamp(b"2000-01-01 24:00:01"), Err(KeyError::Invalid));
+        assert_eq!(
+            parse_timestamp(b"2000-01-01 24:00:01"),
+            Err(KeyError::Invalid)
+        );
     }
 
     #[test]
     fn timestamptz_needs_its_offset() {
-        assert_eq!(parse_timestamptz(b"2000-01-01 00:00:00"), Err(KeyError::Ambiguous));
+        assert_eq!(
+            parse_timestamptz(b"2000-01-01 00:00:00"),
+            Err(KeyError::Ambiguous)
+        );
         assert_eq!(parse_timestamptz(b"2000-01-01"), Err(KeyError::Ambiguous));
-        assert_eq!(parse_timestamptz(b"2000-01-01 00:00:00 Europe/Berlin"), Err(KeyError::Ambiguous));
+        assert_eq!(
+            parse_timestamptz(b"2000-01-01 00:00:00 Europe/Berlin"),
+            Err(KeyError::Ambiguous)
+        );
         assert_eq!(parse_timestamptz(b"2000-01-01T00:00:00Z"), Ok(0));
         assert_eq!(parse_timestamptz(b"2000-01-01 02:00:00+02"), Ok(0));
         assert_eq!(parse_timestamptz(b"1999-12-31 20:30:00 -03:30"), Ok(0));
-        assert_eq!(parse_timestamptz(b"2000-01-01 00:00:00-0330"), Ok(3 * HOUR + HOUR / 2));
-        assert_eq!(parse_timestamptz(b"2000-01-01 00:00:00+16"), Err(KeyError::Invalid));
+        assert_eq!(
+            parse_timestamptz(b"2000-01-01 00:00:00-0330"),
+            Ok(3 * HOUR + HOUR / 2)
+        );
+        assert_eq!(
+            parse_timestamptz(b"2000-01-01 00:00:00+16"),
+            Err(KeyError::Invalid)
+        );
     }
 }

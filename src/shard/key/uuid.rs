@@ -15,9 +15,17 @@ pub(super) fn parse(text: &[u8]) -> Result<[u8; 16], KeyError> {
         };
         *byte = nibble(*high)? << 4 | nibble(*low)?;
         let may_hyphen = i % 2 == 1 && i < 15;
-        rest = if may_hyphen { tail.strip_prefix(b"-").unwrap_or(tail) } else { tail };
+        rest = if may_hyphen {
+            tail.strip_prefix(b"-").unwrap_or(tail)
+        } else {
+            tail
+        };
     }
-    if rest.is_empty() { Ok(uuid) } else { Err(KeyError::Invalid) }
+    if rest.is_empty() {
+        Ok(uuid)
+    } else {
+        Err(KeyError::Invalid)
+    }
 }
 
 fn nibble(digit: u8) -> Result<u8, KeyError> {
