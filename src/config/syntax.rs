@@ -26,7 +26,8 @@ fn problem_of(error: &Error, text: &str) -> Problem {
         Error::SerdeMissingField { field, .. } => problem(
             format!("no field `{field}`"),
             &format!("`{field}` here, which has no default"),
-        ),
+        )
+        .hint("the fields of one block begin in the same column"),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key
                 .as_deref()
@@ -130,7 +131,8 @@ fn type_name(expected: &str) -> &str {
     match expected {
         "mapping start" => "a mapping (`field: value` lines)",
         "sequence start" => "a list",
-        "string scalar" | "scalar" | "string" => "a text",
+        "string scalar" | "string" => "a text",
+        "scalar" => "a value",
         "bool" => "true or false",
         other if other.starts_with(['u', 'i']) => "a whole number, not negative",
         _ => "another kind of value",
@@ -141,6 +143,7 @@ fn type_name(expected: &str) -> &str {
 fn written_at(text: &str, location: Location) -> &'static str {
     let rest = rest_of_line(text, location);
     match rest.chars().next() {
+        Some('}' | ']' | ',') => "nothing",
         Some('[') => "a list",
         Some('-') if rest.len() == 1 || rest.starts_with("- ") => "a list",
         Some('{') => "a mapping",

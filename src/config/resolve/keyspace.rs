@@ -48,21 +48,36 @@ impl Resolver<'_> {
         for name in names {
             let key_type = KeyType::of_name(&name.value);
             if key_type.is_none() {
-                let place = if name.place.is_known() {
-                    name.place
-                } else {
-                    written.types.place
-                };
-                self.problems.add(
-                    place,
-                    format!("type `{}`", name.value.escape_debug()),
-                    alternatives(KeyType::names()),
-                );
+                self.unknown_type(name, written.types.place);
             }
             // Its columns still count, so that tables are checked against the right number.
             types.push(key_type.unwrap_or(KeyType::Text));
         }
         types
+    }
+
+    fn unknown_type(&mut self, name: &At<String>, list: Place) {
+        let place = if name.place.is_known() {
+            name.place
+        } else {
+            list
+        };
+        let found = format!("type `{}`", name.value.escape_debug());
+        let expected = alternatives(KeyType::names());
+        let hint = match name.value.as_str() {
+            "int2" => "its name here is `smallint`",
+            "int" | "int4" | "serial" => "its name here is `integer`",
+            "int8" | "bigserial" => "its name here is `bigint`",
+            "decimal" => "its name here is `numeric`",
+            "char" | "bpchar" | "character" | "citext" => {
+                "two texts that differ may be equal in this type"
+            }
+            "real" | "float4" | "float8" | "double precision" => {
+                "floating point values are not exact"
+            }
+            _ => return self.problems.add(place, found, expected),
+        };
+        self.problems.add_hinted(place, found, expected, hint);
     }
 
     fn kind(&mut self, written: &KeyspaceFile, types: &[KeyType], shards: &[&str]) -> KeyspaceKind {
