@@ -1,10 +1,6 @@
-<<<<<<< HEAD
 pub mod check;
 pub mod compare;
 pub mod draw;
 pub mod finding;
 pub mod inspect;
 pub mod load;
-=======
-
->>>>>>> config

@@ -184,39 +184,6 @@ pub struct KeyDraw {
     pub edits: Vec<DrawEdit>,
 }
 
-<<<<<<< HEAD
-=======
-#[derive(Clone, Debug)]
-pub struct DrawEdit {
-    /// where in the statement: position relative to a literal slot or a fixed token, see `sql::edit`
-    pub at: sqlpos::TextAnchor,
-    /// bytes removed at that place (a DEFAULT keyword), usually 0
-    pub remove: usize,
-    pub insert: EditPart,
-}
-
-#[derive(Clone, Debug)]
-pub enum EditPart {
-    Text(String),
-    /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
-    Value {
-        row: usize,
-        before: &'static str,
-        after: &'static str,
-    },
-}
-
-/// Positions that survive literals of other lengths.
-pub mod sqlpos {
-    /// Byte offset in the planned text = offset after `after_slot` literals' end (or the text's start when None).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct TextAnchor {
-        pub after_slot: Option<usize>,
-        pub offset: usize,
-    }
-}
-
->>>>>>> config
 /// The shards a statement is sent to in one execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {

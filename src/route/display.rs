@@ -1,6 +1,6 @@
 //! Plans as text: what `pgshunt explain` shows and what the plan cases compare.
 
-use super::{Access, Command, Merge, Plan, Routing, ValueSource};
+use super::{Access, Merge, Plan, Routing, ValueSource};
 use crate::config::Database;
 use crate::shard::KeyValue;
 use std::fmt;
@@ -125,13 +125,3 @@ impl fmt::Display for Plan {
     }
 }
 
-/// The word for a statement in messages.
-pub(super) fn verb(command: &Command) -> &'static str {
-    match command {
-        Command::Insert => "INSERT",
-        Command::Update => "UPDATE",
-        Command::Delete => "DELETE",
-        Command::Merge => "MERGE",
-        _ => "SELECT",
-    }
-}

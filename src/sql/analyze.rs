@@ -17,6 +17,7 @@ use super::statement::{Facts, FunctionUse, IntoTarget, KeyProof, KeyTuple, Place
 use super::tokens::{Token, TokenKind};
 use crate::catalog::{Catalog, QualifiedName, Relation};
 use crate::config::Database;
+pub use expr::is_syntax;
 use facts::{Alternatives, Closure, ContextId, FactBase, Node};
 use smallvec::SmallVec;
 use sqlparser::ast::Statement;

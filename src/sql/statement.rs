@@ -117,6 +117,8 @@ pub struct InsertFacts {
     pub selected: Option<Vec<InsertedKey>>,
     pub shape: InsertShape,
     pub overriding: Overriding,
+    /// where the (first) key column stands in a row
+    pub key_position: Option<usize>,
     /// columns that get no value from the statement
     pub defaulted: Vec<String>,
 }

@@ -268,7 +268,8 @@ impl Analyzer<'_> {
         let all: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
         let columns = if listed.is_empty() { all.clone() } else { listed.to_vec() };
         let keys = self.key_columns(target);
-        let mut facts = InsertFacts { rows: Vec::new(), selected: None, shape: InsertShape::DefaultValues, overriding, defaulted: Vec::new() };
+        let key_position = keys.first().and_then(|(key, _)| columns.iter().position(|column| column == key));
+        let mut facts = InsertFacts { rows: Vec::new(), selected: None, shape: InsertShape::DefaultValues, overriding, key_position, defaulted: Vec::new() };
         let Some(source) = &insert.source else {
             facts.rows = vec![vec![InsertedKey::Missing; keys.len()]];
             facts.defaulted = all;
