@@ -6,6 +6,7 @@ use crate::cluster::control::ControlPools;
 use crate::cluster::finding::Severity;
 use crate::cluster::inspect::home_catalog;
 use crate::config::{Config, Database};
+use crate::route::Targets;
 use crate::route::planner::{PlanContext, plan};
 use crate::sql::lift::{Lifted, lift};
 use std::path::Path;
@@ -67,17 +68,49 @@ async fn explain_one(config: &Config, database: &Database, sql: &str) -> Result<
         database,
         search_path: &path,
         standard_conforming_strings: true,
-        param_types: &[],
+        declared: &[],
         forced_shard: None,
         parsed_bytes_max: config.limits.parsed_bytes_max,
     };
-    let planned = plan(sql.as_bytes(), &lifted, &context).map_err(|refusal| refusal.to_string())?;
+    let planned = plan(sql.as_bytes(), &lifted, context).map_err(|refusal| refusal.to_string())?;
     let mut text = String::new();
     for plan in &planned.statements {
         let values = crate::session::simple::Literals { text: sql.as_bytes(), lifted: &lifted };
-        text.push_str(&plan.explain(database, &values));
+        text.push_str(&explain_plan(plan, database, &values));
     }
     Ok(text)
+}
+
+/// The plan, the reason, and where these very values lead.
+fn explain_plan(plan: &crate::route::Plan, database: &Database, values: &dyn crate::route::Values) -> String {
+    let mut text = format!("{}\n", plan.describe(database));
+    if !plan.because.is_empty() {
+        text.push_str(&format!("  because: {}\n", plan.because));
+    }
+    if plan.refusal.is_some() {
+        return text;
+    }
+    let name = |shard: &crate::shard::ShardId| {
+        database.shards.get(shard.index()).map_or("?", |s| s.name.as_str())
+    };
+    match plan.resolve(values, database) {
+        Ok(Targets::None) => text.push_str("  goes to: any shard\n"),
+        Ok(Targets::One(shard)) => text.push_str(&format!("  goes to: {}\n", name(&shard))),
+        Ok(Targets::Many(shards)) => {
+            let names: Vec<&str> = shards.iter().map(name).collect();
+            match &plan.multi_refusal {
+                Some(refusal) => text.push_str(&format!(
+                    "  refused {}, because it would go to {}: {}\n",
+                    refusal.code.0,
+                    names.join(", "),
+                    refusal.message
+                )),
+                None => text.push_str(&format!("  goes to: {}\n", names.join(", "))),
+            }
+        }
+        Err(refusal) => text.push_str(&format!("  refused {}: {}\n", refusal.code.0, refusal.message)),
+    }
+    text
 }
 
 #[must_use]

@@ -55,10 +55,10 @@ impl Session {
             database: &snapshot.database,
             search_path: &self.context.search_path,
             standard_conforming_strings: self.context.standard_conforming_strings,
-            param_types: types,
+            declared: types,
             forced_shard: self.forced_shard,
             parsed_bytes_max: self.exec.backend.config.limits.parsed_bytes_max,
         };
-        plan(text, lifted, &context).map_err(Report::from)
+        plan(text, lifted, context).map_err(Report::from)
     }
 }
