@@ -212,7 +212,7 @@ async fn refusals(port: u16) {
             .unwrap_err();
         assert_eq!(wrong.code(), "28P01", "{user}: {wrong}");
         assert!(
-            matches!(wrong, LoginError::Refused { ref severity, .. } if &**severity == "FATAL"),
+            matches!(wrong, LoginError::Refused { ref error, .. } if error.severity == "FATAL"),
             "{wrong:?}"
         );
         let none = log_in(port, user, None, "postgres").await.unwrap_err();
@@ -228,7 +228,7 @@ async fn refusals(port: u16) {
     assert_eq!(nowhere.code(), "3D000", "{nowhere}");
     assert_eq!(
         nowhere.to_string(),
-        "the server refused the login: database \"nowhere\" does not exist"
+        "the server refused the login of u_scram: database \"nowhere\" does not exist"
     );
     let plain = log_in(port, "u_tls", Some(PASSWORD), "postgres")
         .await

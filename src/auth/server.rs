@@ -31,19 +31,26 @@ pub struct ServerLogin {
     pub leftover: BytesMut,
 }
 
+/// An ErrorResponse as the server sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerError {
+    pub severity: String,
+    pub code: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     #[error("the connection was lost during login: {0}")]
     Io(#[from] io::Error),
     #[error("the server closed the connection during login")]
     Closed,
-    /// The server's ErrorResponse, in its own words; without a hint its detail stands in for one.
-    #[error("the server refused the login: {message}")]
+    #[error("the server refused the login of {user}: {}", .error.message)]
     Refused {
-        severity: Box<str>,
-        code: String,
-        message: String,
-        hint: Option<String>,
+        user: String,
+        error: Box<ServerError>,
     },
     #[error("the server asks for a password for {user}, and none is configured")]
     PasswordMissing { user: String },
@@ -59,7 +66,7 @@ impl LoginError {
     /// The server's own SQLSTATE where it gave one.
     pub fn code(&self) -> &str {
         match self {
-            Self::Refused { code, .. } => code,
+            Self::Refused { error, .. } => &error.code,
             Self::Io(_) | Self::Closed => SqlState::CONNECTION_FAILURE.0,
             Self::PasswordMissing { .. } | Self::Scram { .. } => SqlState::INVALID_PASSWORD.0,
             Self::Unsupported(_) => SqlState::INVALID_AUTHORIZATION.0,
@@ -69,7 +76,7 @@ impl LoginError {
 
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Refused { hint, .. } => hint.as_deref(),
+            Self::Refused { error, .. } => error.hint.as_deref().or(error.detail.as_deref()),
             Self::PasswordMissing { .. } => {
                 Some("Give this user a server password in the shard map.")
             }
@@ -269,7 +276,13 @@ fn malformed(error: io::Error) -> LoginError {
 
 fn unexpected(message: Message, user: &str) -> LoginError {
     match message {
-        Message::ErrorResponse(body) => refused(body.fields()).unwrap_or_else(malformed),
+        Message::ErrorResponse(body) => match server_error(body.fields()) {
+            Ok(error) => LoginError::Refused {
+                user: user.to_owned(),
+                error: Box::new(error),
+            },
+            Err(error) => malformed(error),
+        },
         Message::AuthenticationOk => LoginError::Scram {
             user: user.to_owned(),
             reason: "it declared the login done before it had proven itself".to_owned(),
@@ -286,27 +299,21 @@ fn unexpected(message: Message, user: &str) -> LoginError {
     }
 }
 
-fn refused(mut fields: ErrorFields<'_>) -> io::Result<LoginError> {
-    let (mut severity, mut code, mut message) = (String::new(), String::new(), String::new());
-    let (mut detail, mut hint) = (None, None);
+fn server_error(mut fields: ErrorFields<'_>) -> io::Result<ServerError> {
+    let mut error = ServerError::default();
     while let Some(field) = fields.next()? {
         // its encoding is the server's own before login
         let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
         match field.type_() {
             // S may be translated, V is not
-            b'S' if severity.is_empty() => severity = value,
-            b'V' => severity = value,
-            b'C' => code = value,
-            b'M' => message = value,
-            b'D' => detail = Some(value),
-            b'H' => hint = Some(value),
+            b'S' if error.severity.is_empty() => error.severity = value,
+            b'V' => error.severity = value,
+            b'C' => error.code = value,
+            b'M' => error.message = value,
+            b'D' => error.detail = Some(value),
+            b'H' => error.hint = Some(value),
             _ => {}
         }
     }
-    Ok(LoginError::Refused {
-        severity: severity.into(),
-        code,
-        message,
-        hint: hint.or(detail),
-    })
+    Ok(error)
 }

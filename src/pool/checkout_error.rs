@@ -8,19 +8,10 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DialFailure {
-    pub code: SqlState,
+    /// SQLSTATE: the server's own where it gave one
+    pub code: String,
     pub message: String,
     pub hint: Option<String>,
-}
-
-impl From<String> for DialFailure {
-    fn from(message: String) -> Self {
-        Self {
-            code: SqlState::CANNOT_CONNECT,
-            message,
-            hint: None,
-        }
-    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,11 +49,11 @@ pub struct Occupancy {
 
 impl CheckoutError {
     /// The SQLSTATE for the client.
-    pub fn code(&self) -> SqlState {
+    pub fn code(&self) -> &str {
         match self {
-            Self::TimedOut { .. } | Self::QueueFull { .. } => SqlState::TOO_MANY_CONNECTIONS,
-            Self::Closed { .. } => SqlState::CANNOT_CONNECT_NOW,
-            Self::Unreachable { failure, .. } => failure.code,
+            Self::TimedOut { .. } | Self::QueueFull { .. } => SqlState::TOO_MANY_CONNECTIONS.0,
+            Self::Closed { .. } => SqlState::CANNOT_CONNECT_NOW.0,
+            Self::Unreachable { failure, .. } => &failure.code,
         }
     }
 
@@ -137,14 +128,14 @@ mod tests {
             error.to_string(),
             "waited 5.0 s for a server of pool s1/app/social: all 10 in use, 23 clients waiting"
         );
-        assert_eq!(error.code(), SqlState::TOO_MANY_CONNECTIONS);
+        assert_eq!(error.code(), "53300");
         assert!(error.hint().is_some());
     }
 
     #[test]
-    fn a_failed_dial_keeps_its_code_and_words() {
+    fn a_failed_dial_keeps_the_servers_code_and_words() {
         let failure = DialFailure {
-            code: SqlState::INVALID_PASSWORD,
+            code: "28P01".into(),
             message: "password authentication failed".into(),
             hint: None,
         };
@@ -152,7 +143,7 @@ mod tests {
             pool: "s1/app/social".into(),
             failure: Arc::new(failure),
         };
-        assert_eq!(error.code(), SqlState::INVALID_PASSWORD);
+        assert_eq!(error.code(), "28P01");
         assert_eq!(
             error.to_string(),
             "no server of pool s1/app/social: password authentication failed"

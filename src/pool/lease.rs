@@ -132,8 +132,8 @@ impl<S> DialPermit<S> {
     }
 
     /// The dial failed. The pool remembers it for a moment, and when nobody holds a server its waiters hear of it now.
-    pub fn fail(self, failure: impl Into<DialFailure>) -> Arc<DialFailure> {
-        let failure = Arc::new(failure.into());
+    pub fn fail(self, failure: DialFailure) -> Arc<DialFailure> {
+        let failure = Arc::new(failure);
         self.slot.disarm().dial_failed(&failure);
         failure
     }

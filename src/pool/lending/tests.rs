@@ -32,7 +32,11 @@ fn pool_of<S>(settings: PoolSettings) -> Arc<Pool<S>> {
 }
 
 fn failure() -> DialFailure {
-    "connection refused".to_owned().into()
+    DialFailure {
+        code: "08001".into(),
+        message: "connection refused".into(),
+        hint: None,
+    }
 }
 
 /// Takes a server, dialling if need be.
@@ -200,7 +204,7 @@ async fn who_waits_too_long_is_told_who_holds_and_leaves_the_queue() {
             .ends_with("s for a server of pool s1/app/social: all 1 in use, 1 client waiting"),
         "{error}"
     );
-    assert_eq!(error.code().0, "53300");
+    assert_eq!(error.code(), "53300");
     let status = pool.status();
     assert_eq!((status.waiting, status.totals.timeouts), (0, 1));
     held.check_in();
