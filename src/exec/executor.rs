@@ -104,7 +104,28 @@ impl Executor {
         if self.transaction.as_ref().is_some_and(|tx| tx.failed) {
             return Err(in_failed_transaction().into());
         }
-        let result = match (&job.targets, job.merge) {
+        // describing a statement does not bring a server into the transaction
+        let aside = if !job.executes && self.held.is_empty() { self.transaction.take() } else { None };
+        let result = self.dispatch(job, level).await;
+        if aside.is_some() {
+            self.let_idle_servers_go().await;
+            self.transaction = aside;
+        }
+        if result.is_err() {
+            self.note_failure();
+        }
+        if !job.keeps_batch_open() {
+            self.let_idle_servers_go().await;
+        }
+        result
+    }
+
+    async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
+        match (&job.targets, job.merge) {
+            (_, Merge::Everywhere) if !job.executes => {
+                let shard = self.any_shard();
+                self.run_single(job, shard, level).await
+            }
             (_, Merge::Everywhere) => self.run_everywhere(job).await,
             (_, Merge::EverywhereOutsideTransaction) => self.run_one_after_another(job).await,
             (Targets::Many(shards), Merge::Concatenate) => self.run_concatenated(job, shards, level).await,
@@ -114,14 +135,7 @@ impl Executor {
                 let shard = self.any_shard();
                 self.run_single(job, shard, level).await
             }
-        };
-        if result.is_err() {
-            self.note_failure();
         }
-        if !job.keeps_batch_open() {
-            self.let_idle_servers_go().await;
-        }
-        result
     }
 
     /// A shard for what any of them can answer: one that is held already, else the home shard.

@@ -463,6 +463,7 @@ impl Session {
         push(work, Step::Portal { reply, frame: frame.clone() });
         if reply == Reply::Execute {
             work.executes += 1;
+            work.job.executes = true;
             work.job.limited |= limited;
             work.job.setting = setting.or(work.job.setting.take());
             if everywhere {
@@ -567,6 +568,7 @@ fn new_work(destination: &Destination) -> Work {
             effects: crate::route::Effects::default(),
             limited: false,
             setting: None,
+            executes: false,
         },
         planned: None,
         parsed: Vec::new(),

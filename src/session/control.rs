@@ -295,6 +295,7 @@ impl Session {
             effects: plan.effects.clone(),
             limited: false,
             setting,
+            executes: true,
         }
     }
 
