@@ -1,0 +1,12 @@
+//! Server connections and their lending. A pool is one server, one database, one user.
+//! It lends servers; it does not know what will be asked of them.
+
+pub mod checkout_error;
+pub mod expiry;
+pub mod lease;
+pub mod lending;
+pub mod upkeep;
+
+pub use checkout_error::{CheckoutError, DialFailure};
+pub use lease::{Checkout, DialPermit, Lease};
+pub use lending::{Pool, PoolName, PoolStatus, PoolTotals};

@@ -1,0 +1,161 @@
+//! What a pool lends: a server, or the right to dial one. Each is a guard of one slot of its pool: whatever happens to
+//! it, the slot comes back and the next waiter is served. A server that is dropped is closed; only `check_in` reuses it.
+
+use super::checkout_error::DialFailure;
+use super::lending::Pool;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub enum Lease<S> {
+    Ready(Checkout<S>),
+    Dial(DialPermit<S>),
+}
+
+/// A lent server. Dropping it closes it.
+pub struct Checkout<S> {
+    // declared before the slot: the server is gone before the slot is free, so a pool never has more than its size
+    server: S,
+    slot: Slot<S>,
+    life: Life,
+}
+
+/// The right to open one more server. Dropping it passes the right to the next waiter.
+pub struct DialPermit<S> {
+    slot: Slot<S>,
+    generation: u64,
+}
+
+/// What is known of one server, fixed when it was dialled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub generation: u64,
+    pub dies_at: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    InUse,
+    Dialling,
+    /// given back already
+    Nothing,
+}
+
+/// One slot of the pool's size.
+pub(super) struct Slot<S> {
+    pool: Arc<Pool<S>>,
+    held: Held,
+}
+
+impl<S> Slot<S> {
+    pub(super) fn new(pool: Arc<Pool<S>>, held: Held) -> Self {
+        Self { pool, held }
+    }
+
+    fn disarm(mut self) -> Arc<Pool<S>> {
+        self.held = Held::Nothing;
+        self.pool.clone()
+    }
+}
+
+impl<S> Drop for Slot<S> {
+    fn drop(&mut self) {
+        if self.held != Held::Nothing {
+            self.pool.free(self.held);
+        }
+    }
+}
+
+impl<S> Checkout<S> {
+    pub(super) fn new(server: S, slot: Slot<S>, life: Life) -> Self {
+        Self { server, slot, life }
+    }
+
+    pub fn pool(&self) -> &Arc<Pool<S>> {
+        &self.slot.pool
+    }
+
+    /// The server is clean and in step: to the first waiter, or to the idle list. Closed instead when its time is over.
+    pub fn check_in(self) {
+        let Self { server, slot, life } = self;
+        slot.disarm().take_back(server, life);
+    }
+
+    pub(super) fn into_parts(self) -> (S, Life) {
+        let Self { server, slot, life } = self;
+        slot.disarm();
+        (server, life)
+    }
+
+    /// Closes the server and frees its slot. The same as dropping it, said aloud.
+    pub fn close(self) {}
+
+    /// Takes the server out to be closed with care (a Terminate, say) and keeps its slot as the right to dial another:
+    /// for a server found dead at checkout, whose client has already waited.
+    pub fn replace(self) -> (S, DialPermit<S>) {
+        let Self { server, slot, .. } = self;
+        let pool = slot.disarm();
+        let permit = pool.redial();
+        (server, permit)
+    }
+}
+
+impl<S> Deref for Checkout<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.server
+    }
+}
+
+impl<S> DerefMut for Checkout<S> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.server
+    }
+}
+
+impl<S> DialPermit<S> {
+    pub(super) fn new(slot: Slot<S>, generation: u64) -> Self {
+        Self { slot, generation }
+    }
+
+    pub fn pool(&self) -> &Arc<Pool<S>> {
+        &self.slot.pool
+    }
+
+    /// The dial worked: the permit becomes the checkout of its server.
+    pub fn fulfil(self, server: S) -> Checkout<S> {
+        let Self { slot, generation } = self;
+        let pool = slot.disarm();
+        let life = pool.dialled(generation);
+        Checkout::new(server, Slot::new(pool, Held::InUse), life)
+    }
+
+    /// The dial failed. The pool remembers it for a moment, and when nobody holds a server its waiters hear of it now.
+    pub fn fail(self, failure: DialFailure) -> Arc<DialFailure> {
+        let failure = Arc::new(failure);
+        self.slot.disarm().dial_failed(&failure);
+        failure
+    }
+}
+
+/// A lease on its way to a waiter. When the waiter is gone before it looked, the server goes to the next one unharmed.
+pub(super) struct Handoff<S>(Option<Lease<S>>);
+
+impl<S> Handoff<S> {
+    pub(super) fn new(lease: Lease<S>) -> Self {
+        Self(Some(lease))
+    }
+
+    pub(super) fn accept(mut self) -> Option<Lease<S>> {
+        self.0.take()
+    }
+}
+
+impl<S> Drop for Handoff<S> {
+    fn drop(&mut self) {
+        if let Some(Lease::Ready(checkout)) = self.0.take() {
+            checkout.check_in();
+        }
+    }
+}
