@@ -65,7 +65,10 @@ pub enum Routing {
     /// catalog queries, unlisted tables
     Home,
     /// sharded tables whose keys are proven: every tuple is one possible key; all resolved shards are addressed
-    ByKey { keyspace: usize, tuples: Vec<KeyTuple> },
+    ByKey {
+        keyspace: usize,
+        tuples: Vec<KeyTuple>,
+    },
     /// reference tables only, or nothing at all (`SELECT 1`)
     AnyShard,
     /// every shard
@@ -105,21 +108,38 @@ pub enum Command {
     Delete,
     Merge,
     /// BEGIN / START TRANSACTION
-    Begin { read_only: Option<bool>, isolation: Option<Isolation>, deferrable: bool },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Begin {
+        read_only: Option<bool>,
+        isolation: Option<Isolation>,
+        deferrable: bool,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     ReleaseSavepoint(String),
     RollbackToSavepoint(String),
     /// SET / SET SESSION / SET LOCAL of a server setting; name lower case
-    Set { name: String, local: bool },
+    Set {
+        name: String,
+        local: bool,
+    },
     /// SET TRANSACTION ..., SET SESSION CHARACTERISTICS is `Set{name:"session characteristics"}`
-    SetTransaction { read_only: Option<bool>, isolation: Option<Isolation> },
+    SetTransaction {
+        read_only: Option<bool>,
+        isolation: Option<Isolation>,
+    },
     /// RESET name; None is RESET ALL
     Reset(Option<String>),
     DiscardAll,
     /// SET pgshunt.name = value; None is RESET / TO DEFAULT
-    SetLocal { name: String, value: Option<String> },
+    SetLocal {
+        name: String,
+        value: Option<String>,
+    },
     /// SHOW pgshunt.name
     ShowLocal(String),
     CopyIn,
@@ -179,7 +199,11 @@ pub struct DrawEdit {
 pub enum EditPart {
     Text(String),
     /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
-    Value { row: usize, before: &'static str, after: &'static str },
+    Value {
+        row: usize,
+        before: &'static str,
+        after: &'static str,
+    },
 }
 
 /// Positions that survive literals of other lengths.

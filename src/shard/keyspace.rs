@@ -24,9 +24,13 @@ pub enum KeyspaceKind {
     /// bucket = remainder as in `PARTITION BY HASH` with modulus buckets.len(); bucket -> shard
     HashPostgres { buckets: Vec<ShardId> },
     /// sorted, half open [from, to); None is unbounded; one key column
-    Range { ranges: Vec<(Option<KeyValue>, Option<KeyValue>, ShardId)> },
+    Range {
+        ranges: Vec<(Option<KeyValue>, Option<KeyValue>, ShardId)>,
+    },
     /// one key column
-    List { values: std::collections::HashMap<KeyValue, ShardId> },
+    List {
+        values: std::collections::HashMap<KeyValue, ShardId>,
+    },
 }
 
 impl Keyspace {

@@ -24,12 +24,17 @@ pub fn header(buf: &[u8], max: usize) -> Result<Option<Header>, FrameError> {
         return Ok(None);
     }
     let length = i32::from_be_bytes([buf[1], buf[2], buf[3], buf[4]]);
-    let Ok(body) = usize::try_from(length) else { return Err(FrameError::TooShort(length)) };
+    let Ok(body) = usize::try_from(length) else {
+        return Err(FrameError::TooShort(length));
+    };
     if body < 4 {
         return Err(FrameError::TooShort(length));
     }
     if body >= max {
         return Err(FrameError::TooLong(body + 1));
     }
-    Ok(Some(Header { tag: buf[0], len: body + 1 }))
+    Ok(Some(Header {
+        tag: buf[0],
+        len: body + 1,
+    }))
 }
