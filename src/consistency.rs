@@ -74,7 +74,3 @@ pub enum Level {
     /// always the primary
     Strong,
 }
-use smallvec::SmallVec; use std::sync::Arc; use parking_lot::Mutex; use crate::shard::ShardId;
-#[derive(Clone)] pub struct Watermarks(#[allow(dead_code)] SmallVec<[u8;4]>);
-impl Watermarks { pub fn unknown(_n: usize, _now: Instant)->Self{Self(SmallVec::new())} pub fn note_write(&mut self,_s:ShardId,_t:Instant){} pub fn note_read(&mut self,_s:ShardId,_m:u16,_t:Instant){} pub fn merge(&mut self,_o:&Self){} }
-pub struct NamedSessions; impl NamedSessions { pub fn new(_m:usize)->Self{Self} pub fn open(&self,_n:&str,_s:usize,_t:Instant)->Arc<Mutex<Watermarks>>{Arc::new(Mutex::new(Watermarks::unknown(0,_t)))} }
