@@ -294,12 +294,11 @@ impl Executor {
         }
         let held = self.drop_held(index);
         let name = self.backend.servers.member_name(held);
-        if self.transaction.is_some() {
-            if let Some(tx) = &mut self.transaction {
+        if self.transaction.is_some()
+            && let Some(tx) = &mut self.transaction {
                 tx.failed = true;
                 tx.lost = true;
             }
-        }
         tracing::warn!(server = %name, %error, "server connection lost");
         Report::new(SqlState::CONNECTION_FAILURE, format!("the connection to {name} was lost: {error}"))
             .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
@@ -365,11 +364,10 @@ impl Executor {
     /// A setting was changed on this server, and so in the session.
     fn note_setting(&mut self, index: usize, setting: &Setting) {
         if let Setting::Local { statement } = setting {
-            if let Some(tx) = &mut self.transaction {
-                if !tx.locals.contains(statement) {
+            if let Some(tx) = &mut self.transaction
+                && !tx.locals.contains(statement) {
                     tx.locals.push(statement.clone());
                 }
-            }
             return;
         }
         for vars in [&mut self.vars, &mut self.held[index].server.vars] {

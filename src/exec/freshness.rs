@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub enum Marks {
-    Own(Watermarks),
+    Own(Box<Watermarks>),
     Named(String, Arc<Mutex<Watermarks>>),
 }
 
