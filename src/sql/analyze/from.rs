@@ -268,7 +268,8 @@ impl Analyzer<'_> {
         if relation.volatile {
             self.opaque_expression = true;
         }
-        let primary_only = relation.unlogged || matches!(relation.kind, RelationKind::Sequence | RelationKind::Foreign | RelationKind::Other);
+        let unlogged = |base: &QualifiedName| self.env.catalog.relations.get(base).is_some_and(|base| base.unlogged);
+        let primary_only = relation.unlogged || relation.depends_on.iter().any(unlogged) || matches!(relation.kind, RelationKind::Sequence | RelationKind::Foreign | RelationKind::Other);
         let name = qualified.name.clone();
         let schema = qualified.schema.clone();
         self.push_instance(qualified, placement, context, keys, primary_only, relation.has_row_security);
