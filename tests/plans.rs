@@ -5,8 +5,9 @@
 use pgshunt::catalog::{Catalog, CatalogBuilder, ColumnDefault, QualifiedName, Volatility};
 use pgshunt::config::{self, Config, Database};
 use pgshunt::route::planner::{PlanContext, plan};
-use pgshunt::route::{ParamValue, Plan, Targets, Values};
+use pgshunt::route::{Drawn, ParamValue, Plan, Targets, Values};
 use pgshunt::shard::ShardId;
+use pgshunt::sql::edit::splice;
 use pgshunt::sql::lift::{Lifted, lift};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -242,4 +243,179 @@ fn plan_cases() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     assert!(count >= 150, "only {count} cases");
+}
+
+/// Parameters of one Bind.
+struct Params<'a>(Vec<ParamValue<'a>>);
+
+impl Values for Params<'_> {
+    fn slot(&self, _: usize) -> Option<&[u8]> {
+        None
+    }
+
+    fn param(&self, n: usize) -> Option<ParamValue<'_>> {
+        self.0.get(n.checked_sub(1)?).copied()
+    }
+}
+
+fn resolved(sql: &str, declared: &[u32], params: Vec<ParamValue<'_>>) -> String {
+    let world = World::new();
+    let planned = plan(sql.as_bytes(), &Lifted::default(), world.context(declared)).unwrap();
+    let statement = &planned.statements[0];
+    assert_eq!(statement.refusal, None, "{sql}");
+    match statement.resolve(&Params(params), world.database()) {
+        Ok(targets) => format!("{targets:?}"),
+        Err(refusal) => format!("{}", refusal.code.0),
+    }
+}
+
+const ONE: &str = "One(ShardId(1))";
+const ALL: &str = "Many([ShardId(0), ShardId(1), ShardId(2)])";
+
+#[test]
+fn parameters_in_text_and_binary() {
+    let by_id = "SELECT * FROM users WHERE id = $1";
+    let wide = 107_i64.to_be_bytes();
+    let narrow = 107_i32.to_be_bytes();
+    assert_eq!(resolved(by_id, &[], vec![ParamValue::Text(b"107")]), ONE);
+    assert_eq!(resolved(by_id, &[], vec![ParamValue::Binary(0, &wide)]), ONE);
+    assert_eq!(resolved(by_id, &[20], vec![ParamValue::Binary(20, &wide)]), ONE);
+    assert_eq!(resolved(by_id, &[23], vec![ParamValue::Binary(23, &narrow)]), ONE);
+    assert_eq!(resolved(by_id, &[], vec![ParamValue::Null]), "None");
+    // Postgres words the error
+    assert_eq!(resolved(by_id, &[], vec![ParamValue::Text(b"x")]), "One(ShardId(0))");
+    // another type than was planned with narrows nothing
+    assert_eq!(resolved(by_id, &[], vec![ParamValue::Binary(701, &107_f64.to_be_bytes())]), ALL);
+    assert_eq!(resolved("SELECT * FROM users WHERE id = $1::bigint", &[25], vec![ParamValue::Binary(25, b"107")]), ONE);
+}
+
+#[test]
+fn array_parameters() {
+    let any = "SELECT name FROM users WHERE id = ANY($1)";
+    assert_eq!(resolved(any, &[], vec![ParamValue::Text(b"{101,NULL,102}")]), ONE);
+    assert_eq!(resolved(any, &[], vec![ParamValue::Text(b"{}")]), "None");
+    assert_eq!(resolved(any, &[], vec![ParamValue::Text(b"[0:1]={1,2}")]), ALL);
+    assert_eq!(resolved(any, &[], vec![ParamValue::Null]), "None");
+    let mut binary = Vec::new();
+    for n in [1_i32, 0, 20, 1, 1, 8] {
+        binary.extend(n.to_be_bytes());
+    }
+    binary.extend(107_i64.to_be_bytes());
+    assert_eq!(resolved(any, &[1016], vec![ParamValue::Binary(1016, &binary)]), ONE);
+}
+
+#[test]
+fn a_null_key_is_not_stored() {
+    let insert = "INSERT INTO users (id, name) VALUES ($1, $2)";
+    assert_eq!(resolved(insert, &[], vec![ParamValue::Null, ParamValue::Null]), "23502");
+    assert_eq!(resolved(insert, &[], vec![ParamValue::Text(b"107"), ParamValue::Null]), ONE);
+}
+
+fn lifted(sql: &str) -> Lifted {
+    let mut lifted = Lifted::default();
+    lift(sql.as_bytes(), true, &mut lifted);
+    lifted
+}
+
+#[test]
+fn one_plan_serves_other_literals() {
+    let world = World::new();
+    let first = "SELECT * FROM users WHERE id = 7 AND name = 'x'; DELETE FROM posts WHERE user_id = 8";
+    let second = "SELECT * FROM users WHERE id = 107 AND name = 'it''s longer'; DELETE FROM posts WHERE user_id = 208";
+    let (a, b) = (lifted(first), lifted(second));
+    assert_eq!(a.fingerprint, b.fingerprint);
+    let planned = plan(first.as_bytes(), &a, world.context(&[])).unwrap();
+    let values = Literals(second.as_bytes(), &b);
+    let target = |n: usize| planned.statements[n].resolve(&values, world.database()).unwrap();
+    assert_eq!((target(0), target(1)), (Targets::One(ShardId(1)), Targets::One(ShardId(2))));
+    let statement = &planned.statements[1];
+    let span = statement.start.absolute(&b.slots).unwrap()..statement.end.absolute(&b.slots).unwrap();
+    assert_eq!(&second[span], "DELETE FROM posts WHERE user_id = 208");
+}
+
+/// The text of an INSERT with its drawn keys.
+fn drawn(sql: &str, how: Drawn<'_>) -> String {
+    let world = World::new();
+    let lifted = lifted(sql);
+    let planned = plan(sql.as_bytes(), &lifted, world.context(&[])).unwrap();
+    let draw = planned.statements[0].draw.as_ref().unwrap();
+    String::from_utf8(splice(sql.as_bytes(), &lifted.slots, 0..sql.len(), &draw.edits, how).unwrap()).unwrap()
+}
+
+#[test]
+fn drawn_keys_are_put_in() {
+    let cases = [
+        ("INSERT INTO users (name) VALUES ('a') RETURNING id", "INSERT INTO users (\"id\", name) VALUES (5, 'a') RETURNING id"),
+        ("INSERT INTO users AS u (name) VALUES ('a'), ('b)')", "INSERT INTO users AS u (\"id\", name) VALUES (5, 'a'), (6, 'b)')"),
+        ("INSERT INTO users (name, id) VALUES (upper('a'), DEFAULT)", "INSERT INTO users (name, id) VALUES (upper('a'), 5)"),
+        ("INSERT INTO users VALUES (DEFAULT, 'a')", "INSERT INTO users VALUES (5, 'a')"),
+        ("INSERT INTO users DEFAULT VALUES RETURNING id", "INSERT INTO users (\"id\") VALUES (5) RETURNING id"),
+        ("INSERT INTO accounts DEFAULT VALUES", "INSERT INTO accounts (\"id\") OVERRIDING SYSTEM VALUE VALUES (5)"),
+        ("INSERT INTO accounts (name) VALUES ('a')", "INSERT INTO accounts (\"id\", name) OVERRIDING SYSTEM VALUE VALUES (5, 'a')"),
+        ("INSERT INTO accounts (id, name) VALUES (DEFAULT, 'a')", "INSERT INTO accounts (id, name) OVERRIDING SYSTEM VALUE VALUES (5, 'a')"),
+    ];
+    for (sql, expected) in cases {
+        assert_eq!(drawn(sql, Drawn::Literals(&[5, 6])), expected);
+    }
+    let params = drawn("INSERT INTO users (name) VALUES ($1), ($2)", Drawn::Params { first: 3 });
+    assert_eq!(params, "INSERT INTO users (\"id\", name) VALUES ($3, $1), ($4, $2)");
+}
+
+#[test]
+fn with_one_shard_everything_passes() {
+    let mut world = World::new();
+    world.config.databases[0].shards.truncate(1);
+    let one = |sql: &str| {
+        let lifted = lifted(sql);
+        let planned = plan(sql.as_bytes(), &lifted, world.context(&[])).unwrap();
+        planned.statements[0].describe(world.database())
+    };
+    assert_eq!(one("SELECT count(*) FROM users"), "read only shard");
+    assert_eq!(one("SELECT my_report(), tricky(1)"), "write only shard, opaque");
+    assert_eq!(one("DELETE FROM users"), "write only shard");
+    assert_eq!(one("INSERT INTO users (name) VALUES ('a')"), "write only shard");
+    assert_eq!(one("SELECT 1 FROM xmltable(nonsense nonsense)"), "write only shard");
+    assert_eq!(one("DO $$ BEGIN END $$"), "write only shard, opaque");
+    assert_eq!(one("SELECT 'unterminated"), "write only shard");
+    assert_eq!(one("SELECT * FROM events"), "write only shard");
+    assert_eq!(one("CREATE TABLE t AS SELECT 1"), "write only shard, ddl");
+}
+
+#[test]
+fn long_and_deep_texts_are_refused_not_fatal() {
+    let world = World::new();
+    let ands = format!("SELECT * FROM users WHERE id = 1 {}", "AND name = 'x' ".repeat(20_000));
+    let unions = vec!["SELECT * FROM users WHERE id = 1"; 1_000].join(" UNION ");
+    let nested = format!("SELECT * FROM users WHERE {}id = 1{}", "(".repeat(10_000), ")".repeat(10_000));
+    let ctes = format!("WITH a0 AS (SELECT * FROM users){} SELECT * FROM a60 WHERE id = 1", (1..61).map(|n| format!(", a{n} AS (SELECT x.* FROM a{} x, a{} y WHERE x.id = y.id)", n - 1, n - 1)).collect::<String>());
+    let list = format!("SELECT name FROM users WHERE id IN ({})", (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join(", "));
+    let long = format!("SELECT name FROM users WHERE id = 1 AND name = '{}'", "x".repeat(1 << 20));
+    for (sql, expected) in [(ands, "refused"), (unions, "=> read by_user"), (nested, "refused"), (ctes, "refused"), (list, "concatenated"), (long, "refused")] {
+        let outcome = world.outcome(&sql, &[]);
+        assert!(outcome.contains(expected), "{} … {}", &sql[..80], outcome.lines().next().unwrap_or_default().chars().take(300).collect::<String>());
+    }
+}
+
+#[test]
+fn a_forced_shard_is_trusted() {
+    let world = World::new();
+    let sql = "SELECT count(*) FROM users";
+    let context = PlanContext { forced_shard: Some(ShardId(2)), ..world.context(&[]) };
+    let planned = plan(sql.as_bytes(), &lifted(sql), context).unwrap();
+    assert_eq!(planned.statements[0].describe(world.database()), "read shard s3 by hint");
+    let begin = plan(b"BEGIN", &lifted("BEGIN"), context).unwrap();
+    assert_eq!(begin.statements[0].describe(world.database()), "write any shard");
+}
+
+#[test]
+fn a_function_with_a_key_argument() {
+    use pgshunt::config::DeclaredFunction;
+    let mut world = World::new();
+    let database = &mut world.config.databases[0];
+    database.keyspaces.truncate(1);
+    database.tables.retain(|table| table.keyspace == 0);
+    database.functions.insert("user_feed".to_owned(), DeclaredFunction::KeyArgument(1));
+    assert_eq!(world.outcome("SELECT * FROM user_feed(107)", &[]), "=> read by_user = 107; on several shards refused: functions declared with a key argument are called for several shards -> s2\n");
+    assert!(world.outcome("SELECT user_feed($1)", &[]).starts_with("=> read by_user = $1"));
+    assert!(world.outcome("SELECT user_feed(100 + 7)", &[]).starts_with("=> refused"));
 }

@@ -259,7 +259,7 @@ impl Analyzer<'_> {
     }
 
     /// The key value given to a function that is declared with a key argument.
-    fn key_argument(&mut self, name: &str, args: &[FunctionArg]) {
+    pub(super) fn key_argument(&mut self, name: &str, args: &[FunctionArg]) {
         let Some(DeclaredFunction::KeyArgument(position)) = self.env.database.functions.get(name) else { return };
         let key_type = match self.env.database.keyspaces.as_slice() {
             [keyspace] => keyspace.types.first().copied(),

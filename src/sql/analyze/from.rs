@@ -188,6 +188,7 @@ impl Analyzer<'_> {
         let Some((schema, name)) = schema_and_name(name) else { return Err(Trouble::Unsupported("a function's name")) };
         if !is_syntax(&name) {
             self.calls(schema.as_deref(), &name);
+            self.key_argument(&name, args);
         }
         self.arguments(args, scope, ctes, context)?;
         scope.rels.push(rel(alias, Some(&name), None, false));
