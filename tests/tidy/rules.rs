@@ -277,8 +277,7 @@ fn lengths(file: &Source, found: &mut Vec<String>) {
 fn lines_with(file: &Source, text: &str) -> Vec<usize> {
     let whole = |at: usize| {
         let before = file.product[..at].ends_with(is_word) && text.starts_with(is_word);
-        let after =
-            file.product[at + text.len()..].starts_with(is_word) && text.ends_with(is_word);
+        let after = file.product[at + text.len()..].starts_with(is_word) && text.ends_with(is_word);
         !before && !after
     };
     let places = file.product.match_indices(text).map(|(at, _)| at);

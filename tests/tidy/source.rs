@@ -112,7 +112,9 @@ fn first_segments(rest: &str) -> Vec<String> {
         }
         c == ',' && depth == 0
     });
-    members.filter_map(|member| segment(member.trim())).collect()
+    members
+        .filter_map(|member| segment(member.trim()))
+        .collect()
 }
 
 fn segment(text: &str) -> Option<String> {
