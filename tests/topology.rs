@@ -112,6 +112,7 @@ fn database(ports: Vec<u16>) -> Database {
         },
         control_user: "postgres".into(),
         control_password: None,
+        positions: Default::default(),
     }
 }
 

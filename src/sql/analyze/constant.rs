@@ -100,7 +100,8 @@ impl Analyzer<'_> {
     fn cast(&mut self, inner: &Expr, data_type: &DataType, type_oid: u32) -> Option<Vec<ValueSource>> {
         let to = type_oid_of(data_type)?;
         let family = to == type_oid || TEXTS.contains(&to) && TEXTS.contains(&type_oid);
-        if !family && !(INTEGERS.contains(&to) && INTEGERS.contains(&type_oid)) {
+        let integers = INTEGERS.contains(&to) && INTEGERS.contains(&type_oid);
+        if !family && !integers {
             return None;
         }
         if let Expr::Value(value) = inner
