@@ -20,7 +20,7 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("auth", &["config", "wire", "net"]),
     // leg A, thinking
     ("catalog", &["shard"]),
-    ("sql", &["wire", "catalog", "shard"]),
+    ("sql", &["config", "wire", "catalog", "shard"]),
     (
         "route",
         &[
