@@ -100,7 +100,8 @@ impl Analyzer<'_> {
     fn cast(&mut self, inner: &Expr, data_type: &DataType, type_oid: u32) -> Option<Vec<ValueSource>> {
         let to = type_oid_of(data_type)?;
         let family = to == type_oid || TEXTS.contains(&to) && TEXTS.contains(&type_oid);
-        if !family && !(INTEGERS.contains(&to) && INTEGERS.contains(&type_oid)) {
+        let integers = INTEGERS.contains(&to) && INTEGERS.contains(&type_oid);
+        if !family && !integers {
             return None;
         }
         if let Expr::Value(value) = inner
@@ -138,10 +139,18 @@ impl Analyzer<'_> {
 
     pub(super) fn constants(&mut self, elements: &[Expr], type_oid: u32) -> Option<Vec<ValueSource>> {
         let mut values = Vec::with_capacity(elements.len());
+        let mut all = true;
         for element in elements {
-            values.extend(self.constant(element, type_oid)?);
+            match self.constant(element, type_oid) {
+                Some(found) => values.extend(found),
+                None => all = false,
+            }
         }
-        Some(values)
+        if !all {
+            // the list has another common type, and its parameters with it
+            elements.iter().for_each(|element| self.note_if_param(element, u32::MAX));
+        }
+        all.then_some(values)
     }
 
     fn array_value(&mut self, value: &ValueWithSpan, type_oid: u32, cast: bool) -> Option<Vec<ValueSource>> {
