@@ -397,6 +397,18 @@ fn long_and_deep_texts_are_refused_not_fatal() {
 }
 
 #[test]
+fn nesting_up_to_the_limit_fits_the_stack() {
+    let world = World::new();
+    for levels in [5, 14, 28, 29, 60, 120] {
+        let nested = format!("SELECT name FROM users WHERE id = 1 AND id IN {}SELECT 1{}", "(SELECT id FROM users WHERE id IN ".repeat(levels) + "(", ")".repeat(levels + 1));
+        let chain: String = (1..levels.min(90)).map(|n| format!(", a{n} AS (SELECT * FROM a{})", n - 1)).collect();
+        let ctes = format!("WITH a0 AS (SELECT * FROM users){chain} SELECT * FROM a{} WHERE id = 1", levels.min(90) - 1);
+        assert!(world.outcome(&nested, &[]).starts_with("=> "));
+        assert!(world.outcome(&ctes, &[]).starts_with("=> read by_user = literal 1"), "{levels}");
+    }
+}
+
+#[test]
 fn a_forced_shard_is_trusted() {
     let world = World::new();
     let sql = "SELECT count(*) FROM users";

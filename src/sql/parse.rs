@@ -13,7 +13,7 @@ use sqlparser::tokenizer::{Location, Span, Token as SqlToken, TokenWithSpan};
 /// Chains and nesting together; deeper text is not parsed.
 const DEPTH_MAX: usize = 2_000;
 /// Up to this depth the caller's own stack is enough.
-const DEPTH_INLINE: usize = 60;
+const DEPTH_INLINE: usize = 30;
 const BIG_STACK: usize = 256 << 20;
 /// sqlparser's own recursion limit, on the big stack
 const RECURSION_MAX: usize = 300;
@@ -70,6 +70,12 @@ pub fn depth(text: &[u8], tokens: &[Token]) -> usize {
     deepest
 }
 
+/// CTEs are looked into where they are used: each may be within the one before.
+fn named_subqueries(text: &[u8], tokens: &[Token]) -> usize {
+    let opens = |token: Option<&Token>| token.is_some_and(|token| token.kind == TokenKind::ParenOpen);
+    tokens.iter().enumerate().filter(|(n, token)| token.is_word(text, "as") && opens(tokens.get(n + 1))).count()
+}
+
 fn lengthen(text: &[u8], token: &Token, level: &mut Level) {
     const OPERATORS: [&str; 9] = ["and", "or", "not", "is", "case", "in", "like", "between", "collate"];
     const CLAUSES: [&str; 8] = ["select", "from", "where", "on", "having", "set", "values", "returning"];
@@ -93,13 +99,13 @@ pub fn with_parsed<T: Send>(
     scs: bool,
     look: impl FnOnce(&Parsed) -> T + Send,
 ) -> Result<T, NotParsed> {
-    let depth = depth(text, tokens);
+    let depth = depth(text, tokens) + named_subqueries(text, tokens);
     if depth > DEPTH_MAX {
         return Err(NotParsed::TooDeep(depth));
     }
-    let run = move |limit| parse(text, tokens, scs, limit).map(|parsed| look(&parsed));
+    let run = move |limit: usize| parse(text, tokens, scs, limit).map(|parsed| look(&parsed));
     if depth <= DEPTH_INLINE {
-        return run(DEPTH_INLINE);
+        return run(2 * DEPTH_INLINE);
     }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(BIG_STACK).spawn_scoped(scope, || run(RECURSION_MAX));

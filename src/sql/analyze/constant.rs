@@ -67,7 +67,8 @@ impl Analyzer<'_> {
         if self.in_view > 0 {
             return None;
         }
-        self.env.slots.iter().position(|slot| slot.start <= at && at < slot.end)
+        let before = self.env.slots.partition_point(|slot| slot.start <= at);
+        before.checked_sub(1).filter(|&slot| self.env.slots.get(slot).is_some_and(|slot| at < slot.end))
     }
 
     fn param(&mut self, name: &str, at: usize, type_oid: u32) -> Option<Vec<ValueSource>> {
