@@ -137,10 +137,9 @@ mod tests {
                 scope.spawn(move || {
                     for text in 0..1000_u128 {
                         cache.insert(text << 64 | session, 0, Arc::new(session));
-                        assert_eq!(
-                            cache.get(text << 64 | session, 0).as_deref(),
-                            Some(&session)
-                        );
+                        let found = cache.get(text << 64 | session, 0);
+                        // another session may have driven it out by now
+                        assert!(found.is_none_or(|found| *found == session));
                     }
                 });
             }

@@ -144,6 +144,12 @@ impl From<ScanError> for Stop {
     }
 }
 
+impl From<grammar::Unsure> for Stop {
+    fn from(_: grammar::Unsure) -> Self {
+        Self::Unsure
+    }
+}
+
 /// A literal at a place of the allow-list; whether it is lifted depends on what follows.
 struct Candidate {
     span: Span,
@@ -165,17 +171,20 @@ fn find_slots(text: &[u8], scs: bool, out: &mut Lifted) -> Result<(), Stop> {
     let mut sign: Option<Sign> = None;
     while let Some(token) = scanner.next_token()? {
         let word = words::word(text, &token);
-        candidate =
-            candidate.and_then(|candidate| follow(text, candidate, &token, word, &grammar, out));
-        let place = grammar.place();
-        let found = begin(text, scs, &token, place, sign.take());
-        if let Some(place) = place.filter(|_| token.bytes(text) == b"-") {
-            sign = Some(Sign { token, place });
+        if let Some(waiting) = candidate.take() {
+            candidate = follow(text, waiting, &token, word, &grammar, out);
         }
-        grammar
-            .step(text, &token, word)
-            .map_err(|grammar::Unsure| Stop::Unsure)?;
-        candidate = found.or(candidate);
+        let signed = sign.take();
+        match token.kind {
+            TokenKind::Number(_) | TokenKind::String => {
+                candidate = begin(text, scs, &token, grammar.place(), signed).or(candidate);
+            }
+            TokenKind::Operator if token.bytes(text) == b"-" => {
+                sign = grammar.place().map(|place| Sign { token, place });
+            }
+            _ => {}
+        }
+        grammar.step(text, &token, word)?;
         if out.slots.len() > SLOTS_MAX {
             return Err(Stop::Unsure);
         }
@@ -185,7 +194,7 @@ fn find_slots(text: &[u8], scs: bool, out: &mut Lifted) -> Result<(), Stop> {
     {
         out.push(candidate);
     }
-    grammar.finish().map_err(|grammar::Unsure| Stop::Unsure)
+    Ok(grammar.finish()?)
 }
 
 /// A candidate that begins with this token.

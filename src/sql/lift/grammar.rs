@@ -286,10 +286,10 @@ impl Grammar {
             // routine bodies hold statements, rules hold lists of them
             return Err(Unsure);
         }
-        let frame = self.frame();
-        if frame.lifts {
-            let next = next_frame(frame, before, word);
-            *self.frame_mut()? = next;
+        let frame = self.frame_mut()?;
+        let is_name = word == Word::Other && frame.clause != Clause::Start;
+        if frame.lifts && !is_name {
+            *frame = next_frame(*frame, before, word);
         }
         if before == Before::Comparison && matches!(word, Word::Any | Word::Some | Word::All) {
             return Ok(Before::AnyOfComparison);

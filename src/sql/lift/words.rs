@@ -2,130 +2,112 @@
 
 use crate::sql::tokens::{Token, TokenKind};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
-    /// not a bare word
-    None,
-    /// any other bare word
-    Other,
-    All,
-    And,
-    Any,
-    As,
-    Conflict,
-    Create,
-    Cross,
-    Delete,
-    Distinct,
-    Do,
-    Except,
-    Exists,
-    Fetch,
-    For,
-    From,
-    Full,
-    Group,
-    Having,
-    In,
-    Inner,
-    Insert,
-    Intersect,
-    Join,
-    Lateral,
-    Left,
-    Limit,
-    Materialized,
-    Merge,
-    Natural,
-    Not,
-    Offset,
-    On,
-    Or,
-    Order,
-    Returning,
-    Right,
-    Select,
-    Set,
-    Some,
-    Table,
-    Then,
-    Union,
-    Update,
-    Using,
-    Values,
-    When,
-    Where,
-    Window,
-    With,
+/// Keywords by their letters packed into a number: one comparison of numbers each, not of texts.
+macro_rules! keywords {
+    ($($name:ident $text:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Word {
+            /// not a bare word
+            None,
+            /// any other bare word
+            Other,
+            $($name,)*
+        }
+
+        #[allow(non_upper_case_globals)]
+        mod packed {
+            $(pub const $name: u128 = super::bytes_of($text) | super::LOWER_CASE;)*
+        }
+
+        fn keyword(packed: u128) -> Word {
+            match packed {
+                $(packed::$name => Word::$name,)*
+                _ => Word::Other,
+            }
+        }
+    };
 }
 
-const WORD_BYTES_MAX: usize = 12;
+keywords! {
+    All b"all",
+    And b"and",
+    Any b"any",
+    As b"as",
+    Conflict b"conflict",
+    Create b"create",
+    Cross b"cross",
+    Delete b"delete",
+    Distinct b"distinct",
+    Do b"do",
+    Except b"except",
+    Exists b"exists",
+    Fetch b"fetch",
+    For b"for",
+    From b"from",
+    Full b"full",
+    Group b"group",
+    Having b"having",
+    In b"in",
+    Inner b"inner",
+    Insert b"insert",
+    Intersect b"intersect",
+    Join b"join",
+    Lateral b"lateral",
+    Left b"left",
+    Limit b"limit",
+    Materialized b"materialized",
+    Merge b"merge",
+    Natural b"natural",
+    Not b"not",
+    Offset b"offset",
+    On b"on",
+    Or b"or",
+    Order b"order",
+    Returning b"returning",
+    Right b"right",
+    Select b"select",
+    Set b"set",
+    Some b"some",
+    Table b"table",
+    Then b"then",
+    Union b"union",
+    Update b"update",
+    Using b"using",
+    Values b"values",
+    When b"when",
+    Where b"where",
+    Window b"window",
+    With b"with",
+}
 
 pub(super) fn word(text: &[u8], token: &Token) -> Word {
     if token.kind != TokenKind::Ident {
         return Word::None;
     }
-    let bytes = token.bytes(text);
-    let mut folded = [0; WORD_BYTES_MAX];
-    let Some(folded) = folded.get_mut(..bytes.len()) else {
+    let length = token.end - token.start;
+    if length > WORD_BYTES_MAX {
         return Word::Other;
+    }
+    let packed = match text.get(token.start..).and_then(|rest| rest.first_chunk()) {
+        // the common case is one load
+        Some(chunk) => u128::from_le_bytes(*chunk) & (u128::MAX >> (8 * (16 - length))),
+        None => bytes_of(token.bytes(text)),
     };
-    folded.copy_from_slice(bytes);
-    folded.make_ascii_lowercase();
-    keyword(folded)
+    keyword(packed | LOWER_CASE)
 }
 
-fn keyword(folded: &[u8]) -> Word {
-    match folded {
-        b"all" => Word::All,
-        b"and" => Word::And,
-        b"any" => Word::Any,
-        b"as" => Word::As,
-        b"conflict" => Word::Conflict,
-        b"create" => Word::Create,
-        b"cross" => Word::Cross,
-        b"delete" => Word::Delete,
-        b"distinct" => Word::Distinct,
-        b"do" => Word::Do,
-        b"except" => Word::Except,
-        b"exists" => Word::Exists,
-        b"fetch" => Word::Fetch,
-        b"for" => Word::For,
-        b"from" => Word::From,
-        b"full" => Word::Full,
-        b"group" => Word::Group,
-        b"having" => Word::Having,
-        b"in" => Word::In,
-        b"inner" => Word::Inner,
-        b"insert" => Word::Insert,
-        b"intersect" => Word::Intersect,
-        b"join" => Word::Join,
-        b"lateral" => Word::Lateral,
-        b"left" => Word::Left,
-        b"limit" => Word::Limit,
-        b"materialized" => Word::Materialized,
-        b"merge" => Word::Merge,
-        b"natural" => Word::Natural,
-        b"not" => Word::Not,
-        b"offset" => Word::Offset,
-        b"on" => Word::On,
-        b"or" => Word::Or,
-        b"order" => Word::Order,
-        b"returning" => Word::Returning,
-        b"right" => Word::Right,
-        b"select" => Word::Select,
-        b"set" => Word::Set,
-        b"some" => Word::Some,
-        b"table" => Word::Table,
-        b"then" => Word::Then,
-        b"union" => Word::Union,
-        b"update" => Word::Update,
-        b"using" => Word::Using,
-        b"values" => Word::Values,
-        b"when" => Word::When,
-        b"where" => Word::Where,
-        b"window" => Word::Window,
-        b"with" => Word::With,
-        _ => Word::Other,
+/// Of the longest keyword; at most 16.
+const WORD_BYTES_MAX: usize = 12;
+
+/// This bit makes letters lower case, and no byte that is not a letter into one.
+const LOWER_CASE: u128 = 0x2020_2020_2020_2020_2020_2020_2020_2020;
+
+const fn bytes_of(word: &[u8]) -> u128 {
+    let mut packed = 0;
+    let mut at = 0;
+    while at < word.len() {
+        packed |= (word[at] as u128) << (8 * at);
+        at += 1;
     }
+    packed
 }
