@@ -4,15 +4,17 @@
 #[path = "support/pg.rs"]
 mod pg;
 
-use pgshunt::catalog::{Catalog, ColumnDefault, QualifiedName, RelationKind, Volatility};
+use pgshunt::catalog::{
+    Catalog, CatalogBuilder, ColumnDefault, QualifiedName, RelationKind, Volatility,
+};
 use pgshunt::cluster::check::check;
 use pgshunt::cluster::draw::{DrawError, draw, draw_on_one_shard};
 use pgshunt::cluster::finding::{Finding, Report, Severity};
 use pgshunt::cluster::inspect::{facts, inspect_all};
 use pgshunt::cluster::load::load;
 use pgshunt::config::{
-    ConsistencySettings, Database, DeclaredFunction, PoolMode, PoolSettings, ServerAddress,
-    ServerTls, Shard, ShardedTable, TlsMode,
+    ConsistencySettings, Database, DeclaredFunction, PoolMode, PoolSettings, Positions,
+    ServerAddress, ServerTls, Shard, ShardedTable, TlsMode,
 };
 use pgshunt::shard::{KeyType, Keyspace, KeyspaceKind, ShardId, Unmapped};
 use std::collections::BTreeSet;
@@ -61,6 +63,7 @@ async fn a_schema_is_loaded_as_it_is() {
     defaults_are_classified(&catalog);
     functions_are_looked_through(&catalog);
     views_are_looked_through(&catalog);
+    the_builder_knows_the_real_functions(&catalog);
     search_paths_are_those_of_fresh_connections(&catalog);
     the_connection_is_left_clean(&client).await;
     versions_move_with_the_schema(&client, &catalog).await;
@@ -185,6 +188,21 @@ fn functions_are_looked_through(catalog: &Catalog) {
     assert!(catalog.functions["query_to_xml"].iter().all(|f| !f.builtin));
     assert!(catalog.functions["citext_eq"].iter().all(|f| f.builtin));
     assert!(catalog.functions["honest"].iter().all(|f| !f.builtin));
+}
+
+/// Tests without a server stand on the builder's list: it has to be the truth of the version it was taken from.
+fn the_builder_knows_the_real_functions(catalog: &Catalog) {
+    if catalog.shape.server_version / 10_000 != 15 {
+        return;
+    }
+    let built = CatalogBuilder::new().build().functions;
+    let overloads = built
+        .iter()
+        .flat_map(|(name, overloads)| overloads.iter().map(move |one| (name, one)));
+    let wrong: Vec<_> = overloads
+        .filter(|(name, one)| !catalog.functions[*name].contains(one))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 fn views_are_looked_through(catalog: &Catalog) {
@@ -333,16 +351,18 @@ fn database(primaries: &[u16]) -> Database {
         },
         control_user: "postgres".to_owned(),
         control_password: None,
+        positions: Positions::default(),
     }
 }
 
 async fn report(database: &Database) -> Report {
-    let members = inspect_all(database, |address| {
-        let port = address.port;
-        async move { connect(port).await }
-    })
-    .await;
-    check(database, &members)
+    let inspection = inspect_all(database, |address| connect(address.port));
+    check(database, &spawnable(inspection).await)
+}
+
+/// The caller may run it as a task of its own.
+fn spawnable<T: Future + Send>(future: T) -> T {
+    future
 }
 
 /// A client in a box, as a pool's would be; a server that is down is an error here.
@@ -493,7 +513,8 @@ async fn mistakes_of_the_map_and_the_schema_are_found() {
     assert!(
         found
             .iter()
-            .all(|finding| !finding.place.describe(&database).is_empty())
+            .all(|finding| !finding.subject.describe(&database).is_empty()
+                && finding.line(&database).contains(finding.code))
     );
 }
 

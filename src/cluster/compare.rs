@@ -1,7 +1,7 @@
 //! One shard's schema against the home shard's. A difference that changes what is stored or answered is an error; one
 //! that fails loudly or only costs time is a warning. It knows nothing of servers: catalogs are values.
 
-use super::finding::{Finding, Place, Severity};
+use super::finding::{Finding, Severity, Subject};
 use crate::catalog::shape::{ColumnShape, Constraint, TableShape};
 use crate::catalog::{Catalog, QualifiedName};
 use crate::config::Database;
@@ -45,22 +45,22 @@ pub fn compare(
 }
 
 /// Tables that live on several shards: those of the map and what inherits from them.
-fn mapped(home: &Catalog, database: &Database) -> BTreeMap<QualifiedName, Place> {
+fn mapped(home: &Catalog, database: &Database) -> BTreeMap<QualifiedName, Subject> {
     let sharded = database.tables.iter().enumerate();
     let sharded = sharded.map(|(index, table)| {
         (
             QualifiedName::new(&table.schema, &table.name),
-            Place::Table(index),
+            Subject::Table(index),
         )
     });
     let reference = database.reference_tables.iter().enumerate();
     let reference = reference.map(|(index, (schema, name))| {
         (
             QualifiedName::new(schema, name),
-            Place::ReferenceTable(index),
+            Subject::ReferenceTable(index),
         )
     });
-    let mut mapped: BTreeMap<QualifiedName, Place> = sharded.chain(reference).collect();
+    let mut mapped: BTreeMap<QualifiedName, Subject> = sharded.chain(reference).collect();
     for name in home.shape.tables.keys() {
         let place = home
             .ancestors(name)
@@ -77,23 +77,23 @@ fn mapped(home: &Catalog, database: &Database) -> BTreeMap<QualifiedName, Place>
 struct Comparison<'a> {
     home: &'a Catalog,
     other: &'a Catalog,
-    mapped: BTreeMap<QualifiedName, Place>,
+    mapped: BTreeMap<QualifiedName, Subject>,
     shard: &'a str,
     /// texts of definitions of different major versions differ without meaning anything else
     same_major: bool,
 }
 
 impl Comparison<'_> {
-    fn error(&self, code: &'static str, place: &Place) -> Finding {
+    fn error(&self, code: &'static str, place: &Subject) -> Finding {
         Finding::error(code, place.clone()).on(self.shard)
     }
 
     fn warning(&self, code: &'static str) -> Finding {
-        Finding::warning(code, Place::Schema).on(self.shard)
+        Finding::warning(code, Subject::Schema).on(self.shard)
     }
 
     /// An error, unless the servers' versions word the same thing in different ways.
-    fn text_error(&self, code: &'static str, place: &Place) -> Finding {
+    fn text_error(&self, code: &'static str, place: &Subject) -> Finding {
         let mut finding = self.error(code, place).degrades(DIFFERENT_ANSWERS);
         if !self.same_major {
             finding.severity = Severity::Warning;
@@ -134,7 +134,7 @@ impl Comparison<'_> {
         name: &QualifiedName,
         home: &TableShape,
         other: &TableShape,
-        place: &Place,
+        place: &Subject,
     ) -> Vec<Finding> {
         let mut findings = self.columns(name, home, other, place);
         if home.storage != other.storage {
@@ -170,7 +170,7 @@ impl Comparison<'_> {
         name: &QualifiedName,
         home: &TableShape,
         other: &TableShape,
-        place: &Place,
+        place: &Subject,
     ) -> Vec<Finding> {
         let names = |table: &TableShape| {
             table
@@ -200,7 +200,7 @@ impl Comparison<'_> {
         table: &QualifiedName,
         home: &ColumnShape,
         other: &ColumnShape,
-        place: &Place,
+        place: &Subject,
     ) -> Option<Finding> {
         let column = &home.name;
         if home.text != other.text {
@@ -243,7 +243,7 @@ impl Comparison<'_> {
         name: &QualifiedName,
         home: &[Constraint],
         other: &[Constraint],
-        place: &Place,
+        place: &Subject,
     ) -> Vec<Finding> {
         let lacks = home.iter().filter(|constraint| !holds(other, constraint));
         let lacks = lacks.map(|constraint| {
@@ -267,7 +267,7 @@ impl Comparison<'_> {
         name: &QualifiedName,
         home: &TableShape,
         other: &TableShape,
-        place: &Place,
+        place: &Subject,
     ) -> Vec<Finding> {
         let parts: BTreeSet<&String> = home
             .behaviour
@@ -310,7 +310,7 @@ impl Comparison<'_> {
                 self.other.shape.types.get(name),
             );
             if other.is_some() && home != other {
-                let finding = self.text_error("type", &Place::Schema);
+                let finding = self.text_error("type", &Subject::Schema);
                 let text = |definition: Option<&String>| definition.cloned().unwrap_or_default();
                 findings.push(
                     finding
@@ -361,11 +361,11 @@ impl Comparison<'_> {
     fn functions(&self) -> Vec<Finding> {
         let (home, other) = (&self.home.shape.functions, &self.other.shape.functions);
         let lacks = unlike_overloads(home, other).into_iter().map(|name| {
-            self.error("function_overload", &Place::Schema)
+            self.error("function_overload", &Subject::Schema)
                 .found(format!("no function {name}, but others of its name"))
         });
         let extra = unlike_overloads(other, home).into_iter().map(|name| {
-            self.error("function_overload", &Place::Schema)
+            self.error("function_overload", &Subject::Schema)
                 .found(format!("a function {name} that the home shard lacks"))
         });
         let overloads = lacks.chain(extra).map(|finding| {
@@ -401,7 +401,7 @@ impl Comparison<'_> {
             .into_iter()
             .filter(|name| !same_schema(name))
             .map(|name| {
-                self.error("shadow", &Place::Schema)
+                self.error("shadow", &Subject::Schema)
                     .found(format!("a relation {name} that the home shard lacks"))
                     .expected(format!("no other relation of the name {}", name.name))
                     .degrades("statements that do not name the schema may mean it on this shard")
@@ -475,11 +475,11 @@ impl Comparison<'_> {
             match other.get(name) {
                 None => absent.push(name.to_string()),
                 Some(there) if there != text => {
-                    let finding = self.text_error(kind, &Place::Schema);
+                    let finding = self.text_error(kind, &Subject::Schema);
                     findings.push(
                         finding
-                            .found(format!("{kind} {name}: {there}"))
-                            .expected(text),
+                            .found(format!("{kind} {name}: {}", one_line(there)))
+                            .expected(one_line(text)),
                     );
                 }
                 Some(_) => {}
@@ -518,6 +518,10 @@ fn holds(constraints: &[Constraint], wanted: &Constraint) -> bool {
     constraints.iter().any(|constraint| {
         constraint.kind == wanted.kind && constraint.definition == wanted.definition
     })
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn listed(names: &[String]) -> String {

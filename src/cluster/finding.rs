@@ -1,5 +1,4 @@
-//! What a check found, in words an operator can act on. Where it stands in the shard map is a `Place`; the line and column
-//! are the configuration's to add.
+//! What a check found, in words an operator can act on, and the part of the shard map it is about. It judges nothing.
 
 use crate::config::Database;
 use crate::shard::ShardId;
@@ -18,7 +17,7 @@ pub struct Finding {
     pub severity: Severity,
     /// stable word for scripts and tests: `key_type`, `primary_down`, ...
     pub code: &'static str,
-    pub place: Place,
+    pub subject: Subject,
     /// name of the shard it was found on
     pub shard: Option<String>,
     pub found: String,
@@ -29,7 +28,7 @@ pub struct Finding {
 
 /// The part of the shard map that a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Subject {
     Database,
     /// member 0 is the primary, n is replica n-1
     Server {
@@ -82,11 +81,11 @@ impl Report {
 
 impl Finding {
     #[must_use]
-    pub fn error(code: &'static str, place: Place) -> Self {
+    pub fn error(code: &'static str, subject: Subject) -> Self {
         Self {
             severity: Severity::Error,
             code,
-            place,
+            subject,
             shard: None,
             found: String::new(),
             expected: String::new(),
@@ -95,10 +94,10 @@ impl Finding {
     }
 
     #[must_use]
-    pub fn warning(code: &'static str, place: Place) -> Self {
+    pub fn warning(code: &'static str, subject: Subject) -> Self {
         Self {
             severity: Severity::Warning,
-            ..Self::error(code, place)
+            ..Self::error(code, subject)
         }
     }
 
@@ -127,7 +126,62 @@ impl Finding {
     }
 }
 
-impl Place {
+impl Finding {
+    /// One line for the operator: place in the shard map, severity and code, what it is about, what was found.
+    #[must_use]
+    pub fn line(&self, database: &Database) -> String {
+        let severity = if self.severity == Severity::Error {
+            "error"
+        } else {
+            "warning"
+        };
+        let (place, subject) = (
+            self.subject.locate(database),
+            self.subject.describe(database),
+        );
+        let shard = self
+            .shard
+            .as_ref()
+            .filter(|_| !matches!(self.subject, Subject::Server { .. }));
+        let shard = shard.map_or_else(String::new, |shard| format!(", on shard {shard}"));
+        format!(
+            "{place}: {severity} {}: {subject}{shard}: {}",
+            self.code,
+            self.text()
+        )
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("found {}", self.found);
+        for (label, part) in [("; expected ", &self.expected), ("; ", &self.degrades)] {
+            if !part.is_empty() {
+                text.push_str(label);
+                text.push_str(part);
+            }
+        }
+        text
+    }
+}
+
+impl Subject {
+    /// Where the shard map speaks of it: `shard-map.yaml:12:7`.
+    #[must_use]
+    pub fn locate(&self, database: &Database) -> String {
+        let positions = &database.positions;
+        let place = match self {
+            Self::Database | Self::Schema => positions.database,
+            Self::Server { shard, member } => match member.checked_sub(1) {
+                None => positions.primary(*shard),
+                Some(replica) => positions.replica(*shard, usize::from(replica)),
+            },
+            Self::Table(index) => positions.table(*index),
+            Self::KeyColumn(index, column) => positions.key_column(*index, *column),
+            Self::ReferenceTable(index) => positions.reference_table(*index),
+            Self::Function(name) => positions.functions.get(name).copied().unwrap_or_default(),
+        };
+        positions.show(place)
+    }
+
     /// The part of the map in words: `table public.users, key column id`.
     #[must_use]
     pub fn describe(&self, database: &Database) -> String {
@@ -188,12 +242,6 @@ impl fmt::Display for Finding {
         if let Some(shard) = &self.shard {
             write!(f, "on shard {shard}: ")?;
         }
-        write!(f, "found {}", self.found)?;
-        for (label, text) in [("expected ", &self.expected), ("", &self.degrades)] {
-            if !text.is_empty() {
-                write!(f, "; {label}{text}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&self.text())
     }
 }

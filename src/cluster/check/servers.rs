@@ -1,7 +1,7 @@
 //! The servers themselves: reachable, in the role the map gives them, with the rights and settings pgshunt counts on, and
 //! alike where unlike servers would answer otherwise.
 
-use crate::cluster::finding::{Finding, PRIMARY_DOWN, Place};
+use crate::cluster::finding::{Finding, PRIMARY_DOWN, Subject};
 use crate::cluster::inspect::{Member, ServerFacts};
 use crate::config::Database;
 use crate::shard::{KeyType, ShardId};
@@ -379,8 +379,8 @@ fn same_cluster(one: &ServerFacts, other: &ServerFacts) -> bool {
     }
 }
 
-fn place(member: &Member) -> Place {
-    Place::Server {
+fn place(member: &Member) -> Subject {
+    Subject::Server {
         shard: member.shard,
         member: member.member,
     }

@@ -3,7 +3,7 @@
 
 use crate::catalog::shape::{Constraint, ConstraintKind, TableShape};
 use crate::catalog::{Catalog, Column, ColumnDefault, QualifiedName, Relation, RelationKind};
-use crate::cluster::finding::{Finding, Place};
+use crate::cluster::finding::{Finding, Subject};
 use crate::config::{Database, DeclaredFunction, ShardedTable};
 use crate::shard::KeyType;
 
@@ -29,7 +29,7 @@ struct Tables<'a> {
 impl Tables<'_> {
     fn sharded(&self, index: usize, table: &ShardedTable) -> Vec<Finding> {
         let name = QualifiedName::new(&table.schema, &table.name);
-        let relation = match self.table(&name, &Place::Table(index)) {
+        let relation = match self.table(&name, &Subject::Table(index)) {
             Ok(relation) => relation,
             Err(finding) => return vec![*finding],
         };
@@ -50,7 +50,7 @@ impl Tables<'_> {
     }
 
     /// The map's table, or why it cannot be one.
-    fn table(&self, name: &QualifiedName, place: &Place) -> Result<&Relation, Box<Finding>> {
+    fn table(&self, name: &QualifiedName, place: &Subject) -> Result<&Relation, Box<Finding>> {
         let Some(relation) = self.home.relations.get(name) else {
             let finding = Finding::error("table_missing", place.clone())
                 .found(format!("no table {name} on the home shard"))
@@ -70,7 +70,7 @@ impl Tables<'_> {
     }
 
     fn key_column(&self, index: usize, position: usize, relation: &Relation) -> Vec<Finding> {
-        let place = Place::KeyColumn(index, position);
+        let place = Subject::KeyColumn(index, position);
         let table = &self.database.tables[index];
         let key = &table.key[position];
         let Some(column) = relation.column(key) else {
@@ -105,7 +105,7 @@ impl Tables<'_> {
         findings
     }
 
-    fn key_type(&self, place: &Place, column: &Column, wanted: KeyType) -> Option<Finding> {
+    fn key_type(&self, place: &Subject, column: &Column, wanted: KeyType) -> Option<Finding> {
         let (oids, expected) = type_of(wanted);
         let found = self.type_name(column.type_oid);
         if !oids.contains(&column.type_oid) {
@@ -164,7 +164,7 @@ impl Tables<'_> {
         });
         stray
             .map(|parent| {
-                Finding::error("parent_unlisted", Place::Table(index))
+                Finding::error("parent_unlisted", Subject::Table(index))
                     .found(format!("{name} is a child of {parent}, which the map does not place by the same key"))
                     .expected(format!("{parent} listed with the same keyspace and key; its children follow it"))
                     .degrades(format!("a query on {parent} would see one shard's rows as if they were all"))
@@ -205,13 +205,13 @@ impl Tables<'_> {
             other.keyspace == table.keyspace && pairs().all(tied)
         });
         (!colocated && !self.is_reference(target))
-            .then(|| across(Place::Table(index), name, key, target))
+            .then(|| across(Subject::Table(index), name, key, target))
     }
 
     fn reference(&self, index: usize) -> Vec<Finding> {
         let (schema, name) = &self.database.reference_tables[index];
         let name = QualifiedName::new(schema, name);
-        if let Err(finding) = self.table(&name, &Place::ReferenceTable(index)) {
+        if let Err(finding) = self.table(&name, &Subject::ReferenceTable(index)) {
             return vec![*finding];
         }
         let shape = self.home.shape.tables.get(&name);
@@ -219,7 +219,7 @@ impl Tables<'_> {
         let stray = foreign.filter_map(|key| {
             let (target, _) = key.target.as_ref()?;
             (!self.is_reference(target))
-                .then(|| across(Place::ReferenceTable(index), &name, key, target))
+                .then(|| across(Subject::ReferenceTable(index), &name, key, target))
         });
         stray.collect()
     }
@@ -237,7 +237,7 @@ impl Tables<'_> {
             shape.constraints.iter().filter_map(move |key| {
                 let (target, _) = key.target.as_ref()?;
                 self.listed(target)
-                    .map(|_| across(Place::Schema, name, key, target))
+                    .map(|_| across(Subject::Schema, name, key, target))
             })
         });
         stray.collect()
@@ -253,7 +253,7 @@ impl Tables<'_> {
     }
 
     fn function(&self, name: &str, declared: DeclaredFunction) -> Option<Finding> {
-        let place = Place::Function(name.to_owned());
+        let place = Subject::Function(name.to_owned());
         let overloads = self
             .home
             .functions
@@ -287,7 +287,12 @@ impl Tables<'_> {
     }
 }
 
-fn across(place: Place, name: &QualifiedName, key: &Constraint, target: &QualifiedName) -> Finding {
+fn across(
+    place: Subject,
+    name: &QualifiedName,
+    key: &Constraint,
+    target: &QualifiedName,
+) -> Finding {
     Finding::warning("foreign_key_across", place)
         .found(format!("{name}: {}", key.definition))
         .expected(format!("{target} to lie on the same shard: tied by the key, or a reference table"))
@@ -319,7 +324,7 @@ fn per_shard_uniqueness(
                 Some(column) => format!("each shard counts {column} for itself: the same value appears on several shards"),
                 None => "the same value can be stored on several shards".to_owned(),
             };
-            Finding::warning("unique_per_shard", Place::Table(index))
+            Finding::warning("unique_per_shard", Subject::Table(index))
                 .found(format!("{}.{}: {}", table.schema, table.name, constraint.definition))
                 .expected(format!("the key ({}) among its columns", table.key.join(", ")))
                 .degrades(degrades)
@@ -346,7 +351,7 @@ fn draws(
     columns
         .filter_map(|column| Some((column, sequence(&column.name)?)))
         .map(|(column, sequence)| {
-            Finding::warning("sequence_forbidden", Place::Table(index))
+            Finding::warning("sequence_forbidden", Subject::Table(index))
                 .found(format!("the control user may not draw from {sequence}"))
                 .expected(format!(
                     "GRANT USAGE ON SEQUENCE {} to it",
@@ -360,7 +365,7 @@ fn draws(
         .collect()
 }
 
-fn key_default(place: &Place, column: &Column) -> Option<Finding> {
+fn key_default(place: &Subject, column: &Column) -> Option<Finding> {
     match column.default {
         ColumnDefault::Generated => Some(
             Finding::error("key_generated", place.clone())
