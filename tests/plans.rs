@@ -396,7 +396,7 @@ fn resolved(sql: &str, declared: &[u32], params: Vec<ParamValue<'_>>) -> String 
     assert_eq!(statement.refusal, None, "{sql}");
     match statement.resolve(&Params(params), world.database()) {
         Ok(targets) => format!("{targets:?}"),
-        Err(refusal) => format!("{}", refusal.code.0),
+        Err(refusal) => refusal.code.0.to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Statement;
 use super::data::stored_result;
-use super::relations::{self, Named};
+use super::relations;
 use crate::catalog::FunctionKind;
 use crate::config::DeclaredFunction;
 use crate::route::{Access, Command, Isolation, Merge, Plan, Refusal, Routing};
@@ -10,6 +10,7 @@ use crate::sql::command::{
     self, Command as Words, Copy, CopyDirection, CopyEndpoint, CopySubject, Ddl, Discard,
     TransactionModes,
 };
+use crate::sql::command::{Setting, SettingValue};
 use crate::sql::statement::Placement;
 use crate::sql::tokens::TokenKind;
 
@@ -44,135 +45,79 @@ impl Statement<'_> {
 
     /// Statements about the session, the transaction and what the server remembers of them.
     fn session(&self, words: &Words) -> Plan {
-        let (command, routing, because) = match words {
-            Words::Begin(modes) => (
-                begin(*modes),
+        if let Some(command) = transaction(words) {
+            return self.at(
+                command,
                 Routing::AnyShard,
                 "the session keeps the transaction",
-            ),
-            Words::Commit { chain } => (
-                Command::Commit { chain: *chain },
-                Routing::AnyShard,
-                "the session keeps the transaction",
-            ),
-            Words::Rollback { chain } => (
-                Command::Rollback { chain: *chain },
-                Routing::AnyShard,
-                "the session keeps the transaction",
-            ),
-            Words::Savepoint(name) => (
-                Command::Savepoint(name.clone()),
-                Routing::AnyShard,
-                "the session keeps the transaction",
-            ),
-            Words::ReleaseSavepoint(name) => (
-                Command::ReleaseSavepoint(name.clone()),
-                Routing::AnyShard,
-                "the session keeps the transaction",
-            ),
-            Words::RollbackToSavepoint(name) => (
-                Command::RollbackToSavepoint(name.clone()),
-                Routing::AnyShard,
-                "the session keeps the transaction",
-            ),
-            Words::SetTransaction(modes) => (
-                Command::SetTransaction {
-                    read_only: modes.read_only,
-                    isolation: modes.isolation.map(isolation),
-                },
-                Routing::AnyShard,
-                "the session keeps the transaction",
-            ),
-            Words::SessionCharacteristics(_) => (
-                Command::Set {
-                    name: "session characteristics".to_owned(),
-                    local: false,
-                },
-                Routing::AnyShard,
-                "the session keeps its settings",
-            ),
-            Words::Set(setting) => (
-                Command::Set {
-                    name: setting.name.clone(),
-                    local: setting.local,
-                },
-                Routing::AnyShard,
-                "the session keeps its settings",
-            ),
-            Words::Reset(name) => (
-                Command::Reset(Some(name.clone())),
-                Routing::AnyShard,
-                "the session keeps its settings",
-            ),
-            Words::ResetAll => (
-                Command::Reset(None),
-                Routing::AnyShard,
-                "the session keeps its settings",
-            ),
-            Words::Discard(Discard::All) => (
-                Command::DiscardAll,
-                Routing::AnyShard,
-                "the session keeps its settings",
-            ),
-            Words::Discard(_) => (
-                Command::Other,
-                Routing::Home,
-                "what it discards is on the home shard",
-            ),
-            Words::SetLocal { name, value, .. } => (
-                Command::SetLocal {
-                    name: name.clone(),
-                    value: value.clone(),
-                },
-                Routing::Local,
-                "a setting of pgshunt",
-            ),
-            Words::ShowLocal(name) => (
-                Command::ShowLocal(name.clone()),
-                Routing::Local,
-                "a setting of pgshunt",
-            ),
-            Words::Show(_) => (Command::Select, Routing::Home, "a setting of the server"),
-            Words::Execute { name } => (
+            );
+        }
+        if let Some(command) = setting(words) {
+            return self.setting(command, words);
+        }
+        let home = |command, because| self.at(command, Routing::Home, because);
+        match words {
+            Words::Discard(_) => home(Command::Other, "what it discards is on the home shard"),
+            Words::Show(_) => {
+                let mut plan = home(Command::Select, "a setting of the server");
+                plan.access = Access::Read;
+                plan
+            }
+            Words::Execute { name } => home(
                 Command::ExecutePrepared(name.clone()),
-                Routing::Home,
                 "prepared on the home shard",
             ),
-            Words::Deallocate(name) => (
+            Words::Deallocate(name) => home(
                 Command::Deallocate(name.clone()),
-                Routing::Home,
                 "prepared on the home shard",
             ),
             Words::Fetch | Words::Move | Words::CloseCursor(_) => {
-                (Command::Cursor, Routing::AnyShard, HELD)
+                self.at(Command::Cursor, Routing::AnyShard, HELD)
             }
-            Words::Listen(_) | Words::Unlisten(_) | Words::Notify(_) => (
-                Command::Other,
-                Routing::Home,
-                "notifications go over the home shard",
-            ),
+            Words::Listen(_) | Words::Unlisten(_) | Words::Notify(_) => {
+                let mut plan = home(Command::Other, "notifications go over the home shard");
+                plan.effects.pins = matches!(words, Words::Listen(_)).then_some("LISTEN");
+                plan
+            }
             Words::PrepareTransaction(_)
             | Words::CommitPrepared(_)
-            | Words::RollbackPrepared(_) => {
-                return self.refused(
-                    Command::Other,
-                    "a prepared transaction belongs to one server",
-                );
-            }
+            | Words::RollbackPrepared(_) => self.refused(
+                Command::Other,
+                "a prepared transaction belongs to one server",
+            ),
             Words::SetTransactionSnapshot => {
-                return self.refused(Command::Other, "a snapshot belongs to one server");
+                self.refused(Command::Other, "a snapshot belongs to one server")
             }
-            _ => (Command::Other, Routing::AnyShard, "an empty statement"),
-        };
+            _ => self.at(Command::Other, Routing::AnyShard, "an empty statement"),
+        }
+    }
+
+    fn at(&self, command: Command, routing: Routing, because: &str) -> Plan {
         let mut plan = self.context.blank(command);
         plan.routing = routing;
         because.clone_into(&mut plan.because);
-        match words {
-            Words::Listen(_) => plan.effects.pins = Some("LISTEN"),
-            Words::Show(_) => plan.access = Access::Read,
-            Words::Set(setting) => plan.setting = Some(setting.clone()),
-            _ => {}
-        }
+        plan
+    }
+
+    fn setting(&self, command: Command, words: &Words) -> Plan {
+        let ours = matches!(command, Command::SetLocal { .. } | Command::ShowLocal(_));
+        let mut plan = if ours {
+            self.at(command, Routing::Local, "a setting of pgshunt")
+        } else {
+            self.at(command, Routing::AnyShard, "the session keeps its settings")
+        };
+        plan.setting = match words {
+            Words::Set(setting) => Some(setting.clone()),
+            Words::SetLocal { name, value, local } => Some(Setting {
+                name: format!("pgshunt.{name}"),
+                local: *local,
+                value: match value {
+                    Some(value) => SettingValue::List(vec![value.clone()]),
+                    None => SettingValue::Default,
+                },
+            }),
+            _ => None,
+        };
         plan
     }
 
@@ -399,10 +344,6 @@ impl Statement<'_> {
         !says("binary") && !says("header")
     }
 
-    fn tables(&self, from: usize) -> Vec<Named> {
-        relations::table_list(self, from)
-    }
-
     fn truncate(&self) -> Plan {
         let mut plan = self.context.blank(Command::Other);
         let cascade = self
@@ -410,8 +351,7 @@ impl Statement<'_> {
             .iter()
             .any(|token| token.is_word(self.text, "cascade"));
         if cascade
-            || self
-                .tables(1)
+            || relations::table_list(self, 1)
                 .iter()
                 .any(|table| table.placement != Placement::Home)
         {
@@ -427,8 +367,7 @@ impl Statement<'_> {
     fn lock(&self) -> Plan {
         let mut plan = self.context.blank(Command::Other);
         "its tables live on the home shard".clone_into(&mut plan.because);
-        if let Some(table) = self
-            .tables(1)
+        if let Some(table) = relations::table_list(self, 1)
             .iter()
             .find(|table| table.placement != Placement::Home)
         {
@@ -504,7 +443,7 @@ impl Statement<'_> {
                 ddl.object.as_str(),
                 "table" | "unlogged table" | "materialized view"
             )
-            && self.stores_rows(ddl)
+            && self.stores_rows()
         {
             let what = if ddl.object == "table" {
                 "CREATE TABLE AS"
@@ -560,12 +499,11 @@ impl Statement<'_> {
     }
 
     /// CREATE … AS query [WITH DATA]
-    fn stores_rows(&self, ddl: &Ddl) -> bool {
+    fn stores_rows(&self) -> bool {
         let no_data = self.tokens.windows(3).any(|three| {
             let word = |at: usize, word: &str| three[at].is_word(self.text, word);
             word(0, "with") && word(1, "no") && word(2, "data")
         });
-        let _ = ddl;
         self.query_after_as().is_some() && !no_data
     }
 
@@ -618,6 +556,44 @@ impl Statement<'_> {
             _ => self.not_parsed(Command::Other, "its first word is not known"),
         }
     }
+}
+
+fn transaction(words: &Words) -> Option<Command> {
+    Some(match words {
+        Words::Begin(modes) => begin(*modes),
+        Words::Commit { chain } => Command::Commit { chain: *chain },
+        Words::Rollback { chain } => Command::Rollback { chain: *chain },
+        Words::Savepoint(name) => Command::Savepoint(name.clone()),
+        Words::ReleaseSavepoint(name) => Command::ReleaseSavepoint(name.clone()),
+        Words::RollbackToSavepoint(name) => Command::RollbackToSavepoint(name.clone()),
+        Words::SetTransaction(modes) => Command::SetTransaction {
+            read_only: modes.read_only,
+            isolation: modes.isolation.map(isolation),
+        },
+        _ => return None,
+    })
+}
+
+fn setting(words: &Words) -> Option<Command> {
+    Some(match words {
+        Words::SessionCharacteristics(_) => Command::Set {
+            name: "session characteristics".to_owned(),
+            local: false,
+        },
+        Words::Set(setting) => Command::Set {
+            name: setting.name.clone(),
+            local: setting.local,
+        },
+        Words::Reset(name) => Command::Reset(Some(name.clone())),
+        Words::ResetAll => Command::Reset(None),
+        Words::Discard(Discard::All) => Command::DiscardAll,
+        Words::SetLocal { name, value, .. } => Command::SetLocal {
+            name: name.clone(),
+            value: value.clone(),
+        },
+        Words::ShowLocal(name) => Command::ShowLocal(name.clone()),
+        _ => return None,
+    })
 }
 
 fn begin(modes: TransactionModes) -> Command {

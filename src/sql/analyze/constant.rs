@@ -135,7 +135,8 @@ impl Analyzer<'_> {
     ) -> Option<Vec<ValueSource>> {
         let to = type_oid_of(data_type)?;
         let family = to == type_oid || TEXTS.contains(&to) && TEXTS.contains(&type_oid);
-        if !family && !(INTEGERS.contains(&to) && INTEGERS.contains(&type_oid)) {
+        let integers = INTEGERS.contains(&to) && INTEGERS.contains(&type_oid);
+        if !(family || integers) {
             return None;
         }
         if let Expr::Value(value) = inner

@@ -9,9 +9,9 @@ use crate::catalog::FunctionKind;
 use crate::config::DeclaredFunction;
 use crate::sql::statement::FunctionUse;
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, DataType, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArguments, OrderByExpr, Query, Subscript,
-    Visit, Visitor, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
+    AccessExpr, BinaryOperator, CeilFloorKind, DataType, DateTimeField, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, OrderByExpr, Query,
+    Subscript, Visit, Visitor, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
 };
 use std::ops::ControlFlow;
 
@@ -69,163 +69,31 @@ impl Analyzer<'_> {
         use Expr as E;
         match expr {
             E::Identifier(_) | E::CompoundIdentifier(_) => self.column_use(expr, scope),
-            E::Value(_) | E::TypedString(_) | E::Wildcard(_) | E::QualifiedWildcard(..) => {}
             E::BinaryOp { left, op, right } => {
                 self.operator(op);
                 self.compared(left, op, right, scope);
-                open.extend([right.as_ref(), left.as_ref()]);
             }
-            E::AnyOp {
-                left,
-                compare_op,
-                right,
-                ..
-            }
-            | E::AllOp {
-                left,
-                compare_op,
-                right,
-            } => {
-                self.operator(compare_op);
-                open.extend([right.as_ref(), left.as_ref()]);
-            }
-            E::IsDistinctFrom(a, b) | E::IsNotDistinctFrom(a, b) => {
-                open.extend([a.as_ref(), b.as_ref()])
-            }
-            E::IsFalse(e)
-            | E::IsNotFalse(e)
-            | E::IsTrue(e)
-            | E::IsNotTrue(e)
-            | E::IsNull(e)
-            | E::IsNotNull(e)
-            | E::IsUnknown(e)
-            | E::IsNotUnknown(e)
-            | E::Nested(e) => open.push(e),
-            E::IsNormalized { expr, .. }
-            | E::IsJson { expr, .. }
-            | E::UnaryOp { expr, .. }
-            | E::Collate { expr, .. }
-            | E::Extract { expr, .. } => open.push(expr),
-            E::Ceil { expr, field } | E::Floor { expr, field } => {
-                if !matches!(
-                    field,
-                    CeilFloorKind::DateTimeField(sqlparser::ast::DateTimeField::NoDateTime)
-                ) {
-                    return Err(Trouble::Unsupported("CEIL … TO"));
-                }
-                open.push(expr);
-            }
-            E::Cast {
-                expr,
-                data_type,
-                format: None,
-                ..
-            } => {
-                self.cast_to(data_type);
-                open.push(expr);
-            }
+            E::AnyOp { compare_op, .. } | E::AllOp { compare_op, .. } => self.operator(compare_op),
+            E::Cast { data_type, .. } => self.cast_to(data_type),
             E::InList { expr, list, .. } => {
                 if let Some(node) = column(expr, scope) {
                     // for the parameters among them
                     self.constants(list, self.base.type_of(node));
                 }
-                open.push(expr);
-                open.extend(list);
             }
-            E::InSubquery { expr, subquery, .. } => {
-                open.push(expr);
+            E::InSubquery { subquery, .. } | E::Exists { subquery, .. } | E::Subquery(subquery) => {
                 self.subquery(subquery, scope, ctes, context)?;
             }
-            E::Exists { subquery, .. } | E::Subquery(subquery) => {
-                self.subquery(subquery, scope, ctes, context)?
-            }
-            E::Between {
-                expr, low, high, ..
-            } => open.extend([high.as_ref(), low.as_ref(), expr.as_ref()]),
-            E::Like {
-                expr,
-                pattern,
-                escape_char,
-                ..
-            }
-            | E::ILike {
-                expr,
-                pattern,
-                escape_char,
-                ..
-            }
-            | E::SimilarTo {
-                expr,
-                pattern,
-                escape_char,
-                ..
-            } => {
-                open.extend([pattern.as_ref(), expr.as_ref()]);
-                open.extend(escape_char.as_deref());
-            }
-            E::AtTimeZone {
-                timestamp,
-                time_zone,
-            } => open.extend([time_zone.as_ref(), timestamp.as_ref()]),
-            E::Position { expr, r#in } => open.extend([r#in.as_ref(), expr.as_ref()]),
-            E::Substring {
-                expr,
-                substring_from,
-                substring_for,
-                ..
-            } => {
-                self.calls(None, "substring");
-                open.push(expr);
-                open.extend(substring_from.as_deref());
-                open.extend(substring_for.as_deref());
-            }
-            E::Trim {
-                trim_what,
-                expr,
-                trim_characters,
-                ..
-            } => {
-                open.push(expr);
-                open.extend(trim_what.as_deref());
-                open.extend(trim_characters.iter().flatten());
-            }
-            E::Overlay {
-                expr,
-                overlay_what,
-                overlay_from,
-                overlay_for,
-            } => {
-                open.extend([overlay_from.as_ref(), overlay_what.as_ref(), expr.as_ref()]);
-                open.extend(overlay_for.as_deref());
-            }
+            E::Substring { .. } => self.calls(None, "substring"),
             E::Function(function) => self.function(function, scope, ctes, context)?,
-            E::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => {
-                open.extend(operand.as_deref());
-                open.extend(
-                    conditions
-                        .iter()
-                        .flat_map(|when| [&when.condition, &when.result]),
-                );
-                open.extend(else_result.as_deref());
-            }
-            E::GroupingSets(sets) | E::Cube(sets) | E::Rollup(sets) => {
-                open.extend(sets.iter().flatten())
-            }
-            E::Tuple(elements) => open.extend(elements),
-            E::Array(array) => open.extend(&array.elem),
-            E::Interval(interval) => open.push(&interval.value),
-            E::CompoundFieldAccess { root, access_chain } => {
-                open.push(root);
-                self.access(access_chain, open);
-            }
-            _ => return Err(Trouble::Unsupported("an expression")),
+            E::CompoundFieldAccess { access_chain, .. } => self.access(access_chain, open),
+            _ => {}
         }
-        Ok(())
+        if operands(expr, open) {
+            Ok(())
+        } else {
+            Err(Trouble::Unsupported("an expression"))
+        }
     }
 
     fn column_use(&mut self, expr: &Expr, scope: &Scope<'_>) {
@@ -522,6 +390,140 @@ impl Analyzer<'_> {
             || !function.within_group.is_empty())
         .then_some(name)
     }
+}
+
+/// Puts the operands of a node on `open`; false for nodes that are not known. What `one` looks into itself has none here.
+fn operands<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
+    use Expr as E;
+    match expr {
+        E::Identifier(_) | E::CompoundIdentifier(_) | E::Value(_) | E::TypedString(_) => {}
+        E::Wildcard(_) | E::QualifiedWildcard(..) => {}
+        E::Exists { .. } | E::Subquery(_) | E::Function(_) => {}
+        E::BinaryOp { left, right, .. }
+        | E::AnyOp { left, right, .. }
+        | E::AllOp { left, right, .. }
+        | E::IsDistinctFrom(left, right)
+        | E::IsNotDistinctFrom(left, right) => open.extend([right.as_ref(), left.as_ref()]),
+        E::InList { expr, list, .. } => {
+            open.push(expr);
+            open.extend(list);
+        }
+        E::Between {
+            expr, low, high, ..
+        } => open.extend([high.as_ref(), low.as_ref(), expr.as_ref()]),
+        E::GroupingSets(sets) | E::Cube(sets) | E::Rollup(sets) => {
+            open.extend(sets.iter().flatten());
+        }
+        E::Tuple(elements) => open.extend(elements),
+        E::Array(array) => open.extend(&array.elem),
+        E::Case {
+            operand,
+            conditions,
+            else_result,
+            ..
+        } => {
+            open.extend(operand.as_deref());
+            let whens = conditions.iter();
+            open.extend(whens.flat_map(|when| [&when.condition, &when.result]));
+            open.extend(else_result.as_deref());
+        }
+        other => return one_operand(other, open) || special_syntax(other, open),
+    }
+    true
+}
+
+fn one_operand<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
+    use Expr as E;
+    match expr {
+        E::IsFalse(e)
+        | E::IsNotFalse(e)
+        | E::IsTrue(e)
+        | E::IsNotTrue(e)
+        | E::IsNull(e)
+        | E::IsNotNull(e)
+        | E::IsUnknown(e)
+        | E::IsNotUnknown(e)
+        | E::Nested(e) => open.push(e),
+        E::IsNormalized { expr, .. }
+        | E::IsJson { expr, .. }
+        | E::UnaryOp { expr, .. }
+        | E::Collate { expr, .. }
+        | E::Extract { expr, .. }
+        | E::InSubquery { expr, .. }
+        | E::Cast {
+            expr, format: None, ..
+        } => open.push(expr),
+        E::Interval(interval) => open.push(&interval.value),
+        E::CompoundFieldAccess { root, .. } => open.push(root),
+        _ => return false,
+    }
+    true
+}
+
+/// What the SQL standard spells in words.
+fn special_syntax<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
+    use Expr as E;
+    const NO_FIELD: CeilFloorKind = CeilFloorKind::DateTimeField(DateTimeField::NoDateTime);
+    match expr {
+        E::Ceil { expr, field } | E::Floor { expr, field } if *field == NO_FIELD => open.push(expr),
+        E::Like {
+            expr,
+            pattern,
+            escape_char,
+            ..
+        }
+        | E::ILike {
+            expr,
+            pattern,
+            escape_char,
+            ..
+        }
+        | E::SimilarTo {
+            expr,
+            pattern,
+            escape_char,
+            ..
+        } => {
+            open.extend([pattern.as_ref(), expr.as_ref()]);
+            open.extend(escape_char.as_deref());
+        }
+        E::AtTimeZone {
+            timestamp,
+            time_zone,
+        } => open.extend([time_zone.as_ref(), timestamp.as_ref()]),
+        E::Position { expr, r#in } => open.extend([r#in.as_ref(), expr.as_ref()]),
+        E::Substring {
+            expr,
+            substring_from,
+            substring_for,
+            ..
+        } => {
+            open.push(expr);
+            open.extend(substring_from.as_deref());
+            open.extend(substring_for.as_deref());
+        }
+        E::Trim {
+            trim_what,
+            expr,
+            trim_characters,
+            ..
+        } => {
+            open.push(expr);
+            open.extend(trim_what.as_deref());
+            open.extend(trim_characters.iter().flatten());
+        }
+        E::Overlay {
+            expr,
+            overlay_what,
+            overlay_from,
+            overlay_for,
+        } => {
+            open.extend([overlay_from.as_ref(), overlay_what.as_ref(), expr.as_ref()]);
+            open.extend(overlay_for.as_deref());
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Looks for aggregates and window functions, not in subqueries.

@@ -13,7 +13,7 @@ use crate::sql::parse::with_parsed;
 use crate::sql::statement::Placement;
 use crate::sql::tokens::{TokenKind, tokenize};
 use sqlparser::ast::{
-    Ident, Join, JoinConstraint, JoinOperator, ObjectName, Statement, TableAlias, TableFactor,
+    Join, JoinConstraint, JoinOperator, ObjectName, Statement, TableAlias, TableFactor,
     TableWithJoins,
 };
 
@@ -639,7 +639,7 @@ fn rel(
             alias
                 .columns
                 .iter()
-                .map(|column| folded_name(&column.name))
+                .map(|column| folded(&column.name))
                 .collect()
         })
         .unwrap_or_default();
@@ -649,10 +649,6 @@ fn rel(
         columns: columns.map(|columns| renamed(columns, &names)),
         is_table,
     }
-}
-
-fn folded_name(name: &Ident) -> String {
-    folded(name)
 }
 
 /// `AS t(a, b)`: the first columns get other names.

@@ -233,7 +233,7 @@ impl Analyzer<'_> {
             SetExpr::Select(select) => self.select(select, order, &ctes, outer, context)?,
             body => {
                 let scope = Scope::new(outer);
-                self.exprs_of(order, &scope, &ctes, context)?;
+                self.order(order, &scope, &ctes, context)?;
                 self.body(body, &ctes, outer, context)?
             }
         };
@@ -259,16 +259,6 @@ impl Analyzer<'_> {
             }) => Ok(by),
             Some(_) => Err(Trouble::Unsupported("ORDER BY ALL")),
         }
-    }
-
-    fn exprs_of<'q>(
-        &mut self,
-        order: &'q [sqlparser::ast::OrderByExpr],
-        scope: &Scope<'_>,
-        ctes: &Ctes<'q>,
-        context: ContextId,
-    ) -> Outcome<()> {
-        self.order(order, scope, ctes, context)
     }
 
     /// Walks LIMIT, OFFSET and FETCH; true when there is one.

@@ -73,11 +73,10 @@ impl Analyzer<'_> {
     }
 
     /// The target relation, as the first instance of its scope.
-    fn target<'q>(
+    fn target(
         &mut self,
-        factor: &'q TableFactor,
+        factor: &TableFactor,
         scope: &mut Scope<'_>,
-        ctes: &Ctes<'q>,
         context: ContextId,
     ) -> Outcome<usize> {
         let TableFactor::Table {
@@ -89,7 +88,6 @@ impl Analyzer<'_> {
         self.no_view_target(name)?;
         let target = self.instances.len();
         self.factor(factor, scope, &None, context)?;
-        let _ = ctes;
         Ok(target)
     }
 
@@ -132,7 +130,7 @@ impl Analyzer<'_> {
             return Err(Trouble::Unsupported("a clause of the UPDATE"));
         }
         let mut scope = Scope::new(None);
-        let target = self.target(&update.table.relation, &mut scope, ctes, context)?;
+        let target = self.target(&update.table.relation, &mut scope, context)?;
         match &update.from {
             None => {}
             Some(UpdateTableFromKind::AfterSet(items)) => {
@@ -181,7 +179,7 @@ impl Analyzer<'_> {
             return Err(Trouble::Unsupported("DELETE from a join"));
         }
         let mut scope = Scope::new(None);
-        let target = self.target(relation, &mut scope, ctes, context)?;
+        let target = self.target(relation, &mut scope, context)?;
         if let Some(items) = &delete.using {
             self.from(items, &mut scope, ctes, context)?;
         }
@@ -211,7 +209,7 @@ impl Analyzer<'_> {
             return Err(Trouble::Unsupported("OUTPUT"));
         }
         let mut scope = Scope::new(None);
-        let target = self.target(&merge.table, &mut scope, ctes, context)?;
+        let target = self.target(&merge.table, &mut scope, context)?;
         self.factor(&merge.source, &mut scope, ctes, context)?;
         let scope = scope;
         let apart = self.base.root();
@@ -605,7 +603,7 @@ impl Analyzer<'_> {
             found.push(match by_column {
                 Some(values) => InsertedKey::AnyOf(values),
                 None => item_at(source, at).map_or(InsertedKey::Unknown, |expr| {
-                    match self.selected_value(expr, type_oid) {
+                    match self.inserted_value(expr, type_oid) {
                         InsertedKey::Null => InsertedKey::Unknown,
                         known => known,
                     }
@@ -613,11 +611,6 @@ impl Analyzer<'_> {
             });
         }
         found
-    }
-
-    /// A bare string literal in a SELECT list is text before it is the column's type; that is the same value.
-    fn selected_value(&mut self, expr: &Expr, type_oid: u32) -> InsertedKey {
-        self.inserted_value(expr, type_oid)
     }
 }
 
