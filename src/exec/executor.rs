@@ -356,7 +356,11 @@ impl Executor {
         if let (true, Some(tx)) = (job.effects.ddl, &mut self.transaction) {
             tx.ddl = true;
         }
-        if let Some(setting) = &job.setting {
+        if job.is_set() && job.keeps_batch_open() {
+            // an error before the Sync would undo it unseen
+            self.held[index].opaque = true;
+        }
+        for setting in &job.settings {
             self.note_setting(index, setting);
         }
     }

@@ -121,8 +121,8 @@ pub struct Job {
     pub effects: Effects,
     /// rows are asked for in portions (Execute with a limit)
     pub limited: bool,
-    /// a setting it changes, if it succeeds
-    pub setting: Option<Setting>,
+    /// settings it changes, if it succeeds
+    pub settings: Vec<Setting>,
     /// false: statements are only parsed and described, nothing runs
     pub executes: bool,
 }
@@ -140,7 +140,7 @@ pub enum Setting {
 impl Job {
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.setting.is_some()
+        !self.settings.is_empty()
     }
 
     #[must_use]

@@ -6,7 +6,7 @@ use super::{Portal, Session};
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
-use crate::exec::job::{Ask, End, Job, Prepared, Step};
+use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
 use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Targets, Values};
 use crate::sql::edit::{Drawn, splice};
@@ -95,6 +95,8 @@ struct Destination {
     access: Access,
     /// any shard would do
     open: bool,
+    /// SET: not together with other statements
+    alone: bool,
 }
 
 impl Session {
@@ -202,7 +204,7 @@ impl Session {
         let works: Vec<&Work> = segments
             .iter()
             .filter_map(|s| if let Segment::Work(work) = s { Some(&**work) } else { None })
-            .filter(|w| w.executes > 0)
+            .filter(|w| w.executes > 0 && !w.job.is_set())
             .collect();
         let writes = works.iter().any(|w| w.job.access == Access::Write);
         if works.len() > 1 && writes && !segments.iter().any(begins) {
@@ -322,13 +324,15 @@ impl Session {
         let prepared = self.prepare(!name.is_empty(), Bytes::copy_from_slice(parse.text), parse.types)?;
         self.statements.insert(Bytes::copy_from_slice(&name), prepared.clone());
         if prepared.local {
-            own(segments).push(OwnStep::Answer(PARSE_COMPLETE));
+            own(segments, OwnStep::Answer(PARSE_COMPLETE));
             return Ok(());
         }
         let destination = self.preference(&prepared);
-        let work = self.work(segments, destination, &prepared);
-        work.parsed.push(Bytes::copy_from_slice(&name));
-        push(work, Step::Parse(prepared));
+        let name = Bytes::copy_from_slice(&name);
+        with_work(segments, destination, &prepared.clone(), |work| {
+            work.parsed.push(name);
+            push(work, Step::Parse(prepared));
+        });
         Ok(())
     }
 
@@ -390,7 +394,7 @@ impl Session {
         let portal = Bytes::copy_from_slice(bind.portal);
         if prepared.local {
             self.portals.insert(portal, Portal { prepared, targets: Targets::None });
-            own(segments).push(OwnStep::Answer(BIND_COMPLETE));
+            own(segments, OwnStep::Answer(BIND_COMPLETE));
             return Ok(());
         }
         let mut rest = frame.slice_ref(bind.rest);
@@ -409,8 +413,8 @@ impl Session {
         };
         self.portals.insert(portal.clone(), Portal { prepared: prepared.clone(), targets: targets.clone() });
         let destination = destination(prepared.planned.statements.first(), targets);
-        let work = self.work(segments, destination, &prepared);
-        push(work, Step::Bind { portal, prepared, rest });
+        let step = Step::Bind { portal, prepared: prepared.clone(), rest };
+        with_work(segments, destination, &prepared, |work| push(work, step));
         Ok(())
     }
 
@@ -421,14 +425,13 @@ impl Session {
         }
         let prepared = self.statement(name)?;
         if prepared.local {
-            let steps = own(segments);
-            steps.push(OwnStep::Answer(b"t\0\0\0\x06\0\0"));
-            steps.push(OwnStep::Describe(prepared));
+            own(segments, OwnStep::Answer(b"t\0\0\0\x06\0\0"));
+            own(segments, OwnStep::Describe(prepared));
             return Ok(());
         }
         let destination = self.preference(&prepared);
-        let work = self.work(segments, destination, &prepared);
-        push(work, Step::DescribeStatement(prepared));
+        let step = Step::DescribeStatement(prepared.clone());
+        with_work(segments, destination, &prepared, |work| push(work, step));
         Ok(())
     }
 
@@ -451,7 +454,7 @@ impl Session {
         };
         if prepared.local {
             let step = if reply == Reply::Execute { OwnStep::Execute(prepared) } else { OwnStep::Describe(prepared) };
-            own(segments).push(step);
+            own(segments, step);
             return Ok(());
         }
         let plan = prepared.planned.statements.first();
@@ -461,20 +464,13 @@ impl Session {
         };
         let everywhere = setting.is_some() && self.exec.held.iter().any(|h| h.in_transaction);
         let destination = destination(plan, targets);
-        let work = self.work(segments, destination, &prepared);
-        push(work, Step::Portal { reply, frame: frame.clone() });
-        if reply == Reply::Execute {
-            work.executes += 1;
-            work.job.executes = true;
-            work.job.limited |= limited;
-            work.job.setting = setting.or(work.job.setting.take());
-            if everywhere {
-                work.job.merge = Merge::Everywhere;
+        let step = Step::Portal { reply, frame: frame.clone() };
+        with_work(segments, destination, &prepared, |work| {
+            push(work, step);
+            if reply == Reply::Execute {
+                note_execute(work, plan, limited, setting, everywhere);
             }
-            if let Some(plan) = plan {
-                join_effects(work, plan);
-            }
-        }
+        });
         Ok(())
     }
 
@@ -487,12 +483,12 @@ impl Session {
         match portal {
             Some(Portal { prepared, targets }) if !prepared.local => {
                 let destination = destination(prepared.planned.statements.first(), targets);
-                let work = self.work(segments, destination, &prepared);
-                push(work, Step::Portal { reply: Reply::Close, frame: frame.clone() });
+                let step = Step::Portal { reply: Reply::Close, frame: frame.clone() };
+                with_work(segments, destination, &prepared, |work| push(work, step));
             }
             _ => match segments.last_mut() {
-                Some(Segment::Work(work)) => push(work, Step::CloseStatement),
-                _ => own(segments).push(OwnStep::Answer(CLOSE_COMPLETE)),
+                Some(Segment::Work(work)) if !work.is_complete() => push(work, Step::CloseStatement),
+                _ => own(segments, OwnStep::Answer(CLOSE_COMPLETE)),
             },
         }
         Ok(())
@@ -506,6 +502,7 @@ impl Session {
             merge: Merge::Single,
             access: plan.map_or(Access::Write, |p| p.access),
             open: true,
+            alone: false,
         };
         match plan {
             // a server in a transaction is taken only for what runs
@@ -515,39 +512,50 @@ impl Session {
             _ => anywhere,
         }
     }
+}
 
-    /// The segment that takes a step for this destination: the last one if they agree, else a new one.
-    fn work<'s>(
-        &self,
-        segments: &'s mut Vec<Segment>,
-        destination: Destination,
-        prepared: &Arc<Prepared>,
-    ) -> &'s mut Work {
-        let joins = match segments.last() {
-            Some(Segment::Work(last)) => {
-                destination.open
-                    || last.open
-                    || (last.job.targets == destination.targets && last.job.merge == destination.merge)
-            }
-            _ => false,
-        };
-        if !joins {
-            segments.push(Segment::Work(Box::new(new_work(&destination))));
+/// The segment that takes a step for this destination: the last one if they agree, else a new one.
+fn with_work(
+    segments: &mut Vec<Segment>,
+    destination: Destination,
+    prepared: &Arc<Prepared>,
+    act: impl FnOnce(&mut Work),
+) {
+    let mut work = match segments.pop() {
+        Some(Segment::Work(last)) if last.takes(&destination) => last,
+        other => {
+            segments.extend(other);
+            Box::new(new_work(&destination))
         }
-        if !matches!(segments.last(), Some(Segment::Work(_))) {
-            segments.push(Segment::Work(Box::new(new_work(&destination))));
-        }
-        let Some(Segment::Work(work)) = segments.last_mut() else { unreachable!("a Work was pushed") };
-        if work.open && !destination.open {
-            work.job.targets = destination.targets;
-            work.job.merge = destination.merge;
-            work.open = false;
-        }
-        if destination.access == Access::Write {
-            work.job.access = Access::Write;
-        }
-        work.planned.get_or_insert_with(|| prepared.planned.clone());
-        work
+    };
+    if work.open && !destination.open {
+        work.job.targets = destination.targets;
+        work.job.merge = destination.merge;
+        work.open = false;
+    }
+    if destination.access == Access::Write {
+        work.job.access = Access::Write;
+    }
+    work.planned.get_or_insert_with(|| prepared.planned.clone());
+    act(&mut work);
+    segments.push(Segment::Work(work));
+}
+
+impl Work {
+    fn takes(&self, destination: &Destination) -> bool {
+        let stays_alone = destination.alone && self.executes > 0;
+        !self.is_complete()
+            && !stays_alone
+            && (destination.open
+                || self.open
+                || (self.job.targets == destination.targets && self.job.merge == destination.merge))
+    }
+
+    /// The answers of several shards become one at the end of a segment, and a SET may go to several servers where its
+    /// neighbours go to one: such a segment takes nothing more once it runs something.
+    fn is_complete(&self) -> bool {
+        let scatters = self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
+        self.executes > 0 && (scatters || self.job.is_set())
     }
 }
 
@@ -569,7 +577,7 @@ fn new_work(destination: &Destination) -> Work {
             merge: destination.merge,
             effects: crate::route::Effects::default(),
             limited: false,
-            setting: None,
+            settings: Vec::new(),
             executes: false,
         },
         planned: None,
@@ -585,6 +593,20 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
         merge: plan.map_or(Merge::Single, |p| p.merge),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
+        alone: plan.is_some_and(|p| matches!(p.command, Command::Set { .. } | Command::Reset(_))),
+    }
+}
+
+fn note_execute(work: &mut Work, plan: Option<&Plan>, limited: bool, setting: Option<Setting>, everywhere: bool) {
+    work.executes += 1;
+    work.job.executes = true;
+    work.job.limited |= limited;
+    work.job.settings.extend(setting);
+    if everywhere {
+        work.job.merge = Merge::Everywhere;
+    }
+    if let Some(plan) = plan {
+        join_effects(work, plan);
     }
 }
 
@@ -601,12 +623,9 @@ fn push(work: &mut Work, step: Step) {
     }
 }
 
-fn own(segments: &mut Vec<Segment>) -> &mut Vec<OwnStep> {
-    if !matches!(segments.last(), Some(Segment::Own(_))) {
-        segments.push(Segment::Own(Vec::new()));
-    }
+fn own(segments: &mut Vec<Segment>, step: OwnStep) {
     match segments.last_mut() {
-        Some(Segment::Own(steps)) => steps,
-        _ => unreachable!("an Own was pushed"),
+        Some(Segment::Own(steps)) => steps.push(step),
+        _ => segments.push(Segment::Own(vec![step])),
     }
 }

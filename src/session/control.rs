@@ -294,7 +294,7 @@ impl Session {
             merge,
             effects: plan.effects.clone(),
             limited: false,
-            setting,
+            settings: setting.into_iter().collect(),
             executes: true,
         }
     }
@@ -330,7 +330,7 @@ impl Session {
 
     /// A setting may have changed what statements mean.
     pub fn after_setting(&mut self, job: &Job) {
-        if job.setting.is_some() {
+        if job.is_set() {
             self.refresh_context();
         }
     }
