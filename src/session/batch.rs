@@ -11,8 +11,8 @@ use crate::pool::outstanding::Reply;
 use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Targets, Values};
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::tokens::{TokenKind, tokenize};
-use crate::wire::sqlstate::SqlState;
 use crate::stats::ClientState;
+use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -114,7 +114,11 @@ impl Session {
             _ => {
                 self.gathering.bytes += frame.len();
                 self.gathering.frames.push(frame);
-                if self.gathering.bytes > GATHERED_MAX { self.flush().await } else { Ok(()) }
+                if self.gathering.bytes > GATHERED_MAX {
+                    self.flush().await
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -125,7 +129,11 @@ impl Session {
             self.gathering.skipping = true;
         }
         self.tell(result)?;
-        self.exec.client.send().await.map_err(|_| Failure::ClientGone)
+        self.exec
+            .client
+            .send()
+            .await
+            .map_err(|_| Failure::ClientGone)
     }
 
     /// A simple query in the middle of a batch: what was gathered runs first.
@@ -203,7 +211,13 @@ impl Session {
         };
         let works: Vec<&Work> = segments
             .iter()
-            .filter_map(|s| if let Segment::Work(work) = s { Some(&**work) } else { None })
+            .filter_map(|s| {
+                if let Segment::Work(work) = s {
+                    Some(&**work)
+                } else {
+                    None
+                }
+            })
             .filter(|w| w.executes > 0 && !w.job.is_set())
             .collect();
         let writes = works.iter().any(|w| w.job.access == Access::Write);
@@ -246,8 +260,7 @@ impl Session {
         }
     }
 
-    async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure>
-    {
+    async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure> {
         if let Ask::Batch { end: slot, .. } = &mut work.job.ask {
             *slot = end;
         }
@@ -298,7 +311,11 @@ impl Session {
 
     // ---- steps ---------------------------------------------------------------------------------
 
-    async fn add_step(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+    async fn add_step(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
         match frame[0] {
             b'P' => self.add_parse(frame, segments),
             b'B' => self.add_bind(frame, segments).await,
@@ -312,7 +329,10 @@ impl Session {
         let parse = message::parse(frame).map_err(protocol_violation)?;
         let name = frame.slice_ref(parse.name);
         if !name.is_empty() && self.statements.contains_key(&name) {
-            let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(&name));
+            let text = format!(
+                "prepared statement \"{}\" already exists",
+                String::from_utf8_lossy(&name)
+            );
             return Err(Report::new(SqlState::DUPLICATE_STATEMENT, text).into());
         }
         let most = self.exec.backend.config.limits.client_prepared_max;
@@ -321,8 +341,13 @@ impl Session {
                 .hint("limits.client_prepared_max in the shard map bounds them; close those no longer needed.")
                 .into());
         }
-        let prepared = self.prepare(!name.is_empty(), Bytes::copy_from_slice(parse.text), parse.types)?;
-        self.statements.insert(Bytes::copy_from_slice(&name), prepared.clone());
+        let prepared = self.prepare(
+            !name.is_empty(),
+            Bytes::copy_from_slice(parse.text),
+            parse.types,
+        )?;
+        self.statements
+            .insert(Bytes::copy_from_slice(&name), prepared.clone());
         if prepared.local {
             own(segments, OwnStep::Answer(PARSE_COMPLETE));
             return Ok(());
@@ -337,7 +362,12 @@ impl Session {
     }
 
     /// Plans a text; the statement as this session knows it.
-    fn prepare(&mut self, named: bool, text: Bytes, types: Vec<u32>) -> Result<Arc<Prepared>, Report> {
+    fn prepare(
+        &mut self,
+        named: bool,
+        text: Bytes,
+        types: Vec<u32>,
+    ) -> Result<Arc<Prepared>, Report> {
         let planned = self.plan_parse(&text, &types)?;
         let plan = planned.statements.first();
         if let Some(refusal) = plan.and_then(|p| p.refusal.as_ref()) {
@@ -346,8 +376,15 @@ impl Session {
         let mut server_text = text.clone();
         let mut hidden = 0;
         if let Some(draw) = plan.and_then(|p| p.draw.as_ref()) {
-            let first = params_in(&text, self.context.standard_conforming_strings).max(types.len()) + 1;
-            let edited = splice(&text, &[], 0..text.len(), &draw.edits, Drawn::Params { first });
+            let first =
+                params_in(&text, self.context.standard_conforming_strings).max(types.len()) + 1;
+            let edited = splice(
+                &text,
+                &[],
+                0..text.len(),
+                &draw.edits,
+                Drawn::Params { first },
+            );
             server_text = edited.ok_or_else(super::simple::misplaced)?.into();
             hidden = draw.rows;
         }
@@ -376,7 +413,10 @@ impl Session {
             let text = if name.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
             } else {
-                format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))
+                format!(
+                    "prepared statement \"{}\" does not exist",
+                    String::from_utf8_lossy(name)
+                )
             };
             return Err(Report::new(SqlState::INVALID_STATEMENT_NAME, text).into());
         };
@@ -384,16 +424,27 @@ impl Session {
             return Ok(found);
         }
         let fresh = self.prepare(found.named, found.client_text.clone(), found.types.clone())?;
-        self.statements.insert(Bytes::copy_from_slice(name), fresh.clone());
+        self.statements
+            .insert(Bytes::copy_from_slice(name), fresh.clone());
         Ok(fresh)
     }
 
-    async fn add_bind(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+    async fn add_bind(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
         let bind = message::bind(frame).map_err(protocol_violation)?;
         let prepared = self.statement(bind.statement)?;
         let portal = Bytes::copy_from_slice(bind.portal);
         if prepared.local {
-            self.portals.insert(portal, Portal { prepared, targets: Targets::None });
+            self.portals.insert(
+                portal,
+                Portal {
+                    prepared,
+                    targets: Targets::None,
+                },
+            );
             own(segments, OwnStep::Answer(BIND_COMPLETE));
             return Ok(());
         }
@@ -408,12 +459,28 @@ impl Session {
                     rest = bind.with_text_values(&texts).into();
                     Targets::One(shard)
                 }
-                None => self.targets_of(plan, &Bound { bind: &bind, types: &prepared.types })?,
+                None => self.targets_of(
+                    plan,
+                    &Bound {
+                        bind: &bind,
+                        types: &prepared.types,
+                    },
+                )?,
             },
         };
-        self.portals.insert(portal.clone(), Portal { prepared: prepared.clone(), targets: targets.clone() });
+        self.portals.insert(
+            portal.clone(),
+            Portal {
+                prepared: prepared.clone(),
+                targets: targets.clone(),
+            },
+        );
         let destination = destination(prepared.planned.statements.first(), targets);
-        let step = Step::Bind { portal, prepared: prepared.clone(), rest };
+        let step = Step::Bind {
+            portal,
+            prepared: prepared.clone(),
+            rest,
+        };
         with_work(segments, destination, &prepared, |work| push(work, step));
         Ok(())
     }
@@ -449,22 +516,34 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         let Some(Portal { prepared, targets }) = self.portals.get(name).cloned() else {
-            let text = format!("portal \"{}\" does not exist", String::from_utf8_lossy(name));
+            let text = format!(
+                "portal \"{}\" does not exist",
+                String::from_utf8_lossy(name)
+            );
             return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
         };
         if prepared.local {
-            let step = if reply == Reply::Execute { OwnStep::Execute(prepared) } else { OwnStep::Describe(prepared) };
+            let step = if reply == Reply::Execute {
+                OwnStep::Execute(prepared)
+            } else {
+                OwnStep::Describe(prepared)
+            };
             own(segments, step);
             return Ok(());
         }
         let plan = prepared.planned.statements.first();
         let setting = match plan {
-            Some(plan) if reply == Reply::Execute => self.setting_of(plan, &prepared.client_text)?,
+            Some(plan) if reply == Reply::Execute => {
+                self.setting_of(plan, &prepared.client_text)?
+            }
             _ => None,
         };
         let everywhere = setting.is_some() && self.exec.held.iter().any(|h| h.in_transaction);
         let destination = destination(plan, targets);
-        let step = Step::Portal { reply, frame: frame.clone() };
+        let step = Step::Portal {
+            reply,
+            frame: frame.clone(),
+        };
         with_work(segments, destination, &prepared, |work| {
             push(work, step);
             if reply == Reply::Execute {
@@ -476,18 +555,27 @@ impl Session {
 
     fn add_close(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
         let (kind, name) = message::named(frame).map_err(protocol_violation)?;
-        let portal = if kind == b'P' { self.portals.remove(name) } else { None };
+        let portal = if kind == b'P' {
+            self.portals.remove(name)
+        } else {
+            None
+        };
         if kind == b'S' {
             self.statements.remove(name);
         }
         match portal {
             Some(Portal { prepared, targets }) if !prepared.local => {
                 let destination = destination(prepared.planned.statements.first(), targets);
-                let step = Step::Portal { reply: Reply::Close, frame: frame.clone() };
+                let step = Step::Portal {
+                    reply: Reply::Close,
+                    frame: frame.clone(),
+                };
                 with_work(segments, destination, &prepared, |work| push(work, step));
             }
             _ => match segments.last_mut() {
-                Some(Segment::Work(work)) if !work.is_complete() => push(work, Step::CloseStatement),
+                Some(Segment::Work(work)) if !work.is_complete() => {
+                    push(work, Step::CloseStatement)
+                }
                 _ => own(segments, OwnStep::Answer(CLOSE_COMPLETE)),
             },
         }
@@ -506,8 +594,16 @@ impl Session {
         };
         match plan {
             // a server in a transaction is taken only for what runs
-            Some(plan) if matches!(plan.routing, crate::route::Routing::Home | crate::route::Routing::Unsharded) => {
-                Destination { targets: Targets::One(self.exec.snapshot.database.home), ..anywhere }
+            Some(plan)
+                if matches!(
+                    plan.routing,
+                    crate::route::Routing::Home | crate::route::Routing::Unsharded
+                ) =>
+            {
+                Destination {
+                    targets: Targets::One(self.exec.snapshot.database.home),
+                    ..anywhere
+                }
             }
             _ => anywhere,
         }
@@ -554,7 +650,8 @@ impl Work {
     /// The answers of several shards become one at the end of a segment, and a SET may go to several servers where its
     /// neighbours go to one: such a segment takes nothing more once it runs something.
     fn is_complete(&self) -> bool {
-        let scatters = self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
+        let scatters =
+            self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
         self.executes > 0 && (scatters || self.job.is_set())
     }
 }
@@ -562,16 +659,24 @@ impl Work {
 /// The highest `$n` of a text.
 fn params_in(text: &[u8], scs: bool) -> usize {
     let tokens = tokenize(text, scs).unwrap_or_default();
-    let numbers = tokens.iter().filter(|t| matches!(t.kind, TokenKind::Param(_))).filter_map(|t| {
-        std::str::from_utf8(t.bytes(text)).ok().and_then(|word| word.trim_start_matches('$').parse::<usize>().ok())
-    });
+    let numbers = tokens
+        .iter()
+        .filter(|t| matches!(t.kind, TokenKind::Param(_)))
+        .filter_map(|t| {
+            std::str::from_utf8(t.bytes(text))
+                .ok()
+                .and_then(|word| word.trim_start_matches('$').parse::<usize>().ok())
+        });
     numbers.max().unwrap_or(0)
 }
 
 fn new_work(destination: &Destination) -> Work {
     Work {
         job: Job {
-            ask: Ask::Batch { steps: Vec::new(), end: End::Sync },
+            ask: Ask::Batch {
+                steps: Vec::new(),
+                end: End::Sync,
+            },
             access: destination.access,
             targets: destination.targets.clone(),
             merge: destination.merge,
@@ -597,7 +702,13 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
     }
 }
 
-fn note_execute(work: &mut Work, plan: Option<&Plan>, limited: bool, setting: Option<Setting>, everywhere: bool) {
+fn note_execute(
+    work: &mut Work,
+    plan: Option<&Plan>,
+    limited: bool,
+    setting: Option<Setting>,
+    everywhere: bool,
+) {
     work.executes += 1;
     work.job.executes = true;
     work.job.limited |= limited;
