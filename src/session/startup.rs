@@ -101,6 +101,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let message_bytes_max = backend.config.limits.message_bytes_max;
     let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
+    let start_vars = vars.clone();
     let context = Context::new(
         &snapshot.catalog,
         snapshot.version,
@@ -120,6 +121,10 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         freshness,
         cancel: parts.cancel,
         pending_error: None,
+        reported: Vec::new(),
+        reported_hash: 0,
+        observed: None,
+        asides: bytes::BytesMut::new(),
         parsed: 0,
     };
     Session {
@@ -134,6 +139,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         gathering: Gathering::default(),
         shutdown: parts.shutdown,
         message_bytes_max,
+        start_vars,
         forced_shard: None,
         turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
         shown_transaction: false,
@@ -164,6 +170,9 @@ impl Session {
                 parameters
             }
         };
+        self.exec.reported_hash = crate::pool::server::parameters_hash(&parameters);
+        self.exec.reported = parameters.to_vec();
+        self.exec.observed = None;
         for (name, value) in parameters.iter() {
             build::parameter_status(&mut self.exec.client.output, name, value);
         }
