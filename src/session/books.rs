@@ -7,13 +7,18 @@ use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
 use crate::route::{Access, KeyDraw, PlannedText};
 use crate::shard::ShardId;
-use crate::stats::{ClientState, Executed, Outcome, ServedBy, ShardSet};
+use crate::stats::{ClientState, Counts, Executed, Outcome, ServedBy, ShardSet};
 use crate::wire::sqlstate::SqlState;
 use std::time::Instant;
 
 impl Session {
     /// One executed text, for SHOW STATS and SHOW QUERIES.
-    pub fn count(&mut self, planned: &PlannedText, started: Instant, result: &Result<Done, Failure>) {
+    pub fn count(
+        &mut self,
+        planned: &PlannedText,
+        started: Instant,
+        result: &Result<Done, Failure>,
+    ) {
         let now = Instant::now();
         let write = planned.statements.iter().any(|p| p.access == Access::Write);
         let (outcome, rows, served_by, shards) = match result {
@@ -45,6 +50,13 @@ impl Session {
             served_by,
             shards,
         });
+        let traffic = self.exec.client.take_traffic();
+        self.recorder.count(&Counts {
+            transactions: u64::from(self.exec.transaction.is_none()),
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+            ..Counts::default()
+        });
         self.handle.count_queries(1);
         self.show_state(now);
     }
@@ -68,20 +80,37 @@ impl Session {
             }
             self.shown_held = !self.exec.held.is_empty();
         }
-        let state = if self.shown_transaction { ClientState::IdleInTransaction } else { ClientState::Idle };
+        let state = if self.shown_transaction {
+            ClientState::IdleInTransaction
+        } else {
+            ClientState::Idle
+        };
         self.handle.set_state(state, now);
     }
 
     /// Settings or catalog may have changed what statements mean.
     pub fn refresh_context(&mut self) {
         let exec = &self.exec;
-        let locals = exec.transaction.as_ref().map(|tx| tx.locals.as_slice()).unwrap_or_default();
-        let local_path = locals.iter().rev().find(|s| is_search_path(s)).and_then(|s| super::context::set_values(s));
+        let locals = exec
+            .transaction
+            .as_ref()
+            .map(|tx| tx.locals.as_slice())
+            .unwrap_or_default();
+        let local_path = locals
+            .iter()
+            .rev()
+            .find(|s| is_search_path(s))
+            .and_then(|s| super::context::set_values(s));
         let strings = exec
             .vars
             .statement("standard_conforming_strings")
             .and_then(super::context::set_values)
-            .is_none_or(|v| !matches!(v.first().map(String::as_str), Some("off" | "false" | "no" | "0" | "of" | "f" | "n")));
+            .is_none_or(|v| {
+                !matches!(
+                    v.first().map(String::as_str),
+                    Some("off" | "false" | "no" | "0" | "of" | "f" | "n")
+                )
+            });
         let mut context = Context::new(
             &exec.snapshot.catalog,
             exec.snapshot.version,
@@ -99,9 +128,22 @@ impl Session {
     /// Values for a shard key that is the table's own identity or serial, all of one shard.
     pub async fn draw(&mut self, draw: &KeyDraw) -> Result<(ShardId, Vec<i64>), Failure> {
         // inside a transaction that has written, the row has to live where the others do
-        let wanted = self.exec.held.iter().find(|h| h.in_transaction && h.wrote).map(|h| h.shard);
+        let wanted = self
+            .exec
+            .held
+            .iter()
+            .find(|h| h.in_transaction && h.wrote)
+            .map(|h| h.shard);
         let loader = self.exec.backend.loader();
-        let drawn = loader.draw(draw.keyspace, draw.key_type, &draw.sequence, draw.rows, wanted).await;
+        let drawn = loader
+            .draw(
+                draw.keyspace,
+                draw.key_type,
+                &draw.sequence,
+                draw.rows,
+                wanted,
+            )
+            .await;
         drawn.map_err(|error| {
             Report::new(
                 SqlState::CONNECTION_FAILURE,
@@ -118,7 +160,10 @@ impl Session {
             return;
         }
         let current = self.slot.load();
-        if std::ptr::eq(std::sync::Arc::as_ptr(&current), std::sync::Arc::as_ptr(&self.exec.backend)) {
+        if std::ptr::eq(
+            std::sync::Arc::as_ptr(&current),
+            std::sync::Arc::as_ptr(&self.exec.backend),
+        ) {
             return;
         }
         let backend = current.clone();
@@ -131,7 +176,10 @@ impl Session {
             Marks::Own(_) => None,
         };
         // positions of another map mean nothing here: begin at "the first sample from now"
-        self.exec.freshness.marks = Marks::Own(Box::new(crate::consistency::Watermarks::unknown(shards, Instant::now())));
+        self.exec.freshness.marks = Marks::Own(Box::new(crate::consistency::Watermarks::unknown(
+            shards,
+            Instant::now(),
+        )));
         if name.is_some() {
             self.set_session_name(name.as_deref());
         }
