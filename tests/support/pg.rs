@@ -1,7 +1,5 @@
 //! Private PostgreSQL servers for a test: made with initdb in a temporary folder, on free loopback ports, gone on drop.
 //! They need the server programs of the system's packages (`/usr/lib/postgresql/*/bin`), nothing running.
-// each test file uses its own part of this
-#![allow(dead_code)]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
