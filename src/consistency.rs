@@ -1,11 +1,38 @@
 //! Read-your-writes as values: WAL positions, what a session must see, what a server shows.
 //! No clock and no sockets: time comes in as an argument.
+//!
+//! The argument in one paragraph. A session that wrote must see the first primary sample *asked for after* its commit
+//! was acknowledged: the insert position is past the commit record by then. A replica may serve it once its own replay
+//! position, on the same history, has reached that sample. What a read has shown is bounded the same way: nothing it
+//! showed can lie past the first primary sample asked for after it ended.
 
+pub mod choice;
+pub mod lsn;
+pub mod named;
+pub mod samples;
+pub mod token;
+pub mod watermarks;
+
+pub use choice::{Choice, PrimaryView, ReplicaView, ShardView};
+pub use lsn::WalLayout;
+pub use named::NamedSessions;
+pub use samples::Samples;
+pub use token::TokenError;
+pub use watermarks::{Mark, Watermarks};
+
+use std::fmt;
 use std::time::Instant;
 
 /// A WAL position (bytes), normalised: a position just past a page or segment header is the page's start (hazard 26).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
+
+/// As Postgres writes it: `0/5000028`.
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
 
 /// A position on one history of one database cluster; positions of different histories do not compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +40,19 @@ pub struct Position {
     pub system_id: u64,
     pub timeline: u32,
     pub lsn: Lsn,
+}
+
+impl Position {
+    #[must_use]
+    pub fn same_history(self, other: Self) -> bool {
+        self.system_id == other.system_id && self.timeline == other.timeline
+    }
+
+    /// True when a server at this position shows all that `needed` stands for.
+    #[must_use]
+    pub fn reaches(self, needed: Self) -> bool {
+        self.same_history(needed) && self.lsn >= needed.lsn
+    }
 }
 
 /// One reading of a server's WAL position (insert position of a primary, replay position of a replica).

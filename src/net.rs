@@ -1,1 +1,12 @@
+//! Sockets and TLS, both roles. Knows addresses and certificates; knows no messages beyond the one byte that answers an
+//! SSLRequest.
 
+pub mod connector;
+pub mod listener;
+pub mod stream;
+pub mod tls;
+
+pub use connector::{ConnectError, Connector};
+pub use listener::listen;
+pub use stream::Stream;
+pub use tls::{TlsError, listener_tls};

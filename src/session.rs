@@ -2,6 +2,7 @@
 //! It owns the client's statements and portals; servers and transactions are the executor's.
 
 pub mod batch;
+pub mod books;
 pub mod context;
 pub mod control;
 pub mod local;
@@ -34,6 +35,8 @@ pub struct Portal {
 
 pub struct Session {
     pub exec: Executor,
+    /// where a reload puts a new backend
+    pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
     pub context: Context,
     pub statements: HashMap<Bytes, Arc<Prepared>>,
     pub portals: HashMap<Bytes, Portal>,
@@ -44,6 +47,13 @@ pub struct Session {
     pub gathering: Gathering,
     pub shutdown: tokio::sync::watch::Receiver<bool>,
     pub message_bytes_max: usize,
+    /// SET pgshunt.shard
+    pub forced_shard: Option<crate::shard::ShardId>,
+    /// takes shards in turn for what any of them can answer
+    pub turn: std::cell::Cell<usize>,
+    /// what SHOW CLIENTS was told last
+    pub shown_transaction: bool,
+    pub shown_held: bool,
 }
 
 /// What the session does next.
@@ -146,9 +156,8 @@ impl Session {
     }
 
     async fn say_fatal(&mut self, report: &Report) {
-        let out = &mut self.exec.client.output;
         self.exec.client.release();
-        let out = { let _ = out; &mut self.exec.client.output };
+        let out = &mut self.exec.client.output;
         build::report(out, Severity::Fatal, report.code, &report.message, report.hint.as_deref());
         let _ = self.exec.client.send().await;
     }

@@ -4,6 +4,7 @@
 //! The server is made by `initdb` in a temporary folder, as an unprivileged user, on a Unix socket only, and stopped at the
 //! end. Its programs are found by PG_BIN, PATH or the newest /usr/lib/postgresql/*/bin; without them the test fails.
 
+use bytes::BytesMut;
 use pgshunt::shard::{KeyError, KeyType, KeyValue, Keyspace, KeyspaceKind, ShardId};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -14,8 +15,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tokio_postgres::Client;
+use tokio_postgres::types::{IsNull, ToSql, Type};
 
 const VALUES_PER_TYPE: usize = 4000;
+const BINARIES_PER_TYPE: usize = 1000;
 const TYPES: [KeyType; 9] = [
     KeyType::SmallInt,
     KeyType::Integer,
@@ -42,6 +45,7 @@ async fn keys_are_what_postgres_says() {
         texts.extend((0..VALUES_PER_TYPE).map(|_| random_text(key_type, &mut rng)));
         compare_texts(&client, key_type, &texts).await;
         compare_hashes(&client, &[key_type], &texts, &mut rng).await;
+        compare_binaries(&client, key_type, &mut rng).await;
     }
     for types in COMPOSITES {
         let texts: Vec<String> = (0..VALUES_PER_TYPE * types.len())
@@ -65,24 +69,28 @@ const COMPOSITES: &[&[KeyType]] = &[
 
 /// For each type a function that sends a text's value in binary form (hex), or NULL when the text is refused.
 async fn prepare(client: &Client) {
-    let sends = [
-        "int2send",
-        "int4send",
-        "int8send",
-        "textsend",
-        "uuid_send",
-        "date_send",
-        "timestamp_send",
-        "timestamptz_send",
-        "numeric_send",
-    ];
-    for (key_type, send) in TYPES.iter().zip(sends) {
+    for key_type in TYPES {
+        let send = send_function(key_type);
         let sql = format!(
             "CREATE FUNCTION try_{key_type}(v text) RETURNS text LANGUAGE plpgsql AS $$
              BEGIN RETURN encode({send}(v::{key_type}), 'hex');
              EXCEPTION WHEN OTHERS THEN RETURN NULL; END $$"
         );
         client.batch_execute(&sql).await.unwrap();
+    }
+}
+
+fn send_function(key_type: KeyType) -> &'static str {
+    match key_type {
+        KeyType::SmallInt => "int2send",
+        KeyType::Integer => "int4send",
+        KeyType::BigInt => "int8send",
+        KeyType::Text => "textsend",
+        KeyType::Uuid => "uuid_send",
+        KeyType::Date => "date_send",
+        KeyType::Timestamp => "timestamp_send",
+        KeyType::TimestampTz => "timestamptz_send",
+        KeyType::Numeric => "numeric_send",
     }
 }
 
@@ -113,6 +121,90 @@ async fn compare_texts(client: &Client, key_type: KeyType, texts: &[String]) {
         proven > VALUES_PER_TYPE / 4,
         "too few valid texts of {key_type}: {proven}"
     );
+}
+
+/// Random bytes as a binary parameter: the receive function and we accept the same, and read the same.
+async fn compare_binaries(client: &Client, key_type: KeyType, rng: &mut StdRng) {
+    let sql = format!("SELECT {}($1::{key_type})", send_function(key_type));
+    let statement = client.prepare(&sql).await.unwrap();
+    for _ in 0..BINARIES_PER_TYPE {
+        let bytes = random_bytes(key_type, rng);
+        let ours = key_type.parse_binary(&bytes);
+        let theirs = client.query_one(&statement, &[&Raw(bytes.clone())]).await;
+        match (ours, theirs) {
+            (Ok(value), Ok(row)) => {
+                let sent: Vec<u8> = row.get(0);
+                assert_eq!(
+                    key_type.parse_binary(&sent),
+                    Ok(value),
+                    "{key_type} {bytes:?}"
+                );
+            }
+            (Err(KeyError::Invalid), Err(_)) => {}
+            (ours, theirs) => {
+                panic!("{key_type} {bytes:?}: we say {ours:?}, PostgreSQL {theirs:?}")
+            }
+        }
+    }
+}
+
+fn random_bytes(key_type: KeyType, rng: &mut StdRng) -> Vec<u8> {
+    let width = match key_type {
+        KeyType::SmallInt => 2,
+        KeyType::Integer | KeyType::Date => 4,
+        KeyType::BigInt | KeyType::Timestamp | KeyType::TimestampTz => 8,
+        KeyType::Uuid => 16,
+        KeyType::Text => return valid_text(key_type, rng).into_bytes(),
+        KeyType::Numeric => return random_numeric_bytes(rng),
+    };
+    let width = if rng.random_ratio(1, 10) {
+        rng.random_range(0..20)
+    } else {
+        width
+    };
+    (0..width).map(|_| rng.random()).collect()
+}
+
+/// Mostly well formed, with scales that hide digits, weights off the point, and now and then a wrong word.
+fn random_numeric_bytes(rng: &mut StdRng) -> Vec<u8> {
+    let count: u16 = rng.random_range(0..6);
+    let sign = *[0, 0, 0x4000, 0x4000, 0xC000, 0xD000, 0xF000, 0x8000]
+        .choose(rng)
+        .unwrap();
+    let weight: i16 = rng.random_range(-4..4);
+    let scale = *[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 0x3FFF, 0x4000]
+        .choose(rng)
+        .unwrap();
+    let mut words = vec![count, weight.cast_unsigned(), sign, scale];
+    words.extend((0..count).map(|_| *[0, 1, 10, 1234, 5678, 9999].choose(rng).unwrap()));
+    if rng.random_ratio(1, 20) {
+        let at = rng.random_range(0..words.len());
+        words[at] = 10_000;
+    }
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    bytes.truncate(bytes.len() - usize::from(rng.random_ratio(1, 30)));
+    bytes
+}
+
+/// Bytes that go to the server as they are.
+#[derive(Debug)]
+struct Raw(Vec<u8>);
+
+impl ToSql for Raw {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
 }
 
 /// Every bucket we compute must be the one remainder that `satisfies_hash_partition` agrees to.
@@ -200,12 +292,11 @@ impl Question {
             "SELECT row(m, r{names})::text FROM unnest($1::int[], $2::int[]{arrays}) t(m, r{names})
              WHERE NOT satisfies_hash_partition('h'::regclass, m, r{values})"
         );
-        let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
-            vec![&self.moduli, &self.remainders];
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.moduli, &self.remainders];
         parameters.extend(
             self.columns
                 .iter()
-                .map(|column| column as &(dyn tokio_postgres::types::ToSql + Sync)),
+                .map(|column| column as &(dyn ToSql + Sync)),
         );
         client
             .query(&sql, &parameters)

@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 #[schemars(title = "pgshunt shard map")]
 pub struct MapFile {
     /// Where clients connect to.
-    pub listen: Vec<At<ListenFile>>,
+    pub listen: At<Vec<At<ListenFile>>>,
     /// The admin console and the HTTP endpoints.
     #[serde(default)]
     pub admin: AdminFile,
     /// Who may connect.
-    pub users: Vec<At<UserFile>>,
+    pub users: At<Vec<At<UserFile>>>,
     /// The databases clients see, each spread over its shards.
-    pub databases: Vec<At<DatabaseFile>>,
+    pub databases: At<Vec<At<DatabaseFile>>>,
     /// Bounds of everything that could grow.
     #[serde(default)]
     pub limits: LimitsFile,

@@ -1,7 +1,19 @@
 //! The configuration as the rest of pgshunt uses it: names resolved, ranges checked, nothing optional that has a default.
+//! The files below make it from what was written; this one only says what it is. `Debug` shows no passwords.
 
+mod amounts;
+mod build;
+mod database;
+mod describe;
+mod keyspace;
+mod users;
+
+pub(super) use build::resolve;
+
+use super::place::Place;
 use crate::shard::{Keyspace, ShardId};
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +55,7 @@ pub struct Admin {
     pub http: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct User {
     pub name: String,
     /// how clients prove who they are
@@ -56,7 +68,7 @@ pub struct User {
     pub databases: Vec<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum ClientAuth {
     Trust,
     /// plain password, proven by SCRAM-SHA-256
@@ -65,7 +77,7 @@ pub enum ClientAuth {
     ScramVerifier(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Database {
     /// the name clients ask for
     pub name: String,
@@ -85,6 +97,106 @@ pub struct Database {
     /// who the control plane logs in as
     pub control_user: String,
     pub control_password: Option<String>,
+    /// where all this was written, for findings on the live servers
+    pub positions: Positions,
+}
+
+/// Where the parts of a database stand in the shard map. Empty for a database that was not read from a file: then every
+/// place is unknown and nothing fails.
+#[derive(Clone, Debug, Default)]
+pub struct Positions {
+    /// the file's name as it was given
+    pub file: String,
+    pub database: Place,
+    pub home: Place,
+    pub control: Place,
+    pub server_tls: Place,
+    pub shards: Vec<ShardPlaces>,
+    pub keyspaces: Vec<Place>,
+    pub tables: Vec<TablePlaces>,
+    pub reference_tables: Vec<Place>,
+    pub functions: HashMap<String, Place>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ShardPlaces {
+    pub name: Place,
+    pub primary: Place,
+    pub replicas: Vec<Place>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct TablePlaces {
+    pub name: Place,
+    pub keyspace: Place,
+    /// one for each key column
+    pub key: Vec<Place>,
+}
+
+impl Positions {
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Place {
+        self.shards
+            .get(shard.index())
+            .map_or(Place::default(), |shard| shard.name)
+    }
+
+    #[must_use]
+    pub fn primary(&self, shard: ShardId) -> Place {
+        self.shards
+            .get(shard.index())
+            .map_or(Place::default(), |shard| shard.primary)
+    }
+
+    /// `replica` counts from 0.
+    #[must_use]
+    pub fn replica(&self, shard: ShardId, replica: usize) -> Place {
+        let places = self.shards.get(shard.index());
+        places
+            .and_then(|shard| shard.replicas.get(replica))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn keyspace(&self, keyspace: usize) -> Place {
+        self.keyspaces.get(keyspace).copied().unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn table(&self, table: usize) -> Place {
+        self.tables
+            .get(table)
+            .map_or(Place::default(), |table| table.name)
+    }
+
+    /// `column` counts the key's columns from 0.
+    #[must_use]
+    pub fn key_column(&self, table: usize, column: usize) -> Place {
+        let places = self.tables.get(table);
+        places
+            .and_then(|table| table.key.get(column))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn reference_table(&self, table: usize) -> Place {
+        self.reference_tables
+            .get(table)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// `file:line:column`, or the file alone when the place is unknown.
+    #[must_use]
+    pub fn show(&self, place: Place) -> String {
+        if place.is_known() {
+            format!("{}:{place}", self.file)
+        } else {
+            self.file.clone()
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,4 +311,37 @@ pub struct Log {
     /// error, warn, info, debug, trace
     pub level: String,
     pub json: bool,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("name", &self.name)
+            .field("auth", &self.auth)
+            .field("server_user", &self.server_user)
+            .field("databases", &self.databases)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trust => "Trust",
+            Self::ScramPassword(_) => "ScramPassword(hidden)",
+            Self::ScramVerifier(_) => "ScramVerifier(hidden)",
+        })
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("name", &self.name)
+            .field("shards", &self.shards)
+            .field("keyspaces", &self.keyspaces)
+            .field("tables", &self.tables)
+            .field("reference_tables", &self.reference_tables)
+            .finish_non_exhaustive()
+    }
 }

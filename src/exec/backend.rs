@@ -9,7 +9,12 @@ use crate::consistency::NamedSessions;
 use crate::route::PlannedText;
 use crate::route::cache::PlanCache;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+
+/// Sets of reported parameters kept.
+const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// What one transaction may read.
 pub struct Snapshot {
@@ -25,6 +30,8 @@ pub struct Backend {
     pub servers: Servers,
     pub named: NamedSessions,
     pub plans: PlanCache<PlannedText>,
+    /// what servers report at log-in, by user and settings
+    pub greetings: Mutex<lru::LruCache<(Arc<str>, u64), Arc<Vec<(String, String)>>>>,
     snapshot: ArcSwap<Snapshot>,
     /// one refresh of the catalog at a time
     refresh: tokio::sync::Mutex<()>,
@@ -43,6 +50,7 @@ pub trait Loader: Send + Sync {
         key_type: crate::shard::KeyType,
         sequence: &str,
         rows: usize,
+        wanted: Option<crate::shard::ShardId>,
     ) -> Result<(crate::shard::ShardId, Vec<i64>), String>;
 }
 
@@ -60,6 +68,7 @@ impl Backend {
         Self {
             plans: PlanCache::new(config.limits.plans_max),
             named: NamedSessions::new(database.consistency.sessions_max),
+            greetings: Mutex::new(lru::LruCache::new(GREETINGS_MAX)),
             config,
             topology,
             servers,

@@ -148,6 +148,10 @@ fn poll_copy(
 ) -> Poll<Result<(), RelayError>> {
     let mut moved = false;
     let mut room = true;
+    // the client waits for CopyInResponse before it sends anything
+    if let Poll::Ready(Err(_)) = client.poll_send(cx) {
+        return Poll::Ready(Err(RelayError::ClientGone));
+    }
     for server in servers.iter_mut() {
         let before = server.unsent();
         if before > 0 {

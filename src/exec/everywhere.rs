@@ -92,7 +92,7 @@ impl Executor {
             self.same_count(&mut first, &answer, *shard)?;
         }
         let tag = first.and_then(|(_, tag)| tag);
-        Ok(Done { rows, tag, by_replica: false, shards: shards.len() as u32, captured: Vec::new() })
+        Ok(Done { rows, tag, by_replica: false, shards: shards.len() as u32, shard: None, captured: Vec::new() })
     }
 
     /// An error of any shard takes the place of what the first has answered.
@@ -220,7 +220,7 @@ impl Executor {
             tag: first.tag.clone(),
             by_replica: false,
             shards: shards.len() as u32,
-            captured: Vec::new(),
+            shard: None, captured: Vec::new(),
         })
     }
 

@@ -18,7 +18,6 @@ use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,8 +54,6 @@ pub struct Executor {
     pub pending_error: Option<Bytes>,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
-    /// shown by SHOW CLIENTS
-    pub info: Arc<crate::stats::ClientInfo>,
 }
 
 /// What a finished job tells its caller.
@@ -67,6 +64,8 @@ pub struct Done {
     /// statements parsed before an error
     pub by_replica: bool,
     pub shards: u32,
+    /// the only one
+    pub shard: Option<ShardId>,
     /// first columns, where they were captured
     pub captured: Vec<Bytes>,
 }
@@ -105,7 +104,28 @@ impl Executor {
         if self.transaction.as_ref().is_some_and(|tx| tx.failed) {
             return Err(in_failed_transaction().into());
         }
-        let result = match (&job.targets, job.merge) {
+        // describing a statement does not bring a server into the transaction
+        let aside = if !job.executes && self.held.is_empty() { self.transaction.take() } else { None };
+        let result = self.dispatch(job, level).await;
+        if aside.is_some() {
+            self.let_idle_servers_go().await;
+            self.transaction = aside;
+        }
+        if result.is_err() {
+            self.note_failure();
+        }
+        if !job.keeps_batch_open() {
+            self.let_idle_servers_go().await;
+        }
+        result
+    }
+
+    async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
+        match (&job.targets, job.merge) {
+            (_, Merge::Everywhere) if !job.executes => {
+                let shard = self.any_shard();
+                self.run_single(job, shard, level).await
+            }
             (_, Merge::Everywhere) => self.run_everywhere(job).await,
             (_, Merge::EverywhereOutsideTransaction) => self.run_one_after_another(job).await,
             (Targets::Many(shards), Merge::Concatenate) => self.run_concatenated(job, shards, level).await,
@@ -115,14 +135,7 @@ impl Executor {
                 let shard = self.any_shard();
                 self.run_single(job, shard, level).await
             }
-        };
-        if result.is_err() {
-            self.note_failure();
         }
-        if !job.keeps_batch_open() {
-            self.let_idle_servers_go().await;
-        }
-        result
     }
 
     /// A shard for what any of them can answer: one that is held already, else the home shard.

@@ -74,6 +74,7 @@ impl Held {
             }
         }
         if self.server.is_clean() {
+            self.server.info.note_idle(self.server.prepared_len(), Instant::now());
             self.server.check_in();
         }
     }

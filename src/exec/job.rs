@@ -123,6 +123,8 @@ pub struct Job {
     pub limited: bool,
     /// a setting it changes, if it succeeds
     pub setting: Option<Setting>,
+    /// false: statements are only parsed and described, nothing runs
+    pub executes: bool,
 }
 
 /// What a SET or RESET does to the session's settings.

@@ -4,7 +4,7 @@
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
-use super::relay::{RelayError, relay, send_only, settle};
+use super::relay::{relay, send_only, settle};
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter};
 use crate::shard::ShardId;
@@ -45,7 +45,7 @@ impl Executor {
             self.drop_unfinished_outside();
             let tag = outcome?;
             self.note_reads();
-            return Ok(Done { rows, tag: Some(tag), by_replica, shards: shards.len() as u32, captured: Vec::new() });
+            return Ok(Done { rows, tag: Some(tag), by_replica, shards: shards.len() as u32, shard: None, captured: Vec::new() });
         }
     }
 

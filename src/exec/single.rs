@@ -36,7 +36,7 @@ impl Executor {
     /// A transaction that has written on one shard must not write on another until there is two-phase commit.
     fn guard_second_write(&self, job: &Job, shard: ShardId) -> Result<(), Failure> {
         let Some(tx) = &self.transaction else { return Ok(()) };
-        if job.access == Access::Read || job.is_set() || tx.everywhere {
+        if job.access == Access::Read || !job.executes || job.is_set() || tx.everywhere {
             return Ok(());
         }
         let Some(other) = self.held.iter().find(|h| h.in_transaction && h.wrote && h.shard != shard) else {
@@ -107,12 +107,15 @@ impl Executor {
     fn keep_books(&mut self, job: &Job, index: usize, alive: bool) {
         let now = Instant::now();
         let held = &mut self.held[index];
+        held.batch_open = alive && job.keeps_batch_open();
+        if !job.executes {
+            return;
+        }
         if job.access == Access::Write {
             held.wrote = true;
         } else {
             held.read = true;
         }
-        held.batch_open = alive && job.keeps_batch_open();
         let (member, shard) = (held.member, held.shard);
         if job.access == Access::Write {
             self.freshness.note_write(shard, now);
@@ -154,6 +157,7 @@ impl Executor {
             tag: answer.tag,
             by_replica: held.is_replica,
             shards: 1,
+            shard: Some(held.shard),
             captured: answer.captured,
         })
     }

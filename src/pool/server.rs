@@ -8,8 +8,10 @@ use crate::wire::{build, frame, message};
 use bytes::{Buf, Bytes, BytesMut};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes asked of the socket at a time.
@@ -61,6 +63,39 @@ pub struct Answer {
     pub acknowledged_at: Option<usize>,
 }
 
+/// What others may see of a connection while someone works with it.
+#[derive(Debug)]
+pub struct ServerInfo {
+    pub pid: i32,
+    pub born: Instant,
+    /// milliseconds from `born` to the last check-in; u64::MAX while it is in use
+    idle_from_ms: AtomicU64,
+    prepared: AtomicUsize,
+}
+
+impl ServerInfo {
+    pub fn note_busy(&self) {
+        self.idle_from_ms.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    pub fn note_idle(&self, prepared: usize, now: Instant) {
+        let since = u64::try_from((now - self.born).as_millis()).unwrap_or(u64::MAX - 1);
+        self.idle_from_ms.store(since, Ordering::Relaxed);
+        self.prepared.store(prepared, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        let ms = self.idle_from_ms.load(Ordering::Relaxed);
+        (ms != u64::MAX).then(|| self.born + Duration::from_millis(ms))
+    }
+
+    #[must_use]
+    pub fn prepared(&self) -> usize {
+        self.prepared.load(Ordering::Relaxed)
+    }
+}
+
 pub struct Server {
     stream: Stream,
     input: BytesMut,
@@ -78,7 +113,7 @@ pub struct Server {
     pub parameters: Vec<(String, String)>,
     pub pid: i32,
     pub secret: i32,
-    pub born: Instant,
+    pub info: Arc<ServerInfo>,
 }
 
 impl Server {
@@ -98,7 +133,12 @@ impl Server {
             parameters: login.parameters,
             pid: login.pid,
             secret: login.secret,
-            born: now,
+            info: Arc::new(ServerInfo {
+                pid: login.pid,
+                born: now,
+                idle_from_ms: AtomicU64::new(u64::MAX),
+                prepared: AtomicUsize::new(0),
+            }),
         }
     }
 

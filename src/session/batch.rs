@@ -9,6 +9,8 @@ use crate::exec::failure::Report;
 use crate::exec::job::{Ask, End, Job, Prepared, Step};
 use crate::pool::outstanding::Reply;
 use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Targets, Values};
+use crate::sql::edit::{Drawn, splice};
+use crate::sql::tokens::{TokenKind, tokenize};
 use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
@@ -247,9 +249,12 @@ impl Session {
             *slot = end;
         }
         let started = Instant::now();
-        let level = self.batch_level(&work);
         self.exec.parsed = 0;
-        let result = self.exec.run(&work.job, level).await;
+        let planned = work.planned.clone();
+        let result = match planned.as_ref().and_then(|p| p.statements.first()) {
+            Some(plan) => self.run_planned(plan, &work.job).await,
+            None => self.exec.run(&work.job, self.exec.freshness.level).await,
+        };
         self.after_setting(&work.job);
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
@@ -260,11 +265,6 @@ impl Session {
             }
         }
         result.map(|_: Done| ())
-    }
-
-    fn batch_level(&self, work: &Work) -> crate::consistency::Level {
-        let plan = work.planned.as_ref().and_then(|p| p.statements.first());
-        plan.map_or(self.exec.freshness.level, |plan| self.level_of(plan))
     }
 
     async fn run_own(&mut self, steps: Vec<OwnStep>) -> Result<(), Failure> {
@@ -339,10 +339,11 @@ impl Session {
         }
         let mut server_text = text.clone();
         let mut hidden = 0;
-        if let (Some(draw), Some(plan)) = (plan.and_then(|p| p.draw.as_ref()), plan) {
-            let (edited, parameters) = crate::sql::edit::with_parameters(&text, plan, draw);
-            server_text = edited.into();
-            hidden = parameters;
+        if let Some(draw) = plan.and_then(|p| p.draw.as_ref()) {
+            let first = params_in(&text, self.context.standard_conforming_strings).max(types.len()) + 1;
+            let edited = splice(&text, &[], 0..text.len(), &draw.edits, Drawn::Params { first });
+            server_text = edited.ok_or_else(super::simple::misplaced)?.into();
+            hidden = draw.rows;
         }
         let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
         let mut seed = xxhash_rust::xxh3::Xxh3::with_seed(self.context.fingerprint);
@@ -462,6 +463,7 @@ impl Session {
         push(work, Step::Portal { reply, frame: frame.clone() });
         if reply == Reply::Execute {
             work.executes += 1;
+            work.job.executes = true;
             work.job.limited |= limited;
             work.job.setting = setting.or(work.job.setting.take());
             if everywhere {
@@ -547,6 +549,15 @@ impl Session {
     }
 }
 
+/// The highest `$n` of a text.
+fn params_in(text: &[u8], scs: bool) -> usize {
+    let tokens = tokenize(text, scs).unwrap_or_default();
+    let numbers = tokens.iter().filter(|t| matches!(t.kind, TokenKind::Param(_))).filter_map(|t| {
+        std::str::from_utf8(t.bytes(text)).ok().and_then(|word| word.trim_start_matches('$').parse::<usize>().ok())
+    });
+    numbers.max().unwrap_or(0)
+}
+
 fn new_work(destination: &Destination) -> Work {
     Work {
         job: Job {
@@ -557,6 +568,7 @@ fn new_work(destination: &Destination) -> Work {
             effects: crate::route::Effects::default(),
             limited: false,
             setting: None,
+            executes: false,
         },
         planned: None,
         parsed: Vec::new(),

@@ -6,7 +6,12 @@ use crate::exec::executor::in_failed_transaction;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::{Ask, Job, Setting};
 use crate::exec::transaction::{Opened, Transaction};
+use crate::consistency::Level;
+use crate::exec::executor::Done;
+use crate::exec::freshness::Marks;
 use crate::pool::outstanding::Fate;
+use crate::sql::hint::Reads;
+use std::time::Instant;
 use crate::route::{Access, Command, Merge, Plan, Routing, Targets, Values};
 use crate::shard::ShardId;
 use crate::wire::build::{self, Severity};
@@ -290,6 +295,7 @@ impl Session {
             effects: plan.effects.clone(),
             limited: false,
             setting,
+            executes: true,
         }
     }
 
@@ -330,8 +336,29 @@ impl Session {
     }
 
     /// The level of one statement: its own hint, else the session's.
-    pub fn level_of(&self, plan: &Plan) -> crate::consistency::Level {
-        plan.level.unwrap_or(self.exec.freshness.level)
+    fn level_of(&self, plan: &Plan) -> Level {
+        match plan.reads {
+            None => self.exec.freshness.level,
+            Some(Reads::Primary | Reads::Strong) => Level::Strong,
+            Some(Reads::Eventual) => Level::Eventual,
+            Some(Reads::Bounded(ms)) => Level::Bounded(ms),
+            Some(Reads::Session) => Level::Session,
+        }
+    }
+
+    /// Runs a job under its plan's hints: how fresh, and whose watermark.
+    pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        let level = self.level_of(plan);
+        let Some(name) = &plan.session else { return self.exec.run(job, level).await };
+        let shards = self.exec.snapshot.database.shards.len();
+        let shared = self.exec.backend.named.open(name, shards, Instant::now());
+        let own = std::mem::replace(&mut self.exec.freshness.marks, Marks::Named(name.clone(), shared.clone()));
+        let result = self.exec.run(job, level).await;
+        self.exec.freshness.marks = own;
+        // what this connection has written or seen under the name, it has written or seen
+        let theirs = shared.lock().clone();
+        self.exec.freshness.with(|own| own.merge(&theirs));
+        result
     }
 }
 

@@ -48,7 +48,8 @@ impl Session {
             Some(name) if !name.is_empty() => {
                 let shared = self.exec.backend.named.open(name, shards, now);
                 // what this connection has seen and written counts for the name as well
-                self.exec.freshness.with(|own| shared.lock().merge(own));
+                let mine = self.exec.freshness.with(|own| own.clone());
+                shared.lock().merge(&mine);
                 Marks::Named(name.to_owned(), shared)
             }
             _ => Marks::Own(Watermarks::unknown(shards, now)),

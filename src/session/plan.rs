@@ -10,6 +10,7 @@ use std::sync::Arc;
 impl Session {
     /// Takes the snapshot in force, unless a transaction holds an older one.
     pub fn refresh_snapshot(&mut self) {
+        self.follow_reload();
         let exec = &mut self.exec;
         if exec.transaction.is_none() && !exec.backend.is_current(&exec.snapshot) {
             exec.snapshot = exec.backend.snapshot();
@@ -40,7 +41,8 @@ impl Session {
         if let Some(planned) = self.exec.backend.plans.get(key.0, key.1) {
             return Ok(planned);
         }
-        let lifted = Lifted { fingerprint: key.0, ..Lifted::default() };
+        let mut lifted = Lifted::default();
+        lifted.fingerprint = key.0;
         let planned = Arc::new(self.plan_text(text, &lifted, types)?);
         self.exec.backend.plans.insert(key.0, key.1, planned.clone());
         Ok(planned)
@@ -53,10 +55,10 @@ impl Session {
             database: &snapshot.database,
             search_path: &self.context.search_path,
             standard_conforming_strings: self.context.standard_conforming_strings,
-            param_types: types,
+            declared: types,
             forced_shard: self.forced_shard,
             parsed_bytes_max: self.exec.backend.config.limits.parsed_bytes_max,
         };
-        plan(text, lifted, &context).map_err(Report::from)
+        plan(text, lifted, context).map_err(Report::from)
     }
 }

@@ -7,7 +7,9 @@ use crate::exec::failure::Report;
 use crate::exec::job::{Ask, Job};
 use crate::exec::transaction::{Opened, Transaction};
 use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
+use crate::sql::edit::{Drawn, splice};
 use crate::sql::lift::Lifted;
+use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -69,8 +71,7 @@ impl Session {
         }
         let result = match self.whole(&planned, text).await? {
             Some(job) => {
-                let level = self.level_of(&planned.statements[0]);
-                let result = self.exec.run(&job, level).await;
+                let result = self.run_planned(&planned.statements[0], &job).await;
                 self.after_setting(&job);
                 result
             }
@@ -133,8 +134,11 @@ impl Session {
         }
         if let Some(draw) = &plan.draw {
             let (shard, values) = self.draw(draw).await?;
-            let whole = crate::sql::edit::with_literals(text, &self.lifted, plan, draw, &values);
-            return Ok(self.job(plan, Ask::Simple(whole.into()), Targets::One(shard), None));
+            let slots = &self.lifted.slots;
+            let range = if sql.len() == text.len() { 0..text.len() } else { self.range_of(plan, text.len()) };
+            let edited = splice(text, slots, range, &draw.edits, Drawn::Literals(&values));
+            let edited = edited.ok_or_else(misplaced)?;
+            return Ok(self.job(plan, Ask::Simple(edited.into()), Targets::One(shard), None));
         }
         let literals = Literals { text, lifted: &self.lifted };
         let targets = self.targets_of(plan, &literals)?;
@@ -192,20 +196,22 @@ impl Session {
     }
 
     async fn one(&mut self, plan: &Plan, text: &Bytes) -> Result<Done, Failure> {
-        let range = crate::sql::edit::range(plan, &self.lifted);
-        let sql = text.slice(range);
+        let sql = text.slice(self.range_of(plan, text.len()));
         if self.is_own(plan) {
             return self.own_simple(plan, &sql).await;
         }
-        // a drawn key is spliced into the whole text; alone it cannot stand among others
-        if plan.draw.is_some() && text.len() != sql.len() {
-            return Err(draw_among_others().into());
-        }
         let job = self.job_of(plan, text, sql).await?;
-        let level = self.level_of(plan);
-        let done = self.exec.run(&job, level).await?;
+        let done = self.run_planned(plan, &job).await?;
         self.after_setting(&job);
         Ok(done)
+    }
+
+    /// Where the statement stands in this execution's text.
+    fn range_of(&self, plan: &Plan, len: usize) -> std::ops::Range<usize> {
+        let slots = &self.lifted.slots;
+        let start = plan.start.absolute(slots).unwrap_or(0).min(len);
+        let end = plan.end.absolute(slots).unwrap_or(len).min(len);
+        start..end.max(start)
     }
 
     /// A statement that pgshunt answers itself.
@@ -218,10 +224,7 @@ impl Session {
     }
 }
 
-fn draw_among_others() -> Report {
-    Report::new(
-        crate::wire::sqlstate::SqlState::FEATURE_NOT_SUPPORTED,
-        "an INSERT whose shard key is drawn cannot stand in a query of several statements",
-    )
-    .hint("Send it as a query of its own, or give the key a value.")
+/// The plan's places do not fit the text: a promise of ours is broken, and nothing is sent.
+pub fn misplaced() -> Report {
+    Report::new(SqlState::INTERNAL_ERROR, "a drawn key could not be put into the statement")
 }

@@ -38,3 +38,32 @@ pub fn truncate(name: &str) -> &str {
     }
     &name[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::tokens::tokenize;
+
+    fn name(text: &str) -> Option<String> {
+        let tokens = tokenize(text.as_bytes(), true).unwrap();
+        identifier(text.as_bytes(), &tokens[0])
+    }
+
+    #[test]
+    fn bare_words_are_folded_and_quoted_ones_are_not() {
+        assert_eq!(name("FooBar").as_deref(), Some("foobar"));
+        assert_eq!(name("ÄB").as_deref(), Some("Äb"));
+        assert_eq!(name("\"Foo\"\"Bar\"").as_deref(), Some("Foo\"Bar"));
+        assert_eq!(name("U&\"a\""), None);
+        assert_eq!(name("'a'"), None);
+    }
+
+    #[test]
+    fn names_are_cut_to_63_bytes_and_whole_characters() {
+        assert_eq!(name(&"a".repeat(70)).map(|name| name.len()), Some(63));
+        assert_eq!(
+            name(&format!("\"{}\"", "é".repeat(40))),
+            Some("é".repeat(31))
+        );
+    }
+}

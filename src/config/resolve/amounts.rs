@@ -1,0 +1,127 @@
+//! Numbers within their bounds: pool, consistency and limits. Every bound that is accepted is one the program can keep.
+
+use super::{ConsistencySettings, Limits, PoolMode, PoolSettings};
+use crate::config::error::Problems;
+use crate::config::file::{ConsistencyFile, LevelFile, LimitsFile, PoolFile, PoolModeFile};
+use crate::config::place::At;
+use crate::consistency::Level;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const YEAR_MS: u64 = 365 * DAY_MS;
+
+impl Problems {
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        written: &At<u64>,
+        bounds: RangeInclusive<u64>,
+    ) -> u64 {
+        if !bounds.contains(&written.value) {
+            let expected = format!("{} to {}", bounds.start(), bounds.end());
+            self.add(
+                written.place,
+                format!("`{name}: {}`", written.value),
+                expected,
+            );
+        }
+        written.value
+    }
+
+    pub(super) fn count(
+        &mut self,
+        name: &str,
+        written: &At<u64>,
+        bounds: RangeInclusive<u64>,
+    ) -> usize {
+        usize::try_from(self.number(name, written, bounds)).unwrap_or(usize::MAX)
+    }
+
+    fn millis(&mut self, name: &str, written: &At<u64>, bounds: RangeInclusive<u64>) -> Duration {
+        Duration::from_millis(self.number(name, written, bounds))
+    }
+}
+
+pub(super) fn pool(written: &PoolFile, problems: &mut Problems) -> PoolSettings {
+    let size = problems.count("size", &written.size, 1..=10_000);
+    let size_min = problems.count("size_min", &written.size_min, 0..=10_000);
+    if size_min > size {
+        problems.add(
+            written.size_min.place,
+            format!("`size_min: {size_min}` with `size: {size}`"),
+            "no more than size",
+        );
+    }
+    PoolSettings {
+        mode: match written.mode {
+            PoolModeFile::Transaction => PoolMode::Transaction,
+            PoolModeFile::Session => PoolMode::Session,
+        },
+        size,
+        size_min,
+        waiters_max: problems.count("waiters_max", &written.waiters_max, 0..=1_000_000),
+        wait_max: problems.millis("wait_ms_max", &written.wait_ms_max, 1..=DAY_MS),
+        connect_timeout: problems.millis("connect_ms_max", &written.connect_ms_max, 1..=DAY_MS),
+        idle_max: problems.millis("idle_ms_max", &written.idle_ms_max, 1..=YEAR_MS),
+        lifetime_max: problems.millis("lifetime_ms_max", &written.lifetime_ms_max, 1_000..=YEAR_MS),
+        prepared_max: problems.count("prepared_max", &written.prepared_max, 1..=100_000),
+    }
+}
+
+pub(super) fn consistency(
+    written: &ConsistencyFile,
+    problems: &mut Problems,
+) -> ConsistencySettings {
+    let sample_busy = problems.millis("sample_busy_ms", &written.sample_busy_ms, 1..=60_000);
+    let sample_idle = problems.millis("sample_idle_ms", &written.sample_idle_ms, 1..=60_000);
+    if sample_idle < sample_busy {
+        let found = format!(
+            "`sample_idle_ms: {}` with `sample_busy_ms: {}`",
+            sample_idle.as_millis(),
+            sample_busy.as_millis()
+        );
+        problems.add(
+            written.sample_idle_ms.place,
+            found,
+            "no less than sample_busy_ms",
+        );
+    }
+    ConsistencySettings {
+        level: match written.level.value {
+            LevelFile::Eventual => Level::Eventual,
+            LevelFile::BoundedMs(millis) => Level::Bounded(millis),
+            LevelFile::Session => Level::Session,
+            LevelFile::Strong => Level::Strong,
+        },
+        sample_busy,
+        sample_idle,
+        lag_max: problems.millis("lag_ms_max", &written.lag_ms_max, 1..=YEAR_MS),
+        sessions_max: problems.count("sessions_max", &written.sessions_max, 1..=100_000_000),
+    }
+}
+
+pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
+    Limits {
+        clients_max: problems.count("clients_max", &written.clients_max, 1..=1_000_000),
+        login_max: problems.millis("login_ms_max", &written.login_ms_max, 100..=600_000),
+        message_bytes_max: problems.count(
+            "message_bytes_max",
+            &written.message_bytes_max,
+            16_384..=1 << 30,
+        ),
+        parsed_bytes_max: problems.count(
+            "parsed_bytes_max",
+            &written.parsed_bytes_max,
+            1_024..=64 << 20,
+        ),
+        plans_max: problems.count("plans_max", &written.plans_max, 1..=1_000_000),
+        client_prepared_max: problems.count(
+            "client_prepared_max",
+            &written.client_prepared_max,
+            1..=1_000_000,
+        ),
+        drain_max: problems.millis("drain_ms_max", &written.drain_ms_max, 0..=DAY_MS),
+        queries_max: problems.count("queries_max", &written.queries_max, 1..=100_000),
+    }
+}

@@ -1,0 +1,128 @@
+//! One connection, plain or encrypted, to a client or to a server. Everything above reads and writes this.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A peer that has vanished without a word is noticed after about two minutes.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+pub enum Stream {
+    Tcp(TcpStream),
+    ClientTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    ServerTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+macro_rules! on_stream {
+    ($self:ident, $io:ident => $body:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($io) => $body,
+            Stream::ClientTls($io) => $body,
+            Stream::ServerTls($io) => $body,
+        }
+    };
+}
+
+impl Stream {
+    pub fn is_encrypted(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().peer_addr()
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().local_addr()
+    }
+
+    /// The certificate of the server at the other end, where there is one.
+    pub fn server_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::ServerTls(tls) => tls
+                .get_ref()
+                .1
+                .peer_certificates()?
+                .first()
+                .map(AsRef::as_ref),
+            _ => None,
+        }
+    }
+
+    /// Nothing to read and not closed, found out without waiting: what an idle server must be. A byte that was there is
+    /// lost, so a stream that is not quiet is only good for closing.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(self)
+            .poll_read(&mut context, &mut buffer)
+            .is_pending()
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) => tcp,
+            Self::ClientTls(tls) => tls.get_ref().0,
+            Self::ServerTls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+/// What every connection of ours has: small messages leave at once, and dead peers are noticed.
+pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY);
+    socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on_stream!(self, io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, io => Pin::new(io).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(io) => io.is_write_vectored(),
+            Self::ClientTls(io) => io.is_write_vectored(),
+            Self::ServerTls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
