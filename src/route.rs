@@ -184,6 +184,11 @@ pub struct KeyDraw {
     pub edits: Vec<DrawEdit>,
 }
 
+/// Positions that survive literals of other lengths.
+pub mod sqlpos {
+    pub use crate::sql::edit::TextAnchor;
+}
+
 /// The shards a statement is sent to in one execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {

@@ -171,8 +171,6 @@ check_queries_that_read() {
     compare "several users by IN" "select id, name from users where id in (1, 2, 3, 5, 8, 13, 21)" unordered
     compare "every column of every row of a table" "select * from timeline" unordered
     compare "the reference table" "select continent, count(*) from countries group by continent order by continent"
-    compare "a prepared statement" "prepare feed(bigint) as select body from timeline where user_id = \$1 order by created_at desc, post_id limit 3;
-        execute feed(7); execute feed(8); deallocate feed; "
     compare "parameters by psql's \\bind where it has it" "$(psql_bind_query)"
     local answer
     answer=$(ask_plain "$URL" "$(query 5)")

@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Sets of reported parameters kept.
 const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
+/// Reported parameters by user and settings.
+type Greetings = lru::LruCache<(Arc<str>, u64), Arc<Vec<(String, String)>>>;
+
 /// What one transaction may read.
 pub struct Snapshot {
     pub database: Arc<Database>,
@@ -31,7 +34,7 @@ pub struct Backend {
     pub named: NamedSessions,
     pub plans: PlanCache<PlannedText>,
     /// what servers report at log-in, by user and settings
-    pub greetings: Mutex<lru::LruCache<(Arc<str>, u64), Arc<Vec<(String, String)>>>>,
+    pub greetings: Mutex<Greetings>,
     snapshot: ArcSwap<Snapshot>,
     /// one refresh of the catalog at a time
     refresh: tokio::sync::Mutex<()>,

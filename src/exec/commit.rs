@@ -47,6 +47,9 @@ impl Executor {
 
     async fn commit_one(&mut self, shard: ShardId) -> Result<(), Failure> {
         let Some(index) = self.held.iter().position(|h| h.shard == shard) else { return Ok(()) };
+        if self.held[index].wrote {
+            self.freshness.begin_write(shard);
+        }
         let result = self.held[index].run("COMMIT", Fate::Skip).await;
         let now = Instant::now();
         let (member, wrote) = (self.held[index].member, self.held[index].wrote);

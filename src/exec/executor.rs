@@ -9,7 +9,7 @@ use super::held::{Held, Pin};
 use super::job::{Job, Setting};
 use super::relay::RelayError;
 use super::transaction::Transaction;
-use crate::cluster::topology::ServerId;
+use crate::cluster::topology::{ReadChoice, ServerId};
 use crate::config::PoolMode;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
@@ -21,6 +21,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// How many samples a session that reads without pause waits for, so that it gets back to the replicas.
+const SETTLE_SAMPLES: u32 = 3;
 
 /// The servers whose work a cancel request of this client would stop.
 #[derive(Default)]
@@ -164,31 +167,48 @@ impl Executor {
     }
 
     async fn take_server(&mut self, shard: ShardId, placement: Placement) -> Result<usize, Failure> {
-        let member = self.choose(shard, placement);
-        let server = match self.checkout(member).await {
-            Ok(server) => server,
-            // a replica that cannot be had is no reason to fail: the primary knows all it knows
-            Err(Failure::Report(_)) if member.member != 0 => {
-                let primary = self.backend.topology.primary(shard);
-                let server = self.checkout(primary).await?;
-                self.held.push(Held::new(shard, primary, false, server));
-                return Ok(self.held.len() - 1);
+        let choice = self.choose(shard, placement).await;
+        let server = match (choice.is_replica, self.checkout(choice.server).await) {
+            // connected after the replica was proven fresh: it may have been restarted in between
+            (true, Ok(server)) if !choice.admits(server.info.born) => {
+                server.check_in();
+                None
             }
-            Err(failure) => return Err(failure),
+            (_, Ok(server)) => Some(server),
+            // a replica that cannot be had is no reason to fail: the primary knows all it knows
+            (true, Err(Failure::Report(_))) => None,
+            (_, Err(failure)) => return Err(failure),
         };
-        self.held.push(Held::new(shard, member, member.member != 0, server));
+        let held = match server {
+            Some(server) => Held::new(shard, choice.server, choice.is_replica, server),
+            None => {
+                let primary = self.backend.topology.primary(shard);
+                Held::new(shard, primary, false, self.checkout(primary).await?)
+            }
+        };
+        self.held.push(held);
         Ok(self.held.len() - 1)
     }
 
-    fn choose(&mut self, shard: ShardId, placement: Placement) -> ServerId {
-        match placement {
-            Placement::Primary => self.backend.topology.primary(shard),
-            Placement::ReplicaIfFresh(level) => {
-                let Self { backend, freshness, user, .. } = self;
-                let load = |member| backend.servers.load(member, user);
-                freshness.choose(&backend.topology, shard, level, Instant::now(), load).server
-            }
+    async fn choose(&mut self, shard: ShardId, placement: Placement) -> ReadChoice {
+        let Placement::ReplicaIfFresh(level) = placement else {
+            return ReadChoice::primary(shard);
+        };
+        let choice = self.ask_topology(shard, level);
+        if !choice.worth_waiting {
+            return choice;
         }
+        let backend = self.backend.clone();
+        let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
+        let ready = || self.ask_topology(shard, level).is_replica;
+        backend.topology.settle(shard, longest, ready).await;
+        self.ask_topology(shard, level)
+    }
+
+    fn ask_topology(&mut self, shard: ShardId, level: Level) -> ReadChoice {
+        let Self { backend, freshness, user, .. } = self;
+        let load = |member| backend.servers.load(member, user);
+        freshness.choose(&backend.topology, shard, level, Instant::now(), load)
     }
 
     /// A server of the pool; a cancel request ends the wait.
@@ -274,12 +294,11 @@ impl Executor {
         }
         let held = self.drop_held(index);
         let name = self.backend.servers.member_name(held);
-        if self.transaction.is_some() {
-            if let Some(tx) = &mut self.transaction {
+        if self.transaction.is_some()
+            && let Some(tx) = &mut self.transaction {
                 tx.failed = true;
                 tx.lost = true;
             }
-        }
         tracing::warn!(server = %name, %error, "server connection lost");
         Report::new(SqlState::CONNECTION_FAILURE, format!("the connection to {name} was lost: {error}"))
             .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
@@ -345,11 +364,10 @@ impl Executor {
     /// A setting was changed on this server, and so in the session.
     fn note_setting(&mut self, index: usize, setting: &Setting) {
         if let Setting::Local { statement } = setting {
-            if let Some(tx) = &mut self.transaction {
-                if !tx.locals.contains(statement) {
+            if let Some(tx) = &mut self.transaction
+                && !tx.locals.contains(statement) {
                     tx.locals.push(statement.clone());
                 }
-            }
             return;
         }
         for vars in [&mut self.vars, &mut self.held[index].server.vars] {

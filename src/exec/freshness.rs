@@ -4,17 +4,20 @@ use crate::cluster::topology::{ReadChoice, ServerId, Topology};
 use crate::consistency::{Level, Watermarks};
 use crate::shard::ShardId;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub enum Marks {
-    Own(Watermarks),
+    Own(Box<Watermarks>),
     Named(String, Arc<Mutex<Watermarks>>),
 }
 
 pub struct Freshness {
     pub marks: Marks,
     pub level: Level,
+    /// writes under way that sessions of the same name must not miss
+    writing: SmallVec<[ShardId; 1]>,
 }
 
 impl Freshness {
@@ -25,8 +28,29 @@ impl Freshness {
         }
     }
 
+    #[must_use]
+    pub fn new(marks: Marks, level: Level) -> Self {
+        Self { marks, level, writing: SmallVec::new() }
+    }
+
+    /// A write is about to be sent. Its acknowledgement may reach the client before we have read it whole, and the
+    /// client may then read on another connection of the same name: until `note_write` those go to the primary.
+    pub fn begin_write(&mut self, shard: ShardId) {
+        if matches!(self.marks, Marks::Named(..)) && !self.writing.contains(&shard) {
+            self.writing.push(shard);
+            self.with(|marks| marks.begin_write(shard));
+        }
+    }
+
+    /// A write has ended, well or not.
     pub fn note_write(&mut self, shard: ShardId, now: Instant) {
-        self.with(|marks| marks.note_write(shard, now));
+        match self.writing.iter().position(|s| *s == shard) {
+            Some(begun) => {
+                self.writing.remove(begun);
+                self.with(|marks| marks.end_write(shard, now));
+            }
+            None => self.with(|marks| marks.note_write(shard, now)),
+        }
     }
 
     pub fn note_read(&mut self, server: ServerId, now: Instant) {

@@ -56,16 +56,17 @@ pub async fn relay(
 
 /// Moves what can be moved; Ready when the server said something more.
 fn poll_exchange(client: &mut Client, server: &mut Server, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-    if server.unsent() > 0 {
-        if let Poll::Ready(Err(e)) = server.poll_send(cx) {
+    if server.unsent() > 0
+        && let Poll::Ready(Err(e)) = server.poll_send(cx) {
             // what it said before it went may explain it
             return match server.poll_fill(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
                 _ => Poll::Ready(Err(RelayError::Server(e))),
             };
         }
+    if let Poll::Ready(Err(_)) = client.poll_send(cx) {
+        return Poll::Ready(Err(RelayError::ClientGone));
     }
-    if !client.output.is_empty() && client.poll_send(cx).map_err(|_| RelayError::ClientGone)?.is_ready() {}
     if client.output.len() < OUTPUT_MAX {
         match server.poll_fill(cx) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(RelayError::ServerGone)),
@@ -102,14 +103,13 @@ pub async fn settle(server: &mut Server, answer: &mut Answer) -> Result<(), Rela
 
 /// Sends and reads on one server; Ready when it said something more.
 pub fn poll_server(server: &mut Server, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-    if server.unsent() > 0 {
-        if let Poll::Ready(Err(e)) = server.poll_send(cx) {
+    if server.unsent() > 0
+        && let Poll::Ready(Err(e)) = server.poll_send(cx) {
             return match server.poll_fill(cx) {
                 Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
                 _ => Poll::Ready(Err(RelayError::Server(e))),
             };
         }
-    }
     match server.poll_fill(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(RelayError::ServerGone)),
         Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),

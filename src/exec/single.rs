@@ -64,6 +64,9 @@ impl Executor {
         }
         self.note_cancel_target().await;
         let mut answer = Answer::default();
+        if job.executes && job.access == Access::Write {
+            self.freshness.begin_write(shard);
+        }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
         let turned_away = match &result {

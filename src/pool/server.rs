@@ -198,12 +198,11 @@ impl Server {
         if self.prepared.get(&id).is_some() || self.queue.parse_due(id) {
             return false;
         }
-        if self.prepared.len() + self.queue.parses_due() >= self.prepared.cap().get() {
-            if let Some((old, ())) = self.prepared.pop_lru() {
+        if self.prepared.len() + self.queue.parses_due() >= self.prepared.cap().get()
+            && let Some((old, ())) = self.prepared.pop_lru() {
                 build::named(&mut self.output, b'C', b'S', statement_name(old).as_bytes());
                 self.queue.push(Outstanding::Await(Reply::Close, Fate::Skip));
             }
-        }
         build::parse(&mut self.output, statement_name(id).as_bytes(), text, types);
         self.queue.push(Outstanding::Await(Reply::Parse(id), fate));
         true
@@ -399,24 +398,22 @@ impl Server {
             self.forward(message, front, sink);
         }
         if effect == Effect::Ends {
-            if let Some((Reply::Parse(id), _)) = front {
-                if id != 0 {
+            if let Some((Reply::Parse(id), _)) = front
+                && id != 0 {
                     self.prepared.put(id, ());
                 }
-            }
             self.queue.pop();
         }
         Ok(())
     }
 
     fn forward(&self, message: &[u8], front: Option<(Reply, Fate)>, sink: &mut BytesMut) {
-        if let (b't', Some((Reply::DescribeStatement { hidden }, _))) = (message[0], front) {
-            if hidden > 0 {
+        if let (b't', Some((Reply::DescribeStatement { hidden }, _))) = (message[0], front)
+            && hidden > 0 {
                 let types = message::parameter_types(message).unwrap_or_default();
                 build::parameter_description(sink, &types[..types.len().saturating_sub(hidden)]);
                 return;
             }
-        }
         sink.extend_from_slice(message);
     }
 

@@ -215,13 +215,13 @@ impl<'a> Statement<'a> {
 /// Statements that pgshunt sends to a server by their own content.
 fn may_be_hinted(plan: &Plan) -> bool {
     use Command::{
-        Begin, Commit, Cursor, Deallocate, DiscardAll, ExecutePrepared, ReleaseSavepoint, Reset, Rollback, RollbackToSavepoint, Savepoint, Set, SetLocal,
+        Begin, Commit, Cursor, Deallocate, DiscardAll, ExecutePrepared, Prepare, ReleaseSavepoint, Reset, Rollback, RollbackToSavepoint, Savepoint, Set, SetLocal,
         SetTransaction, ShowLocal,
     };
     let session = matches!(
         plan.command,
         Begin { .. } | Commit { .. } | Rollback { .. } | Savepoint(_) | ReleaseSavepoint(_) | RollbackToSavepoint(_) | Set { .. } | SetTransaction { .. }
-            | Reset(_) | DiscardAll | SetLocal { .. } | ShowLocal(_) | Deallocate(_) | ExecutePrepared(_)
+            | Reset(_) | DiscardAll | SetLocal { .. } | ShowLocal(_) | Deallocate(_) | ExecutePrepared(_) | Prepare(_)
     );
     !(session || plan.command == Cursor && plan.because == utility::HELD)
 }

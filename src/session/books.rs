@@ -131,7 +131,7 @@ impl Session {
             Marks::Own(_) => None,
         };
         // positions of another map mean nothing here: begin at "the first sample from now"
-        self.exec.freshness.marks = Marks::Own(crate::consistency::Watermarks::unknown(shards, Instant::now()));
+        self.exec.freshness.marks = Marks::Own(Box::new(crate::consistency::Watermarks::unknown(shards, Instant::now())));
         if name.is_some() {
             self.set_session_name(name.as_deref());
         }

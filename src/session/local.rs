@@ -52,7 +52,7 @@ impl Session {
                 shared.lock().merge(&mine);
                 Marks::Named(name.to_owned(), shared)
             }
-            _ => Marks::Own(Watermarks::unknown(shards, now)),
+            _ => Marks::Own(Box::new(Watermarks::unknown(shards, now))),
         };
     }
 

@@ -93,10 +93,8 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let shards = snapshot.database.shards.len();
     let user: Arc<str> = parts.login.user.as_str().into();
     let message_bytes_max = backend.config.limits.message_bytes_max;
-    let freshness = Freshness {
-        marks: Marks::Own(Watermarks::unknown(shards, Instant::now())),
-        level: snapshot.database.consistency.level,
-    };
+    let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
+    let freshness = Freshness::new(marks, snapshot.database.consistency.level);
     let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, None, true);
     let exec = Executor {
         client: Client::new(parts.login.stream, parts.login.unread),

@@ -35,45 +35,54 @@ pub enum NotParsed {
     Syntax(String),
 }
 
+/// Within one pair of parentheses: set operations so far, and the operators since the last comma or clause.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    set_operations: usize,
+    chain: usize,
+}
+
 /// How deep a tree of these tokens may become: nesting plus the longest chain of operators on the way.
 pub fn depth(text: &[u8], tokens: &[Token]) -> usize {
-    let mut chains = vec![0_usize];
-    let mut total = 0;
+    let mut levels = vec![Level::default()];
+    // of the levels around the innermost
+    let mut outside = 0;
     let mut deepest = 0;
     for token in tokens {
+        let nested = levels.len() > 1;
+        let Some(level) = levels.last_mut() else { return usize::MAX };
         match token.kind {
             TokenKind::ParenOpen | TokenKind::BracketOpen => {
-                total += 1;
-                chains.push(1);
+                outside += level.set_operations + level.chain + 1;
+                levels.push(Level::default());
             }
-            TokenKind::ParenClose | TokenKind::BracketClose if chains.len() > 1 => total -= chains.pop().unwrap_or(0),
-            TokenKind::Comma => {
-                let kept = usize::from(chains.len() > 1);
-                if let Some(chain) = chains.last_mut() {
-                    total -= *chain - kept;
-                    *chain = kept;
-                }
+            TokenKind::ParenClose | TokenKind::BracketClose if nested => {
+                levels.pop();
+                let around = levels.last().copied().unwrap_or_default();
+                outside = outside.saturating_sub(around.set_operations + around.chain + 1);
             }
-            _ if lengthens(text, token) => {
-                total += 1;
-                if let Some(chain) = chains.last_mut() {
-                    *chain += 1;
-                }
-            }
-            _ => {}
+            TokenKind::Comma => level.chain = 0,
+            _ => lengthen(text, token, level),
         }
-        deepest = deepest.max(total);
+        let level = levels.last().copied().unwrap_or_default();
+        deepest = deepest.max(outside + level.set_operations + level.chain);
     }
     deepest
 }
 
-fn lengthens(text: &[u8], token: &Token) -> bool {
-    const WORDS: [&str; 12] =
-        ["and", "or", "not", "union", "intersect", "except", "is", "case", "in", "like", "between", "collate"];
+fn lengthen(text: &[u8], token: &Token, level: &mut Level) {
+    const OPERATORS: [&str; 9] = ["and", "or", "not", "is", "case", "in", "like", "between", "collate"];
+    const CLAUSES: [&str; 8] = ["select", "from", "where", "on", "having", "set", "values", "returning"];
+    let any = |words: &[&str]| words.iter().any(|word| token.is_word(text, word));
     match token.kind {
-        TokenKind::Operator | TokenKind::ColonColon => true,
-        TokenKind::Ident => WORDS.iter().any(|word| token.is_word(text, word)),
-        _ => false,
+        TokenKind::Operator | TokenKind::ColonColon => level.chain += 1,
+        TokenKind::Ident if any(&OPERATORS) => level.chain += 1,
+        TokenKind::Ident if any(&["union", "intersect", "except"]) => {
+            level.set_operations += 1;
+            level.chain = 0;
+        }
+        TokenKind::Ident if any(&CLAUSES) => level.chain = 0,
+        _ => {}
     }
 }
 

@@ -74,6 +74,16 @@ impl Server {
             .stderr(Stdio::null())
             .status();
     }
+
+    /// Starts it again, with the settings and the port it had.
+    pub fn restart(&self) {
+        let log = self.data.join("log.txt");
+        run(unprivileged(&program("pg_ctl"))
+            .args(["restart", "-w", "-m", "immediate", "-D"])
+            .arg(&self.data)
+            .arg("-l")
+            .arg(log));
+    }
 }
 
 impl Drop for Server {

@@ -324,6 +324,9 @@ fn together(facts: &Facts, calls: &Calls) -> Option<String> {
     if facts.opaque_expression {
         return Some("a user's operator, type or view".to_owned());
     }
+    if facts.limited && facts.touched.iter().any(|t| t.placement == Placement::Reference) {
+        return Some("LIMIT in a subquery, with a reference table,".to_owned());
+    }
     if let Some(touched) = facts.touched.iter().find(|t| t.row_security) {
         return Some(format!("row security of \"{}\"", touched.table.name));
     }

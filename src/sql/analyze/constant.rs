@@ -138,10 +138,18 @@ impl Analyzer<'_> {
 
     pub(super) fn constants(&mut self, elements: &[Expr], type_oid: u32) -> Option<Vec<ValueSource>> {
         let mut values = Vec::with_capacity(elements.len());
+        let mut all = true;
         for element in elements {
-            values.extend(self.constant(element, type_oid)?);
+            match self.constant(element, type_oid) {
+                Some(found) => values.extend(found),
+                None => all = false,
+            }
         }
-        Some(values)
+        if !all {
+            // the list has another common type, and its parameters with it
+            elements.iter().for_each(|element| self.note_if_param(element, u32::MAX));
+        }
+        all.then_some(values)
     }
 
     fn array_value(&mut self, value: &ValueWithSpan, type_oid: u32, cast: bool) -> Option<Vec<ValueSource>> {

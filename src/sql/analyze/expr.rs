@@ -10,7 +10,7 @@ use crate::config::DeclaredFunction;
 use crate::sql::statement::FunctionUse;
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, CeilFloorKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    OrderByExpr, Query, Subscript, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
+    OrderByExpr, Query, Subscript, Visit, Visitor, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
 };
 use std::ops::ControlFlow;
 
@@ -63,8 +63,8 @@ impl Analyzer<'_> {
             }
             E::InList { expr, list, .. } => {
                 if let Some(node) = column(expr, scope) {
-                    let type_oid = self.base.type_of(node);
-                    list.iter().for_each(|element| self.note_if_param(element, type_oid));
+                    // for the parameters among them
+                    self.constants(list, self.base.type_of(node));
                 }
                 open.push(expr);
                 open.extend(list);
@@ -149,7 +149,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn operator(&mut self, op: &BinaryOperator) {
+    pub(super) fn operator(&mut self, op: &BinaryOperator) {
         let users = |name: &str| self.env.catalog.user_operators.contains(name);
         let opaque = match op {
             BinaryOperator::Custom(name) => users(name),
@@ -221,6 +221,7 @@ impl Analyzer<'_> {
             return Err(Trouble::Unsupported("a function's name"));
         };
         self.calls(schema.as_deref(), &name);
+        self.own_level(function, scope)?;
         match &function.args {
             FunctionArguments::None => {}
             FunctionArguments::Subquery(query) => self.subquery(query, scope, ctes, context)?,
@@ -258,7 +259,7 @@ impl Analyzer<'_> {
     }
 
     /// The key value given to a function that is declared with a key argument.
-    fn key_argument(&mut self, name: &str, args: &[FunctionArg]) {
+    pub(super) fn key_argument(&mut self, name: &str, args: &[FunctionArg]) {
         let Some(DeclaredFunction::KeyArgument(position)) = self.env.database.functions.get(name) else { return };
         let key_type = match self.env.database.keyspaces.as_slice() {
             [keyspace] => keyspace.types.first().copied(),
@@ -290,14 +291,24 @@ impl Analyzer<'_> {
 
     /// The first aggregate or window function of an expression; functions that are not known count as such.
     pub(super) fn aggregate_in(&self, expr: &Expr) -> Option<String> {
-        let found = visit_expressions(expr, |expr| match expr {
-            Expr::Function(function) => match self.aggregates(function) {
-                Some(name) => ControlFlow::Break(name),
-                None => ControlFlow::Continue(()),
-            },
-            _ => ControlFlow::Continue(()),
+        let mut search = Search { analyzer: self, queries: 0 };
+        expr.visit(&mut search).break_value()
+    }
+
+    /// An aggregate of nothing but an outer query's columns belongs to that query: it would be grouped without a sign.
+    fn own_level(&self, function: &Function, scope: &Scope<'_>) -> Outcome<()> {
+        if scope.parent.is_none() || function.over.is_some() || self.aggregates(function).is_none() {
+            return Ok(());
+        }
+        let (mut columns, mut own) = (false, false);
+        let _: ControlFlow<()> = visit_expressions(&function.args, |expr| {
+            if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+                columns = true;
+                own |= scope.is_own(expr);
+            }
+            ControlFlow::Continue(())
         });
-        found.break_value()
+        if columns && !own { Err(Trouble::Unsupported("an aggregate of an outer query")) } else { Ok(()) }
     }
 
     fn aggregates(&self, function: &Function) -> Option<String> {
@@ -309,6 +320,36 @@ impl Analyzer<'_> {
             None => !is_syntax(&name),
         };
         (aggregate || function.over.is_some() || function.filter.is_some() || !function.within_group.is_empty()).then_some(name)
+    }
+}
+
+/// Looks for aggregates and window functions, not in subqueries.
+struct Search<'a, 'e> {
+    analyzer: &'a Analyzer<'e>,
+    queries: usize,
+}
+
+impl Visitor for Search<'_, '_> {
+    type Break = String;
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<String> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<String> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<String> {
+        match expr {
+            Expr::Function(function) if self.queries == 0 => match self.analyzer.aggregates(function) {
+                Some(name) => ControlFlow::Break(name),
+                None => ControlFlow::Continue(()),
+            },
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 

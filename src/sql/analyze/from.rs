@@ -188,6 +188,7 @@ impl Analyzer<'_> {
         let Some((schema, name)) = schema_and_name(name) else { return Err(Trouble::Unsupported("a function's name")) };
         if !is_syntax(&name) {
             self.calls(schema.as_deref(), &name);
+            self.key_argument(&name, args);
         }
         self.arguments(args, scope, ctes, context)?;
         scope.rels.push(rel(alias, Some(&name), None, false));
@@ -268,7 +269,8 @@ impl Analyzer<'_> {
         if relation.volatile {
             self.opaque_expression = true;
         }
-        let primary_only = relation.unlogged || matches!(relation.kind, RelationKind::Sequence | RelationKind::Foreign | RelationKind::Other);
+        let unlogged = |base: &QualifiedName| self.env.catalog.relations.get(base).is_some_and(|base| base.unlogged);
+        let primary_only = relation.unlogged || relation.depends_on.iter().any(unlogged) || matches!(relation.kind, RelationKind::Sequence | RelationKind::Foreign | RelationKind::Other);
         let name = qualified.name.clone();
         let schema = qualified.schema.clone();
         self.push_instance(qualified, placement, context, keys, primary_only, relation.has_row_security);

@@ -24,6 +24,7 @@ impl Analyzer<'_> {
     fn conjunct<'q>(&mut self, condition: &'q Expr, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
         match condition {
             Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+                self.operator(&BinaryOperator::Eq);
                 return self.equality(left, right, scope, ctes, context);
             }
             Expr::InList { expr, list, negated: false } => self.in_list(expr, list, scope, context),

@@ -133,6 +133,12 @@ impl Analyzer<'_> {
         if query.limit_clause.is_some() || query.fetch.is_some() || !query.locks.is_empty() {
             return false;
         }
+        let aggregate = |expr: &Expr| self.aggregate_in(expr).is_some();
+        match &query.order_by {
+            Some(OrderBy { kind: OrderByKind::Expressions(by), .. }) if by.iter().any(|by| aggregate(&by.expr)) => return false,
+            Some(OrderBy { kind: OrderByKind::All(_), .. }) => return false,
+            _ => {}
+        }
         match query.body.as_ref() {
             SetExpr::Select(select) => {
                 matches!(select.distinct, None | Some(Distinct::All))

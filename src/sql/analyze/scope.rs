@@ -71,6 +71,23 @@ impl<'p> Scope<'p> {
         }
     }
 
+    /// Is it certainly a column of this very block?
+    pub fn is_own(&self, expr: &sqlparser::ast::Expr) -> bool {
+        use sqlparser::ast::Expr;
+        let names = |rel: &Rel, name: &str| rel.columns.as_ref().is_some_and(|columns| columns.iter().any(|(column, _)| column == name));
+        match expr {
+            Expr::Identifier(name) => {
+                let name = folded(name);
+                self.merged.iter().any(|(merged, _)| *merged == name) || self.rels.iter().any(|rel| names(rel, &name))
+            }
+            Expr::CompoundIdentifier(parts) => {
+                let relation = parts.len().checked_sub(2).and_then(|at| parts.get(at)).map(folded);
+                relation.is_some_and(|relation| self.rels.iter().any(|rel| rel.alias == relation))
+            }
+            _ => false,
+        }
+    }
+
     /// Is it a relation's name here (a whole-row reference)?
     pub fn has_relation(&self, name: &str) -> bool {
         self.rels.iter().any(|rel| rel.alias == name) || self.parent.is_some_and(|parent| parent.has_relation(name))

@@ -284,14 +284,14 @@ impl Analyzer<'_> {
                     facts.rows.push(self.row(row, &columns, relation, &keys));
                     self.row_exprs(row, &columns, relation, ctes, context, &mut facts.defaulted)?;
                 }
-                self.row_facts(&facts.rows, &keys, own);
+                self.row_facts(&facts.rows, &keys, [own, context]);
             }
             None => {
                 facts.shape = InsertShape::Query;
                 let out = self.query(source, ctes, None, context)?;
                 width = out.as_ref().map_or(width, |out| width.min(out.len()));
                 let selected = self.selected(source, out, &columns, &keys, context);
-                self.row_facts(std::slice::from_ref(&selected), &keys, own);
+                self.row_facts(std::slice::from_ref(&selected), &keys, [own, context]);
                 facts.selected = Some(selected);
             }
         }
@@ -350,7 +350,7 @@ impl Analyzer<'_> {
     }
 
     /// What the inserted rows' keys may be, for those who read them (RETURNING in a CTE).
-    fn row_facts(&mut self, rows: &[Vec<InsertedKey>], keys: &[(String, Node)], own: ContextId) {
+    fn row_facts(&mut self, rows: &[Vec<InsertedKey>], keys: &[(String, Node)], places: [ContextId; 2]) {
         for (at, (_, node)) in keys.iter().enumerate() {
             let mut values = Vec::new();
             for row in rows {
@@ -360,7 +360,9 @@ impl Analyzer<'_> {
                     _ => return,
                 }
             }
-            self.base.constant(own, *node, values);
+            for place in places {
+                self.base.constant(place, *node, values.clone());
+            }
         }
     }
 
