@@ -9,6 +9,7 @@ mod support {
     pub mod town;
 }
 
+use std::collections::BTreeMap;
 use support::cluster::Proxy;
 use support::raw::{Answer, Column, Raw};
 use support::statements::{Statement, Statements};
@@ -44,7 +45,7 @@ fn one_postgres_and_two_shards_never_differ_silently() {
     town.catch_up();
     let proxy = Proxy::start(&town.cluster.map_with(TABLES));
     let sharded = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
-    let mut pair = Pair { plain, sharded, refused: 0, compared: 0, differences: Vec::new(), in_block: false };
+    let mut pair = Pair { plain, sharded, refused: 0, compared: 0, answered: 0, refusals: BTreeMap::new(), differences: Vec::new(), in_block: false };
     pair.load();
     let mut statements = Statements::new(seed);
     let mut dice = Dice(seed ^ 0xb10c);
@@ -69,6 +70,10 @@ struct Pair {
     sharded: Raw,
     refused: usize,
     compared: usize,
+    /// compared, and no error
+    answered: usize,
+    /// message, how often, and one statement
+    refusals: BTreeMap<String, (usize, String)>,
     differences: Vec<String>,
     in_block: bool,
 }
@@ -120,6 +125,7 @@ impl Pair {
         if through.code() == "0A000" {
             self.refused += 1;
             let error = through.error.as_ref().expect("an error");
+            self.refusals.entry(error.message.clone()).or_insert_with(|| (0, statement.literal())).0 += 1;
             if error.hint.is_empty() {
                 self.differences.push(format!("#{n} a refusal without a hint: {}\n  {error:?}", statement.literal()));
             }
@@ -129,6 +135,7 @@ impl Pair {
         }
         let direct = ask(&mut self.plain, statement, way);
         self.compared += 1;
+        self.answered += usize::from(direct.error.is_none());
         if let Some(difference) = difference(&through, &direct, statement.ordered) {
             let how = ["simple", "extended", "extended with parameters"][way as usize];
             self.differences.push(format!("#{n} ({how}) {}\n  {difference}", statement.literal()));
@@ -162,10 +169,14 @@ impl Pair {
     }
 
     fn report(self) {
-        println!("{} compared, {} refused, {} differences", self.compared, self.refused, self.differences.len());
+        for (message, (count, statement)) in &self.refusals {
+            println!("{count} refused: {message}\n    {statement}");
+        }
+        let (compared, answered, refused) = (self.compared, self.answered, self.refused);
+        println!("{compared} compared ({answered} without an error), {refused} refused, {} differences", self.differences.len());
         let shown = self.differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
         assert!(self.differences.is_empty(), "{} differences:\n{shown}", self.differences.len());
-        assert!(self.compared > self.refused / 2, "{} compared, {} refused", self.compared, self.refused);
+        assert!(answered > refused / 2, "{answered} answered, {refused} refused");
     }
 }
 

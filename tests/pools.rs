@@ -252,7 +252,7 @@ fn whatever_happens_to_a_client_the_next_one_gets_its_own_answers() {
         let asked: u64 = witnesses.into_iter().map(|w| w.join().expect("right answers only")).sum();
         assert!(ended.iter().all(Result::is_ok));
         println!("{asked} answers, all right");
-        assert!(asked > 400, "only {asked} answers");
+        assert!(asked > 100, "only {asked} answers");
     });
     // nothing that was not committed has stayed, nothing is held
     let mut direct = town().superuser(0, 0, "social");

@@ -105,6 +105,9 @@ impl Statements {
 
     /// Something about a key column: often it names shards, sometimes it only looks so.
     fn about_key(&mut self, column: &str) -> String {
+        if self.dice.chance(25) {
+            return self.tricky(column);
+        }
         match self.dice.below(24) {
             0..=7 => format!("{column} = {}", self.key()),
             8 => format!("{} = {column}", self.key()),
@@ -123,6 +126,57 @@ impl Statements {
             21 => format!("{column} = {} + 1", 1 + self.dice.below(KEYS)),
             22 => format!("{column} = (SELECT {}::bigint)", 1 + self.dice.below(KEYS)),
             _ => format!("{column} = {}::int", 1 + self.dice.below(KEYS)),
+        }
+    }
+
+    /// Ways to write a key, or something that is none, that are easily misread.
+    fn tricky(&mut self, column: &str) -> String {
+        let (a, b) = (1 + self.dice.below(KEYS), 1 + self.dice.below(KEYS));
+        match self.dice.below(44) {
+            0 => format!("{column} = bigint '{a}'"),
+            1 => format!("{column} = int8'{a}'"),
+            2 => format!("{column} = {a}e0"),
+            3 => format!("{column} = '{a}'::text::bigint"),
+            4 => format!("{column} IN ({a}, {b}.0)"),
+            5 => format!("{column} = - (-{a})"),
+            6 => format!("{column} = - -{a}"),
+            7 => format!("({column}, 1) = ({a}, 1)"),
+            8 => format!("({column}) IN (VALUES ({a}), ({b}))"),
+            9 => format!("{column} = ALL (ARRAY[{a}])"),
+            10 => format!("{column} = $q${a}$q$"),
+            11 => format!("{column} = U&'{a}'"),
+            12 => format!("{column} = E'\\x3{}'", a % 10),
+            13 => format!("{column} OPERATOR(pg_catalog.=) {a}"),
+            14 => format!("({column} = {a}) IS TRUE"),
+            15 => format!("NOT {column} <> {a}"),
+            16 => format!("({column} = {a}) = false"),
+            17 => format!("coalesce({column}, 1) = {a}"),
+            18 => format!("{column} = {a} COLLATE \"C\""),
+            19 => format!("{column} BETWEEN {a} AND {a}"),
+            20 => format!("{column} = {a} AND false"),
+            21 => format!("({column} = {a} OR false)"),
+            22 => format!("({column} = {a} OR true)"),
+            23 => format!("{column} = {a}/* {b} */"),
+            24 => format!("{column} = {a} -- {b}\n"),
+            25 => format!("{column} = /* {b} /* nested */ */ {a}"),
+            26 => format!("{column} = '{}'\n'{}'", a / 10, a % 10),
+            27 => format!("{column} = '  {a} '"),
+            28 => format!("{column} = +{a}"),
+            29 => format!("{column} = {a}::smallint"),
+            30 => format!("{column} = CAST({a} AS bigint)"),
+            31 => format!("{column} = CAST('{a}' AS numeric)"),
+            32 => format!("{column} = {a}::float8"),
+            33 => format!("{column} = {a} % 50"),
+            34 => format!("{a} = {column} AND {column} = {a}"),
+            35 => format!("{column} = ANY ('{{{a},NULL}}')"),
+            36 => format!("{column} <> ALL ('{{{a}}}')"),
+            37 => format!("{column} NOT IN ({a}, {b})"),
+            38 => format!("{column} IN ({a}, NULL)"),
+            39 => format!("{column} = CASE WHEN true THEN {a} ELSE {b} END"),
+            40 => format!("NOT ({column} = {a} OR {column} = {b})"),
+            41 => format!("{column} >= {a} AND {column} <= {a}"),
+            42 => format!("{column} IS DISTINCT FROM {a}"),
+            _ => format!("{column} = greatest({a}, {b})"),
         }
     }
 
@@ -246,7 +300,7 @@ impl Statements {
     fn nested(&mut self) -> (String, bool) {
         let filter = self.filter("u", "u.id");
         let key = self.key();
-        let text = match self.dice.below(17) {
+        let text = match self.dice.below(30) {
             0 => format!("SELECT u.id FROM users u WHERE {filter} AND EXISTS (SELECT 1 FROM posts p WHERE p.user_id = u.id)"),
             1 => format!("SELECT u.id FROM users u WHERE ({filter}) AND NOT EXISTS (SELECT 1 FROM posts p WHERE p.user_id = u.id)"),
             2 => format!("SELECT u.id FROM users u WHERE u.id IN (SELECT p.user_id FROM posts p WHERE p.user_id = {key})"),
@@ -263,6 +317,19 @@ impl Statements {
             13 => format!("WITH RECURSIVE r(n) AS (SELECT {key}::bigint UNION ALL SELECT n + 1 FROM r WHERE n < 50) SELECT u.id FROM users u JOIN r ON r.n = u.id"),
             14 => format!("WITH users AS (SELECT 1 AS id) SELECT * FROM users WHERE id = {key}"),
             15 => format!("SELECT u.id FROM users u WHERE u.id = {key} AND u.age > (SELECT avg(x.age) FROM users x)"),
+            16 => format!("SELECT u.id, u.age FROM ONLY users u WHERE {filter}"),
+            17 => "TABLE posts".to_owned(),
+            18 => format!("SELECT id FROM users WHERE id = {key} UNION ALL (SELECT id FROM (TABLE posts) t)"),
+            19 => format!("SELECT u.id FROM users u WHERE {filter} FOR UPDATE"),
+            20 => format!("SELECT max(u.age) FROM users u GROUP BY u.id HAVING u.id = {key}"),
+            21 => format!("WITH x AS (SELECT {key}::bigint AS k) SELECT u.id FROM users u JOIN x ON u.id = x.k"),
+            22 => format!("WITH x AS (SELECT id FROM users WHERE id = {key}) SELECT p.title FROM posts p, x WHERE p.user_id = x.id"),
+            23 => format!("WITH x AS (SELECT id FROM users WHERE id = {key} LIMIT 1), y AS (SELECT * FROM x) SELECT * FROM y LEFT JOIN posts p ON p.user_id = y.id"),
+            24 => format!("SELECT p.title FROM posts p JOIN (SELECT id AS user_id FROM users WHERE id = {key}) u USING (user_id)"),
+            25 => format!("SELECT v.k, u.name FROM (VALUES ({key}::bigint)) v(k) LEFT JOIN users u ON u.id = v.k"),
+            26 => format!("SELECT * FROM (SELECT id, age FROM users UNION ALL SELECT user_id, likes FROM posts) s WHERE id = {key}"),
+            27 => format!("SELECT u.id FROM users u WHERE (u.id, 1) IN (SELECT p.user_id, p.id FROM posts p) AND u.id = {key}"),
+            28 => format!("SELECT u.name FROM users u WHERE u.id = {key} AND ({filter})"),
             _ => format!("SELECT id FROM users WHERE id = {key} UNION ALL SELECT id FROM posts WHERE user_id = {key} UNION ALL SELECT 0"),
         };
         (text, false)
