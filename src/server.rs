@@ -32,6 +32,9 @@ const LOGINS_MAX: usize = 512;
 /// Pause between two rounds of the statistics' upkeep.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
+/// Pause between two looks at the home shard's schema.
+const CATALOG_PAUSE: Duration = Duration::from_secs(30);
+
 type Backends = HashMap<String, Arc<ArcSwap<Backend>>>;
 
 /// What every connection may need.
@@ -250,13 +253,29 @@ impl App {
                 }
             });
         }
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP_PAUSE).await;
-                self.stats.sweep();
-            }
-        });
+        tokio::spawn(self.clone().sweep());
+        tokio::spawn(self.refresh_catalogs());
         Ok(())
+    }
+
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_PAUSE).await;
+            self.stats.sweep();
+        }
+    }
+
+    /// DDL may reach a shard by another way, or the home shard may have been down at the start.
+    async fn refresh_catalogs(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(CATALOG_PAUSE).await;
+            let slots: Vec<_> = self.backends.load().values().cloned().collect();
+            for slot in slots {
+                if let Err(error) = slot.load_full().refresh_catalog().await {
+                    tracing::debug!(%error, "the catalog could not be loaded");
+                }
+            }
+        }
     }
 
     async fn until_stopped(self: Arc<Self>) -> Result<(), String> {

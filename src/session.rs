@@ -10,6 +10,7 @@ pub mod plan;
 pub mod simple;
 pub mod startup;
 
+use crate::exec::cancel::send_cancel;
 use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Prepared;
@@ -169,6 +170,11 @@ impl Session {
 
     /// The client is gone: what it held is rolled back, or closed where that is not sure.
     async fn leave(&mut self) {
+        for held in self.exec.held.iter().filter(|h| !h.server.in_step()) {
+            // nobody waits for it any more: it must not go on holding locks
+            let address = self.exec.backend.topology.address(held.member);
+            send_cancel(address, held.server.pid, held.server.secret).await;
+        }
         self.exec.rollback_all().await;
         self.exec.forget_cancel().await;
         for held in std::mem::take(&mut self.exec.held) {

@@ -209,6 +209,8 @@ fn finds_what_nobody_may_do() {
         "exec.rs",
         "static NAMES: [&str; 2] = [\"static mut\", \"todo!()\"];\nfn f() { scan.expect(b'-') }",
     );
+    assert_clean("sql.rs", "fn f() { words.expect(\"from\")?; }");
+    assert_clean("sql.rs", "const MAX: NonZero = NonZero::new(1).unwrap();");
 }
 
 #[test]

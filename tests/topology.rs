@@ -6,12 +6,9 @@ mod pg;
 
 use pgshunt::cluster::control::ControlPools;
 use pgshunt::cluster::topology::{MemberStatus, ServerId, Topology};
-use pgshunt::config::{
-    ConsistencySettings, Database, PoolMode, PoolSettings, ServerAddress, ServerTls, Shard, TlsMode,
-};
+use pgshunt::config::Database;
 use pgshunt::consistency::{Level, Watermarks};
 use pgshunt::shard::ShardId;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -27,7 +24,7 @@ impl Setup {
     async fn start() -> Self {
         let mut servers = pg::start(1, &[]);
         servers.replicate(0);
-        let database = database(servers.servers.iter().map(|s| s.port).collect());
+        let database = database(&servers.servers.iter().map(|s| s.port).collect::<Vec<_>>());
         let pools = Arc::new(ControlPools::new(&database).expect("pools"));
         let topology = Topology::start(&database, pools);
         assert!(topology.wait_first_samples(Duration::from_secs(10)).await);
@@ -70,49 +67,26 @@ impl Setup {
     }
 }
 
-fn database(ports: Vec<u16>) -> Database {
-    let address = |port: &u16| ServerAddress {
-        host: "127.0.0.1".into(),
-        port: *port,
-    };
-    Database {
-        name: "app".into(),
-        server_database: "postgres".into(),
-        shards: vec![Shard {
-            name: "s1".into(),
-            primary: address(&ports[0]),
-            replicas: ports[1..].iter().map(address).collect(),
-        }],
-        home: S1,
-        keyspaces: Vec::new(),
-        tables: Vec::new(),
-        reference_tables: Vec::new(),
-        functions: HashMap::new(),
-        pool: PoolSettings {
-            mode: PoolMode::Transaction,
-            size: 10,
-            size_min: 0,
-            waiters_max: 10,
-            wait_max: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(1),
-            idle_max: Duration::from_secs(60),
-            lifetime_max: Duration::from_secs(60),
-            prepared_max: 10,
-        },
-        consistency: ConsistencySettings {
-            level: Level::Session,
-            sample_busy: Duration::from_millis(5),
-            sample_idle: Duration::from_secs(1),
-            lag_max: Duration::from_secs(3),
-            sessions_max: 100,
-        },
-        server_tls: ServerTls {
-            mode: TlsMode::Prefer,
-            root_certificate: None,
-        },
-        control_user: "postgres".into(),
-        control_password: None,
-    }
+/// The first port is the primary's.
+fn database(ports: &[u16]) -> Database {
+    let replicas: Vec<_> = ports[1..]
+        .iter()
+        .map(|p| format!("127.0.0.1:{p}"))
+        .collect();
+    let map = format!(
+        "listen: [{{ address: '127.0.0.1:6432' }}]
+users: [{{ name: app, auth: trust }}]
+databases:
+  - name: app
+    server_database: postgres
+    control: {{ user: postgres }}
+    consistency: {{ sample_busy_ms: 5, sample_idle_ms: 1000, lag_ms_max: 3000 }}
+    shards: [{{ name: s1, primary: '127.0.0.1:{}', replicas: {replicas:?} }}]
+",
+        ports[0]
+    );
+    let config = pgshunt::config::parse(&map, "test.yaml").expect("a good map");
+    config.databases.into_iter().next().expect("a database")
 }
 
 fn unknown() -> Watermarks {
@@ -374,7 +348,7 @@ async fn a_promotion(setup: &Setup) {
 /// of its replicas.
 async fn promoted_primary(setup: &Setup) {
     let ports: Vec<u16> = setup.servers.servers.iter().rev().map(|s| s.port).collect();
-    let database = database(ports);
+    let database = database(&ports);
     let pools = Arc::new(ControlPools::new(&database).expect("pools"));
     let topology = Topology::start(&database, pools);
     assert!(topology.wait_first_samples(Duration::from_secs(10)).await);

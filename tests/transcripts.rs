@@ -1,6 +1,6 @@
 //! Wire transcripts: each file in tests/transcripts must hold at PostgreSQL itself and then, unchanged, through pgshunt before
-//! that same server; those in tests/transcripts/sharded hold through pgshunt over two shards. `TRANSCRIPT=copy` in the
-//! environment runs only the files with that in their names; `TRANSCRIPT_FILL=yes` writes PostgreSQL's answers under every
+//! that same server; those in tests/transcripts/sharded hold through pgshunt over two shards. `TRANSCRIPT=copy,cancel` in
+//! the environment runs only the files with one of these in their names; `TRANSCRIPT_FILL=yes` writes PostgreSQL's answers under every
 //! `until` that has none, for a new transcript.
 
 #[path = "support/cluster.rs"]
@@ -21,7 +21,11 @@ fn files(folder: &str) -> Vec<PathBuf> {
         .expect("the folder of transcripts")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .filter(|path| path.to_string_lossy().contains(&wanted))
+        .filter(|path| {
+            wanted
+                .split(',')
+                .any(|part| path.to_string_lossy().contains(part))
+        })
         .collect();
     files.sort();
     assert!(!files.is_empty(), "no transcripts in {folder}");

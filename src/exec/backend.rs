@@ -102,11 +102,14 @@ impl Backend {
         self.config.users.iter().find(|u| u.name == name)
     }
 
-    /// Loads the catalog again; plans of the old one are no longer found.
+    /// Loads the catalog again; if it has changed, plans of the old one are no longer found.
     pub async fn refresh_catalog(&self) -> Result<(), String> {
         let _one = self.refresh.lock().await;
         let catalog = self.loader.load().await?;
         let old = self.snapshot.load();
+        if catalog.version == old.catalog.version {
+            return Ok(());
+        }
         let snapshot =
             Snapshot { database: old.database.clone(), catalog: Arc::new(catalog), version: old.version + 1 };
         self.snapshot.store(Arc::new(snapshot));

@@ -21,12 +21,20 @@ pub struct Client {
     pub output: BytesMut,
     /// output from this offset on stays here until released
     hold: Option<usize>,
+    traffic: Traffic,
+}
+
+/// Bytes since they were last asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    pub bytes_in: u64,
+    pub bytes_out: u64,
 }
 
 impl Client {
     #[must_use]
     pub fn new(stream: Stream, unread: BytesMut) -> Self {
-        Self { stream, input: unread, output: BytesMut::new(), hold: None }
+        Self { stream, input: unread, output: BytesMut::new(), hold: None, traffic: Traffic::default() }
     }
 
     /// Keeps everything written from now on.
@@ -60,6 +68,7 @@ impl Client {
         }
         let polled = poll_write_all(&mut self.stream, &mut self.output, limit, cx);
         let sent = before - self.output.len();
+        self.traffic.bytes_out += sent as u64;
         self.hold = self.hold.map(|offset| offset - sent);
         polled
     }
@@ -74,7 +83,11 @@ impl Client {
 
     /// Reads once however far ahead the client is (it is in the middle of a message).
     pub fn poll_fill_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        poll_read_once(&mut self.stream, &mut self.input, READ, cx)
+        let polled = poll_read_once(&mut self.stream, &mut self.input, READ, cx);
+        if let Poll::Ready(Ok(n)) = polled {
+            self.traffic.bytes_in += n as u64;
+        }
+        polled
     }
 
     pub async fn send(&mut self) -> io::Result<()> {
@@ -119,6 +132,11 @@ impl Client {
     #[must_use]
     pub fn has_frame(&self) -> bool {
         matches!(frame::header(&self.input, usize::MAX), Ok(Some(head)) if self.input.len() >= head.len)
+    }
+
+    /// Bytes moved since the last call.
+    pub fn take_traffic(&mut self) -> Traffic {
+        std::mem::take(&mut self.traffic)
     }
 
     /// Gives the socket back, with what was read and not used.

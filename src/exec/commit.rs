@@ -240,7 +240,8 @@ impl Executor {
         Ok(())
     }
 
-    async fn reload_catalog(&mut self) {
+    /// DDL has been committed: what is planned from now on must know it.
+    pub(super) async fn reload_catalog(&mut self) {
         if let Err(error) = self.backend.refresh_catalog().await {
             tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
         }

@@ -82,7 +82,6 @@ impl Executor {
             let mut answer = Answer::default();
             let result = relay(&mut self.client, &mut self.held[index].server, filter, &mut answer).await;
             *begun |= answer.rows_begun;
-            self.client.release();
             if let Err(error) = result {
                 let said = answer.error.is_some();
                 let failure = self.lost(index, &error);

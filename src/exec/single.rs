@@ -80,6 +80,9 @@ impl Executor {
         }
         self.keep_books(job, index, result.is_ok());
         let result = self.conclude(job, index, answer, result);
+        if result.is_ok() && job.executes && job.effects.ddl && self.transaction.is_none() {
+            self.reload_catalog().await;
+        }
         self.client.release();
         result.map(Attempt::Done)
     }

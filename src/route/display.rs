@@ -10,7 +10,11 @@ impl Plan {
     #[must_use]
     pub fn describe(&self, database: &Database) -> String {
         if let Some(refusal) = &self.refusal {
-            let hint = refusal.hint.as_deref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+            let hint = refusal
+                .hint
+                .as_deref()
+                .map(|hint| format!("\n  hint: {hint}"))
+                .unwrap_or_default();
             return format!("refused {}: {}{hint}", refusal.code.0, refusal.message);
         }
         let mut line = format!("{} {}", self.access, self.routing.describe(database));
@@ -40,7 +44,12 @@ impl Plan {
 impl Routing {
     #[must_use]
     pub fn describe(&self, database: &Database) -> String {
-        let shard = |at: usize| database.shards.get(at).map_or_else(|| format!("#{at}"), |shard| shard.name.clone());
+        let shard = |at: usize| {
+            database
+                .shards
+                .get(at)
+                .map_or_else(|| format!("#{at}"), |shard| shard.name.clone())
+        };
         match self {
             Self::Unsharded => "only shard".to_owned(),
             Self::Home => "home".to_owned(),
@@ -49,9 +58,23 @@ impl Routing {
             Self::Hinted(id) => format!("shard {} by hint", shard(id.index())),
             Self::Local => "pgshunt itself".to_owned(),
             Self::ByKey { keyspace, tuples } => {
-                let name = database.keyspaces.get(*keyspace).map_or("?", |keyspace| keyspace.name.as_str());
-                let tuples: Vec<String> = tuples.iter().take(16).map(|tuple| tuple_text(tuple)).collect();
-                format!("{name} = {}", if tuples.is_empty() { "nothing".to_owned() } else { tuples.join(" | ") })
+                let name = database
+                    .keyspaces
+                    .get(*keyspace)
+                    .map_or("?", |keyspace| keyspace.name.as_str());
+                let tuples: Vec<String> = tuples
+                    .iter()
+                    .take(16)
+                    .map(|tuple| tuple_text(tuple))
+                    .collect();
+                format!(
+                    "{name} = {}",
+                    if tuples.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        tuples.join(" | ")
+                    }
+                )
             }
         }
     }
@@ -109,7 +132,11 @@ impl fmt::Display for Routing {
             Self::Hinted(shard) => write!(f, "shard #{} by hint", shard.0),
             Self::Local => f.write_str("pgshunt itself"),
             Self::ByKey { keyspace, tuples } => {
-                let tuples: Vec<String> = tuples.iter().take(16).map(|tuple| tuple_text(tuple)).collect();
+                let tuples: Vec<String> = tuples
+                    .iter()
+                    .take(16)
+                    .map(|tuple| tuple_text(tuple))
+                    .collect();
                 write!(f, "keyspace #{keyspace} = {}", tuples.join(" | "))
             }
         }
@@ -124,4 +151,3 @@ impl fmt::Display for Plan {
         }
     }
 }
-

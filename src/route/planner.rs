@@ -44,30 +44,63 @@ struct Statement<'a> {
 }
 
 /// Plans every statement of a text. `lifted` must be of this very text; without lifting (Parse) it has no slots.
-pub fn plan(text: &[u8], lifted: &Lifted, context: PlanContext<'_>) -> Result<PlannedText, Refusal> {
+pub fn plan(
+    text: &[u8],
+    lifted: &Lifted,
+    context: PlanContext<'_>,
+) -> Result<PlannedText, Refusal> {
     let statements = match tokenize(text, context.standard_conforming_strings) {
         Ok(tokens) => {
             let pieces = split(text, &tokens);
-            pieces.iter().map(|piece| plan_piece(text, &tokens, piece, lifted, context)).collect()
+            pieces
+                .iter()
+                .map(|piece| plan_piece(text, &tokens, piece, lifted, context))
+                .collect()
         }
         // Postgres will refuse it too: with one shard it words that itself
         Err(_) if context.single() => vec![context.whole_text(text, lifted)],
-        Err(error) => return Err(Refusal::new(SqlState::SYNTAX_ERROR, error.to_string(), None)),
+        Err(error) => {
+            return Err(Refusal::new(
+                SqlState::SYNTAX_ERROR,
+                error.to_string(),
+                None,
+            ));
+        }
     };
-    Ok(PlannedText { fingerprint: lifted.fingerprint, shape: shape(text, lifted).into(), statements })
+    Ok(PlannedText {
+        fingerprint: lifted.fingerprint,
+        shape: shape(text, lifted).into(),
+        statements,
+    })
 }
 
-fn plan_piece(text: &[u8], tokens: &[Token], piece: &Piece, lifted: &Lifted, context: PlanContext<'_>) -> Plan {
+fn plan_piece(
+    text: &[u8],
+    tokens: &[Token],
+    piece: &Piece,
+    lifted: &Lifted,
+    context: PlanContext<'_>,
+) -> Plan {
     let tokens = tokens.get(piece.tokens.clone()).unwrap_or_default();
-    let statement = Statement { text, tokens, lifted, context };
-    let hints = hints(text.get(piece.segment.clone()).unwrap_or_default(), context.standard_conforming_strings);
+    let statement = Statement {
+        text,
+        tokens,
+        lifted,
+        context,
+    };
+    let hints = hints(
+        text.get(piece.segment.clone()).unwrap_or_default(),
+        context.standard_conforming_strings,
+    );
     let words = command::classify(text, tokens, context.standard_conforming_strings);
     let mut plan = statement.plan(&words);
     plan.start = TextAnchor::of(piece.span.start, &lifted.slots);
     plan.end = TextAnchor::of(piece.span.end, &lifted.slots);
     match hints {
         Ok(hints) => statement.apply(&hints, &mut plan),
-        Err(error) => plan.refusal = Some(Refusal::new(error.code, error.message, Some(error.hint))),
+        Err(error) => {
+            plan.refusal = Some(Refusal::new(error.code, error.message, Some(error.hint)))
+        }
     }
     plan
 }
@@ -79,13 +112,20 @@ impl<'a> PlanContext<'a> {
 
     /// A plan that says nothing yet: a write on the home shard.
     fn blank(&self, command: Command) -> Plan {
-        let start = TextAnchor { after_slot: None, offset: 0 };
+        let start = TextAnchor {
+            after_slot: None,
+            offset: 0,
+        };
         Plan {
             start,
             end: start,
             command,
             access: Access::Write,
-            routing: if self.single() { Routing::Unsharded } else { Routing::Home },
+            routing: if self.single() {
+                Routing::Unsharded
+            } else {
+                Routing::Home
+            },
             merge: Merge::Single,
             because: String::new(),
             effects: Effects::default(),
@@ -107,8 +147,18 @@ impl<'a> PlanContext<'a> {
 
     /// "(s1, s2)"
     fn shard_names(&self) -> String {
-        let names: Vec<&str> = self.database.shards.iter().take(8).map(|shard| shard.name.as_str()).collect();
-        let more = if self.database.shards.len() > 8 { ", …" } else { "" };
+        let names: Vec<&str> = self
+            .database
+            .shards
+            .iter()
+            .take(8)
+            .map(|shard| shard.name.as_str())
+            .collect();
+        let more = if self.database.shards.len() > 8 {
+            ", …"
+        } else {
+            ""
+        };
         format!("({}{more})", names.join(", "))
     }
 }
@@ -128,7 +178,10 @@ impl<'a> Statement<'a> {
 
     /// The same for the statement within (EXPLAIN, DECLARE, COPY (query), PREPARE).
     fn within(&self, tokens: std::ops::Range<usize>) -> Self {
-        Self { tokens: self.tokens.get(tokens).unwrap_or_default(), ..*self }
+        Self {
+            tokens: self.tokens.get(tokens).unwrap_or_default(),
+            ..*self
+        }
     }
 
     fn plan(&self, words: &Words) -> Plan {
@@ -171,7 +224,9 @@ impl<'a> Statement<'a> {
                 return;
             }
         };
-        let Some(shard) = hinted.or(self.context.forced_shard) else { return };
+        let Some(shard) = hinted.or(self.context.forced_shard) else {
+            return;
+        };
         if self.context.single() || !may_be_hinted(plan) {
             return;
         }
@@ -180,13 +235,24 @@ impl<'a> Statement<'a> {
         plan.refusal = None;
         plan.multi_refusal = None;
         plan.draw = None;
-        plan.because = format!("a hint names shard {}", self.context.database.shards.get(shard.index()).map_or("?", |s| s.name.as_str()));
+        plan.because = format!(
+            "a hint names shard {}",
+            self.context
+                .database
+                .shards
+                .get(shard.index())
+                .map_or("?", |s| s.name.as_str())
+        );
     }
 
     fn hinted(&self, hints: &Hints) -> Result<Option<ShardId>, Refusal> {
         let database = self.context.database;
         if let Some(name) = &hints.shard {
-            let at = database.shards.iter().position(|shard| shard.name == *name).and_then(|at| u16::try_from(at).ok());
+            let at = database
+                .shards
+                .iter()
+                .position(|shard| shard.name == *name)
+                .and_then(|at| u16::try_from(at).ok());
             return match at {
                 Some(at) => Ok(Some(ShardId(at))),
                 None => Err(Refusal::new(
@@ -196,32 +262,84 @@ impl<'a> Statement<'a> {
                 )),
             };
         }
-        let Some(key) = &hints.key else { return Ok(None) };
-        let invalid = |message: String, hint: &str| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, message, Some(hint.to_owned()));
+        let Some(key) = &hints.key else {
+            return Ok(None);
+        };
+        let invalid = |message: String, hint: &str| {
+            Refusal::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                message,
+                Some(hint.to_owned()),
+            )
+        };
         let keyspace = match (&hints.keyspace, database.keyspaces.as_slice()) {
-            (Some(name), all) => all.iter().find(|keyspace| keyspace.name == *name).ok_or_else(|| invalid(format!("there is no keyspace \"{name}\""), "See keyspaces in the shard map."))?,
+            (Some(name), all) => all
+                .iter()
+                .find(|keyspace| keyspace.name == *name)
+                .ok_or_else(|| {
+                    invalid(
+                        format!("there is no keyspace \"{name}\""),
+                        "See keyspaces in the shard map.",
+                    )
+                })?,
             (None, [only]) => only,
-            (None, _) => return Err(invalid("the hint's key belongs to no keyspace".to_owned(), "Name it: /* pgshunt: key=42 keyspace=… */")),
+            (None, _) => {
+                return Err(invalid(
+                    "the hint's key belongs to no keyspace".to_owned(),
+                    "Name it: /* pgshunt: key=42 keyspace=… */",
+                ));
+            }
         };
         if key.len() != keyspace.types.len() {
-            return Err(invalid(format!("keyspace \"{}\" has {} key columns", keyspace.name, keyspace.types.len()), "Write key=(first, second)."));
+            return Err(invalid(
+                format!(
+                    "keyspace \"{}\" has {} key columns",
+                    keyspace.name,
+                    keyspace.types.len()
+                ),
+                "Write key=(first, second).",
+            ));
         }
-        let values = key.iter().zip(&keyspace.types).map(|(text, key_type)| key_type.parse_text(text.as_bytes()));
-        let values = values.collect::<Result<Vec<_>, _>>().map_err(|error| invalid(format!("the hint's key: {error}"), "Write it as the key's type is written."))?;
-        keyspace.locate(&values).map(Some).map_err(|unmapped| invalid(unmapped.to_string(), "Only mapped keys can be named."))
+        let values = key
+            .iter()
+            .zip(&keyspace.types)
+            .map(|(text, key_type)| key_type.parse_text(text.as_bytes()));
+        let values = values.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            invalid(
+                format!("the hint's key: {error}"),
+                "Write it as the key's type is written.",
+            )
+        })?;
+        keyspace
+            .locate(&values)
+            .map(Some)
+            .map_err(|unmapped| invalid(unmapped.to_string(), "Only mapped keys can be named."))
     }
 }
 
 /// Statements that pgshunt sends to a server by their own content.
 fn may_be_hinted(plan: &Plan) -> bool {
     use Command::{
-        Begin, Commit, Cursor, Deallocate, DiscardAll, ExecutePrepared, Prepare, ReleaseSavepoint, Reset, Rollback, RollbackToSavepoint, Savepoint, Set, SetLocal,
-        SetTransaction, ShowLocal,
+        Begin, Commit, Cursor, Deallocate, DiscardAll, ExecutePrepared, Prepare, ReleaseSavepoint,
+        Reset, Rollback, RollbackToSavepoint, Savepoint, Set, SetLocal, SetTransaction, ShowLocal,
     };
     let session = matches!(
         plan.command,
-        Begin { .. } | Commit { .. } | Rollback { .. } | Savepoint(_) | ReleaseSavepoint(_) | RollbackToSavepoint(_) | Set { .. } | SetTransaction { .. }
-            | Reset(_) | DiscardAll | SetLocal { .. } | ShowLocal(_) | Deallocate(_) | ExecutePrepared(_) | Prepare(_)
+        Begin { .. }
+            | Commit { .. }
+            | Rollback { .. }
+            | Savepoint(_)
+            | ReleaseSavepoint(_)
+            | RollbackToSavepoint(_)
+            | Set { .. }
+            | SetTransaction { .. }
+            | Reset(_)
+            | DiscardAll
+            | SetLocal { .. }
+            | ShowLocal(_)
+            | Deallocate(_)
+            | ExecutePrepared(_)
+            | Prepare(_)
     );
     !(session || plan.command == Cursor && plan.because == utility::HELD)
 }

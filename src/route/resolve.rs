@@ -44,12 +44,22 @@ impl Plan {
             Routing::Hinted(shard) => Ok(Targets::One(*shard)),
             Routing::ByKey { keyspace, tuples } => match database.keyspaces.get(*keyspace) {
                 Some(keyspace) => self.by_key(keyspace, tuples, values, database),
-                None => Err(Refusal::new(SqlState::INTERNAL_ERROR, "the plan names a keyspace that does not exist".to_owned(), None)),
+                None => Err(Refusal::new(
+                    SqlState::INTERNAL_ERROR,
+                    "the plan names a keyspace that does not exist".to_owned(),
+                    None,
+                )),
             },
         }
     }
 
-    fn by_key(&self, keyspace: &Keyspace, tuples: &[KeyTuple], values: &dyn Values, database: &Database) -> Result<Targets, Refusal> {
+    fn by_key(
+        &self,
+        keyspace: &Keyspace,
+        tuples: &[KeyTuple],
+        values: &dyn Values,
+        database: &Database,
+    ) -> Result<Targets, Refusal> {
         let stores = self.command == Command::Insert;
         let mut shards: SmallVec<[ShardId; 8]> = SmallVec::new();
         for tuple in tuples {
@@ -77,7 +87,10 @@ enum Stop {
 }
 
 fn all_shards(database: &Database) -> Targets {
-    let shards: SmallVec<[ShardId; 8]> = (0..database.shards.len()).filter_map(|n| u16::try_from(n).ok()).map(ShardId).collect();
+    let shards: SmallVec<[ShardId; 8]> = (0..database.shards.len())
+        .filter_map(|n| u16::try_from(n).ok())
+        .map(ShardId)
+        .collect();
     match shards.as_slice() {
         [one] => Targets::One(*one),
         _ => Targets::Many(shards),
@@ -95,10 +108,20 @@ pub fn null_key(keyspace: &str) -> Refusal {
 }
 
 fn unmapped(message: String) -> Refusal {
-    Refusal::new(SqlState::CHECK_VIOLATION, message, Some("Add a range or list entry for it to the keyspace in the shard map.".to_owned()))
+    Refusal::new(
+        SqlState::CHECK_VIOLATION,
+        message,
+        Some("Add a range or list entry for it to the keyspace in the shard map.".to_owned()),
+    )
 }
 
-fn tuple_shards(keyspace: &Keyspace, tuple: &KeyTuple, values: &dyn Values, stores: bool, shards: &mut SmallVec<[ShardId; 8]>) -> Result<(), Stop> {
+fn tuple_shards(
+    keyspace: &Keyspace,
+    tuple: &KeyTuple,
+    values: &dyn Values,
+    stores: bool,
+    shards: &mut SmallVec<[ShardId; 8]>,
+) -> Result<(), Stop> {
     let mut columns: SmallVec<[Found; 1]> = SmallVec::new();
     let mut combinations = 1_usize;
     for (source, key_type) in tuple.iter().zip(&keyspace.types) {
@@ -117,7 +140,9 @@ fn tuple_shards(keyspace: &Keyspace, tuple: &KeyTuple, values: &dyn Values, stor
             key.push(column[rest % column.len()].clone());
             rest /= column.len();
         }
-        let shard = keyspace.locate(&key).map_err(|unmapped| Stop::Unmapped(unmapped.to_string()))?;
+        let shard = keyspace
+            .locate(&key)
+            .map_err(|unmapped| Stop::Unmapped(unmapped.to_string()))?;
         if !shards.contains(&shard) {
             shards.push(shard);
         }
@@ -126,7 +151,12 @@ fn tuple_shards(keyspace: &Keyspace, tuple: &KeyTuple, values: &dyn Values, stor
 }
 
 /// The values of one source; none when nothing equals it.
-fn source_values(source: &ValueSource, key_type: KeyType, values: &dyn Values, stores: bool) -> Result<Found, Miss> {
+fn source_values(
+    source: &ValueSource,
+    key_type: KeyType,
+    values: &dyn Values,
+    stores: bool,
+) -> Result<Found, Miss> {
     match source {
         ValueSource::Fixed(value) => Ok(SmallVec::from_iter([value.clone()])),
         ValueSource::Slot(n) => literal(values.slot(*n).ok_or(Miss::Ambiguous)?, key_type),
@@ -134,7 +164,9 @@ fn source_values(source: &ValueSource, key_type: KeyType, values: &dyn Values, s
             ParamValue::Null if stores => Err(Miss::NullKey),
             ParamValue::Null => Ok(Found::new()),
             ParamValue::Text(text) => Ok(SmallVec::from_iter([key_type.parse_text(text)?])),
-            ParamValue::Binary(oid, bytes) => binary(oid, bytes, key_type).map(|value| SmallVec::from_iter([value])),
+            ParamValue::Binary(oid, bytes) => {
+                binary(oid, bytes, key_type).map(|value| SmallVec::from_iter([value]))
+            }
         },
         ValueSource::ArraySlot(n) => {
             let text = unquoted(values.slot(*n).ok_or(Miss::Ambiguous)?).ok_or(Miss::Ambiguous)?;
@@ -146,7 +178,11 @@ fn source_values(source: &ValueSource, key_type: KeyType, values: &dyn Values, s
             ParamValue::Binary(25 | 1043, text) => array_text(text, key_type),
             ParamValue::Binary(_, bytes) => {
                 let (oid, elements) = array::parse_binary(bytes).ok_or(Miss::Ambiguous)?;
-                elements.into_iter().flatten().map(|element| binary(oid, element, key_type)).collect()
+                elements
+                    .into_iter()
+                    .flatten()
+                    .map(|element| binary(oid, element, key_type))
+                    .collect()
             }
         },
     }
@@ -157,7 +193,11 @@ fn literal(text: &[u8], key_type: KeyType) -> Result<Found, Miss> {
     if let Some(string) = unquoted(text) {
         return Ok(SmallVec::from_iter([key_type.parse_text(&string)?]));
     }
-    let number: SmallVec<[u8; 24]> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let number: SmallVec<[u8; 24]> = text
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
     match key_type.parse_text(&number) {
         Ok(value) => Ok(SmallVec::from_iter([value])),
         // an integer out of the type's range: it compares, and equals nothing
@@ -190,7 +230,11 @@ fn unquoted(literal: &[u8]) -> Option<Cow<'_, [u8]>> {
 
 fn array_text(text: &[u8], key_type: KeyType) -> Result<Found, Miss> {
     let elements = array::parse_text(text).ok_or(Miss::Ambiguous)?;
-    elements.into_iter().flatten().map(|element| key_type.parse_text(&element).map_err(Miss::from)).collect()
+    elements
+        .into_iter()
+        .flatten()
+        .map(|element| key_type.parse_text(&element).map_err(Miss::from))
+        .collect()
 }
 
 /// A binary parameter by its own type: integers of other widths and texts keep their value.
@@ -204,10 +248,12 @@ fn binary(oid: u32, bytes: &[u8], key_type: KeyType) -> Result<KeyValue, Miss> {
     match sent {
         Some(sent) if sent == key_type => Ok(key_type.parse_binary(bytes)?),
         Some(sent) if integer(sent) && integer(key_type) => Ok(sent.parse_binary(bytes)?),
-        Some(sent) if integer(sent) && key_type == KeyType::Numeric => match sent.parse_binary(bytes)? {
-            KeyValue::Int(value) => Ok(key_type.parse_text(value.to_string().as_bytes())?),
-            _ => Err(Miss::Ambiguous),
-        },
+        Some(sent) if integer(sent) && key_type == KeyType::Numeric => {
+            match sent.parse_binary(bytes)? {
+                KeyValue::Int(value) => Ok(key_type.parse_text(value.to_string().as_bytes())?),
+                _ => Err(Miss::Ambiguous),
+            }
+        }
         _ => Err(Miss::Ambiguous),
     }
 }
@@ -215,12 +261,20 @@ fn binary(oid: u32, bytes: &[u8], key_type: KeyType) -> Result<KeyValue, Miss> {
 impl Refusal {
     #[must_use]
     pub fn new(code: SqlState, message: String, hint: Option<String>) -> Self {
-        Self { code, message, hint }
+        Self {
+            code,
+            message,
+            hint,
+        }
     }
 
     /// What is not proven is refused: 0A000 with what would make it work.
     #[must_use]
     pub fn unsupported(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(SqlState::FEATURE_NOT_SUPPORTED, message.into(), Some(hint.into()))
+        Self::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            message.into(),
+            Some(hint.into()),
+        )
     }
 }

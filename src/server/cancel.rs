@@ -1,19 +1,13 @@
 //! Cancel requests: from the key a client was given to the servers that work for it at this moment.
 
 use crate::exec::backend::Backend;
+use crate::exec::cancel::send_cancel;
 use crate::exec::executor::CancelSlot;
-use crate::wire::build;
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// How long one cancel may take; its client's servers stay with it that long.
-const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 struct Entry {
     secret: Vec<u8>,
@@ -67,18 +61,7 @@ impl Cancels {
         let target = slot.target.lock().await;
         for (member, pid, secret) in &target.running {
             let address = backend.topology.address(*member);
-            let _ = tokio::time::timeout(CANCEL_MAX, send(&address.host, address.port, *pid, *secret)).await;
+            send_cancel(address, *pid, *secret).await;
         }
     }
-}
-
-async fn send(host: &str, port: u16, pid: i32, secret: i32) -> std::io::Result<()> {
-    let mut stream = tokio::net::TcpStream::connect((host, port)).await?;
-    let mut packet = BytesMut::new();
-    build::cancel_request(&mut packet, pid, secret);
-    stream.write_all(&packet).await?;
-    // the postmaster closes the connection when the signal has been sent
-    let mut rest = [0; 1];
-    let _ = stream.read(&mut rest).await?;
-    Ok(())
 }

@@ -9,6 +9,7 @@ use crate::config::{Config, Database};
 use crate::route::Targets;
 use crate::route::planner::{PlanContext, plan};
 use crate::sql::lift::{Lifted, lift};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -34,9 +35,9 @@ async fn check_database(database: &Database) -> Result<usize, String> {
             Severity::Error => errors += 1,
             Severity::Warning => warnings += 1,
         }
-        println!("{}", finding.line(database));
+        let _ = writeln!(std::io::stdout(), "{}", finding.line(database));
     }
-    println!("database {}: {} errors, {} warnings", database.name, errors, warnings);
+    let _ = writeln!(std::io::stdout(), "database {}: {errors} errors, {warnings} warnings", database.name);
     Ok(errors)
 }
 
@@ -50,7 +51,7 @@ pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> ExitCode {
         };
         let database = database.ok_or("the shard map has no such database")?;
         let text = runtime.block_on(explain_one(config, database, sql))?;
-        print!("{text}");
+        let _ = write!(std::io::stdout(), "{text}");
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -117,7 +118,8 @@ fn explain_plan(plan: &crate::route::Plan, database: &Database, values: &dyn cra
 pub fn schema() -> ExitCode {
     match serde_json::to_string_pretty(&crate::config::json_schema()) {
         Ok(text) => {
-            println!("{text}");
+            // whoever reads may have seen enough
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -12,6 +12,7 @@ use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Target
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::tokens::{TokenKind, tokenize};
 use crate::wire::sqlstate::SqlState;
+use crate::stats::ClientState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -249,6 +250,7 @@ impl Session {
             *slot = end;
         }
         let started = Instant::now();
+        self.handle.set_state(ClientState::Active, started);
         self.exec.parsed = 0;
         let planned = work.planned.clone();
         let result = match planned.as_ref().and_then(|p| p.statements.first()) {

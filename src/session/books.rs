@@ -7,7 +7,7 @@ use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
 use crate::route::{Access, KeyDraw, PlannedText};
 use crate::shard::ShardId;
-use crate::stats::{ClientState, Executed, Outcome, ServedBy, ShardSet};
+use crate::stats::{ClientState, Counts, Executed, Outcome, ServedBy, ShardSet};
 use crate::wire::sqlstate::SqlState;
 use std::time::Instant;
 
@@ -44,6 +44,13 @@ impl Session {
             outcome,
             served_by,
             shards,
+        });
+        let traffic = self.exec.client.take_traffic();
+        self.recorder.count(&Counts {
+            transactions: u64::from(self.exec.transaction.is_none()),
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+            ..Counts::default()
         });
         self.handle.count_queries(1);
         self.show_state(now);

@@ -10,6 +10,7 @@ use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::lift::Lifted;
 use crate::wire::sqlstate::SqlState;
+use crate::stats::ClientState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -64,6 +65,7 @@ impl Session {
 
     async fn simple(&mut self, text: &Bytes) -> Result<(), Failure> {
         let started = Instant::now();
+        self.handle.set_state(ClientState::Active, started);
         let planned = self.plan_simple(text)?;
         if planned.statements.is_empty() {
             build::bare(&mut self.exec.client.output, b'I');

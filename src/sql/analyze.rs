@@ -13,7 +13,10 @@ mod write;
 
 use super::lift::Span;
 use super::parse::Parsed;
-use super::statement::{Facts, FunctionUse, IntoTarget, KeyProof, KeyTuple, Placement, Touched, ValueSource, Verb, WriteFacts};
+use super::statement::{
+    Facts, FunctionUse, IntoTarget, KeyProof, KeyTuple, Placement, Touched, ValueSource, Verb,
+    WriteFacts,
+};
 use super::tokens::{Token, TokenKind};
 use crate::catalog::{Catalog, QualifiedName, Relation};
 use crate::config::Database;
@@ -124,26 +127,46 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
 }
 
 impl Analyzer<'_> {
-    fn statement(&mut self, statement: &Statement, overriding: super::statement::Overriding) -> Outcome<()> {
+    fn statement(
+        &mut self,
+        statement: &Statement,
+        overriding: super::statement::Overriding,
+    ) -> Outcome<()> {
         match statement {
             Statement::Query(query) => self.top_query(query, overriding),
-            other => self.modification(other, overriding, &None, None).map(|_| ()),
+            other => self
+                .modification(other, overriding, &None, None)
+                .map(|_| ()),
         }
     }
 
     /// Every word that stands where a relation would and names a sharded table must have been understood.
     fn cross_check(&self, tokens: &[Token]) -> Outcome<()> {
-        const BEFORE: [&str; 8] = ["from", "join", "into", "update", "using", "table", "only", "merge"];
+        const BEFORE: [&str; 8] = [
+            "from", "join", "into", "update", "using", "table", "only", "merge",
+        ];
         for (n, token) in tokens.iter().enumerate() {
-            let Some(name) = super::name::identifier(self.env.text, token) else { continue };
+            let Some(name) = super::name::identifier(self.env.text, token) else {
+                continue;
+            };
             if self.seen.contains(&name) || !is_sharded_name(&self.env, &name) {
                 continue;
             }
             let qualified = n > 1 && tokens[n - 1].kind == TokenKind::Dot;
-            let before = if qualified { n.checked_sub(3) } else { n.checked_sub(1) };
-            let looks = |at: usize| BEFORE.iter().any(|word| tokens[at].is_word(self.env.text, word));
+            let before = if qualified {
+                n.checked_sub(3)
+            } else {
+                n.checked_sub(1)
+            };
+            let looks = |at: usize| {
+                BEFORE
+                    .iter()
+                    .any(|word| tokens[at].is_word(self.env.text, word))
+            };
             if before.is_some_and(looks) {
-                return Err(Trouble::Unsupported("a table's name at a place that was not understood"));
+                return Err(Trouble::Unsupported(
+                    "a table's name at a place that was not understood",
+                ));
             }
         }
         Ok(())
@@ -151,22 +174,38 @@ impl Analyzer<'_> {
 
     fn finish(mut self, tokens: &[Token]) -> Facts {
         let unsafe_params = self.unsafe_params(tokens);
-        let anchor = self.instances.iter().position(|i| i.anchors && matches!(i.placement, Placement::Sharded(_)));
-        let closures: Vec<Closure> = self.instances.iter().map(|i| self.base.closure(i.context)).collect();
+        let anchor = self
+            .instances
+            .iter()
+            .position(|i| i.anchors && matches!(i.placement, Placement::Sharded(_)));
+        let closures: Vec<Closure> = self
+            .instances
+            .iter()
+            .map(|i| self.base.closure(i.context))
+            .collect();
         let anchor_keys = anchor.map(|at| self.instances[at].keys.clone());
         let tied = |instance: &Instance, closure: &Closure| {
-            let Some(keys) = &anchor_keys else { return false };
-            keys.len() == instance.keys.len() && keys.iter().zip(&instance.keys).all(|(&a, &b)| closure.tied(a, b))
+            let Some(keys) = &anchor_keys else {
+                return false;
+            };
+            keys.len() == instance.keys.len()
+                && keys
+                    .iter()
+                    .zip(&instance.keys)
+                    .all(|(&a, &b)| closure.tied(a, b))
         };
         let instances = std::mem::take(&mut self.instances);
-        let touched = instances.iter().zip(&closures).map(|(instance, closure)| Touched {
-            table: instance.table.clone(),
-            placement: instance.placement,
-            proof: proof(instance, closure, &unsafe_params),
-            tied: tied(instance, closure),
-            primary_only: instance.primary_only,
-            row_security: instance.row_security,
-        });
+        let touched = instances
+            .iter()
+            .zip(&closures)
+            .map(|(instance, closure)| Touched {
+                table: instance.table.clone(),
+                placement: instance.placement,
+                proof: proof(instance, closure, &unsafe_params),
+                tied: tied(instance, closure),
+                primary_only: instance.primary_only,
+                row_security: instance.row_security,
+            });
         let touched: Vec<Touched> = touched.collect();
         let mut functions: Vec<FunctionUse> = self.functions.into_iter().collect();
         functions.sort_by(|a, b| a.name.cmp(&b.name));
@@ -200,11 +239,24 @@ impl Analyzer<'_> {
                 *counts.entry(n as usize).or_default() += 1;
             }
         }
-        let declared = |n: usize| n > 0 && self.env.declared.get(n - 1).is_some_and(|&oid| oid != 0 && oid != 705);
-        let plain = |n: usize, count: usize| {
-            self.params.get(&n).is_some_and(|(places, types)| places.len() == count && types.len() == 1)
+        let declared = |n: usize| {
+            n > 0
+                && self
+                    .env
+                    .declared
+                    .get(n - 1)
+                    .is_some_and(|&oid| oid != 0 && oid != 705)
         };
-        counts.into_iter().filter(|&(n, count)| !declared(n) && !plain(n, count)).map(|(n, _)| n).collect()
+        let plain = |n: usize, count: usize| {
+            self.params
+                .get(&n)
+                .is_some_and(|(places, types)| places.len() == count && types.len() == 1)
+        };
+        counts
+            .into_iter()
+            .filter(|&(n, count)| !declared(n) && !plain(n, count))
+            .map(|(n, _)| n)
+            .collect()
     }
 
     fn count_block(&mut self) -> Outcome<()> {
@@ -234,7 +286,9 @@ impl WriteFacts {
                 *value = None;
             }
         }
-        let Some(insert) = &mut self.insert else { return };
+        let Some(insert) = &mut self.insert else {
+            return;
+        };
         let rows = insert.rows.iter_mut().chain(insert.selected.iter_mut());
         for key in rows.flatten() {
             let hidden = match key {
@@ -255,13 +309,21 @@ fn proof(instance: &Instance, closure: &Closure, unsafe_params: &HashSet<usize>)
     }
     let mut tuples: Vec<KeyTuple> = vec![SmallVec::new()];
     for &key in &instance.keys {
-        let Some(values) = closure.values(key) else { return KeyProof::Unproven };
-        if values.iter().any(|v| uses(v, unsafe_params)) || values.len().saturating_mul(tuples.len()) > TUPLES_MAX {
+        let Some(values) = closure.values(key) else {
+            return KeyProof::Unproven;
+        };
+        if values.iter().any(|v| uses(v, unsafe_params))
+            || values.len().saturating_mul(tuples.len()) > TUPLES_MAX
+        {
             return KeyProof::Unproven;
         }
         tuples = product(&tuples, values);
     }
-    if instance.keys.is_empty() { KeyProof::Unproven } else { KeyProof::Tuples(tuples) }
+    if instance.keys.is_empty() {
+        KeyProof::Unproven
+    } else {
+        KeyProof::Tuples(tuples)
+    }
 }
 
 fn product(tuples: &[KeyTuple], values: &Alternatives) -> Vec<KeyTuple> {
@@ -280,7 +342,11 @@ fn product(tuples: &[KeyTuple], values: &Alternatives) -> Vec<KeyTuple> {
 pub fn sharded_index(env: &Env<'_>, name: &QualifiedName) -> Option<usize> {
     let mut at = name.clone();
     for _ in 0..32 {
-        let found = env.database.tables.iter().position(|t| t.schema == at.schema && t.name == at.name);
+        let found = env
+            .database
+            .tables
+            .iter()
+            .position(|t| t.schema == at.schema && t.name == at.name);
         if found.is_some() {
             return found;
         }
@@ -290,17 +356,35 @@ pub fn sharded_index(env: &Env<'_>, name: &QualifiedName) -> Option<usize> {
 }
 
 pub fn is_reference(env: &Env<'_>, name: &QualifiedName) -> bool {
-    let is = |name: &QualifiedName| env.database.reference_tables.iter().any(|(s, n)| *s == name.schema && *n == name.name);
-    is(name) || env.catalog.relations.get(name).is_some_and(|relation| relation.parents.iter().any(is))
+    let is = |name: &QualifiedName| {
+        env.database
+            .reference_tables
+            .iter()
+            .any(|(s, n)| *s == name.schema && *n == name.name)
+    };
+    is(name)
+        || env
+            .catalog
+            .relations
+            .get(name)
+            .is_some_and(|relation| relation.parents.iter().any(is))
 }
 
 /// A table that is sharded, or something that looks through to one.
 pub fn reaches_sharded(env: &Env<'_>, name: &QualifiedName, relation: &Relation) -> bool {
-    sharded_index(env, name).is_some() || relation.depends_on.iter().any(|base| sharded_index(env, base).is_some())
+    sharded_index(env, name).is_some()
+        || relation
+            .depends_on
+            .iter()
+            .any(|base| sharded_index(env, base).is_some())
 }
 
 /// Could this bare name, in some schema, be sharded data?
 pub fn is_sharded_name(env: &Env<'_>, name: &str) -> bool {
     env.database.tables.iter().any(|table| table.name == name)
-        || env.catalog.relations.iter().any(|(q, relation)| q.name == name && reaches_sharded(env, q, relation))
+        || env
+            .catalog
+            .relations
+            .iter()
+            .any(|(q, relation)| q.name == name && reaches_sharded(env, q, relation))
 }

@@ -3,7 +3,11 @@
 
 /// None when the text is not a plain array: let nothing be concluded from it.
 pub fn parse_text(text: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
-    let mut reader = Reader { text: text.trim_ascii(), at: 0, elements: Vec::new() };
+    let mut reader = Reader {
+        text: text.trim_ascii(),
+        at: 0,
+        elements: Vec::new(),
+    };
     reader.braces(0)?;
     (reader.at == reader.text.len()).then_some(reader.elements)
 }
@@ -69,12 +73,16 @@ impl Reader<'_> {
         if element.is_empty() {
             return None;
         }
-        self.elements.push((!element.eq_ignore_ascii_case(b"null")).then(|| element.to_vec()));
+        self.elements
+            .push((!element.eq_ignore_ascii_case(b"null")).then(|| element.to_vec()));
         Some(())
     }
 
     fn blanks(&mut self) {
-        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace() || byte == 0x0b) {
+        while self
+            .peek()
+            .is_some_and(|byte| byte.is_ascii_whitespace() || byte == 0x0b)
+        {
             self.at += 1;
         }
     }
@@ -92,7 +100,9 @@ impl Reader<'_> {
 /// A binary array: the element type's OID and the elements.
 pub fn parse_binary(bytes: &[u8]) -> Option<(u32, Vec<Option<&[u8]>>)> {
     let mut rest = bytes;
-    let dimensions = usize::try_from(int(&mut rest)?).ok().filter(|&n| n <= DIMENSIONS_MAX)?;
+    let dimensions = usize::try_from(int(&mut rest)?)
+        .ok()
+        .filter(|&n| n <= DIMENSIONS_MAX)?;
     int(&mut rest)?;
     let element_type = u32::from_be_bytes(int(&mut rest)?.to_be_bytes());
     let mut count = usize::from(dimensions > 0);
@@ -129,17 +139,33 @@ mod tests {
 
     fn text(array: &str) -> Option<Vec<Option<String>>> {
         let string = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Some(parse_text(array.as_bytes())?.into_iter().map(|e| e.map(string)).collect())
+        Some(
+            parse_text(array.as_bytes())?
+                .into_iter()
+                .map(|e| e.map(string))
+                .collect(),
+        )
     }
 
     #[test]
     fn arrays_as_text() {
         let some = |s: &str| Some(s.to_owned());
         assert_eq!(text("{1, 2 ,NULL}"), Some(vec![some("1"), some("2"), None]));
-        assert_eq!(text(r#"{"a,b","c\"d","NULL"}"#), Some(vec![some("a,b"), some("c\"d"), some("NULL")]));
+        assert_eq!(
+            text(r#"{"a,b","c\"d","NULL"}"#),
+            Some(vec![some("a,b"), some("c\"d"), some("NULL")])
+        );
         assert_eq!(text("{{1},{2}}"), Some(vec![some("1"), some("2")]));
         assert_eq!(text("{}"), Some(vec![]));
-        for bad in ["", "1", "{1", "{1}}", "[0:1]={1,2}", "{1,}", "{{{{{{{1}}}}}}}"] {
+        for bad in [
+            "",
+            "1",
+            "{1",
+            "{1}}",
+            "[0:1]={1,2}",
+            "{1,}",
+            "{{{{{{{1}}}}}}}",
+        ] {
             assert_eq!(text(bad), None, "{bad}");
         }
     }
@@ -152,7 +178,10 @@ mod tests {
         }
         bytes.extend(5_i64.to_be_bytes());
         bytes.extend((-1_i32).to_be_bytes());
-        assert_eq!(parse_binary(&bytes), Some((20, vec![Some(&5_i64.to_be_bytes()[..]), None])));
+        assert_eq!(
+            parse_binary(&bytes),
+            Some((20, vec![Some(&5_i64.to_be_bytes()[..]), None]))
+        );
         assert_eq!(parse_binary(&bytes[..20]), None);
     }
 }

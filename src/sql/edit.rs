@@ -17,8 +17,14 @@ impl TextAnchor {
     #[must_use]
     pub fn of(at: usize, slots: &[Span]) -> Self {
         match slots.iter().rposition(|slot| slot.end <= at) {
-            Some(slot) => Self { after_slot: Some(slot), offset: at - slots[slot].end },
-            None => Self { after_slot: None, offset: at },
+            Some(slot) => Self {
+                after_slot: Some(slot),
+                offset: at - slots[slot].end,
+            },
+            None => Self {
+                after_slot: None,
+                offset: at,
+            },
         }
     }
 
@@ -44,7 +50,11 @@ pub struct DrawEdit {
 pub enum EditPart {
     Text(String),
     /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
-    Value { row: usize, before: &'static str, after: &'static str },
+    Value {
+        row: usize,
+        before: &'static str,
+        after: &'static str,
+    },
 }
 
 /// How drawn values are written.
@@ -58,7 +68,13 @@ pub enum Drawn<'a> {
 
 /// The bytes `range` of the text with the edits made. None when an edit does not fit the text.
 #[must_use]
-pub fn splice(text: &[u8], slots: &[Span], range: Range<usize>, edits: &[DrawEdit], drawn: Drawn<'_>) -> Option<Vec<u8>> {
+pub fn splice(
+    text: &[u8],
+    slots: &[Span],
+    range: Range<usize>,
+    edits: &[DrawEdit],
+    drawn: Drawn<'_>,
+) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(range.len() + 32 * edits.len());
     let mut at = range.start;
     for edit in edits {
@@ -107,11 +123,17 @@ pub struct RowPlace {
 /// Finds the places by tokens alone; None when the statement is built otherwise.
 #[must_use]
 pub fn insert_places(text: &[u8], tokens: &[Token]) -> Option<InsertPlaces> {
-    let mut reader = Reader { text, tokens, at: 0 };
+    let mut reader = Reader {
+        text,
+        tokens,
+        at: 0,
+    };
     reader.skip_to_insert()?;
     reader.name()?;
     let mut places = InsertPlaces::default();
-    if !reader.is_any(&["values", "default", "overriding"]) && reader.kind() != Some(TokenKind::ParenOpen) {
+    if !reader.is_any(&["values", "default", "overriding"])
+        && reader.kind() != Some(TokenKind::ParenOpen)
+    {
         reader.at += usize::from(reader.is("as"));
         reader.at += 1;
     }
@@ -155,7 +177,8 @@ impl Reader<'_> {
     }
 
     fn is(&self, word: &str) -> bool {
-        self.token().is_some_and(|token| token.is_word(self.text, word))
+        self.token()
+            .is_some_and(|token| token.is_word(self.text, word))
     }
 
     fn is_any(&self, words: &[&str]) -> bool {
@@ -198,7 +221,10 @@ impl Reader<'_> {
         if self.kind()? != TokenKind::ParenOpen {
             return None;
         }
-        let mut row = RowPlace { open: self.token()?.end, ..RowPlace::default() };
+        let mut row = RowPlace {
+            open: self.token()?.end,
+            ..RowPlace::default()
+        };
         let mut depth = 0_usize;
         let mut start: Option<usize> = None;
         let mut end = row.open;
@@ -246,7 +272,9 @@ mod tests {
         let sql = b"WITH x AS (SELECT 1) INSERT INTO s.t AS u (a, b) OVERRIDING USER VALUE VALUES (1, f(2, 3)), (DEFAULT, 4) RETURNING a";
         let places = insert_places(sql, &tokenize(sql, true).unwrap()).unwrap();
         assert_eq!(places.rows.len(), 2);
-        let element = |row: usize, n: usize| std::str::from_utf8(&sql[places.rows[row].elements[n].clone()]).unwrap();
+        let element = |row: usize, n: usize| {
+            std::str::from_utf8(&sql[places.rows[row].elements[n].clone()]).unwrap()
+        };
         assert_eq!((element(0, 1), element(1, 0)), ("f(2, 3)", "DEFAULT"));
         assert!(sql[places.values..].starts_with(b"VALUES (1"));
         assert!(sql[places.list.unwrap()..].starts_with(b"a, b)"));
@@ -258,12 +286,37 @@ mod tests {
     fn drawn_keys_are_spliced_in() {
         let sql = b"INSERT INTO t (a) VALUES ('it''s'), ('b')";
         let slots = [Span { start: 26, end: 33 }, Span { start: 37, end: 40 }];
-        let edit = |at: usize, insert| DrawEdit { at: TextAnchor::of(at, &slots), remove: 0, insert };
-        let value = |row| EditPart::Value { row, before: "", after: ", " };
-        let edits = [edit(15, EditPart::Text("\"id\", ".into())), edit(26, value(0)), edit(37, value(1))];
+        let edit = |at: usize, insert| DrawEdit {
+            at: TextAnchor::of(at, &slots),
+            remove: 0,
+            insert,
+        };
+        let value = |row| EditPart::Value {
+            row,
+            before: "",
+            after: ", ",
+        };
+        let edits = [
+            edit(15, EditPart::Text("\"id\", ".into())),
+            edit(26, value(0)),
+            edit(37, value(1)),
+        ];
         let literal = splice(sql, &slots, 0..sql.len(), &edits, Drawn::Literals(&[7, -8])).unwrap();
-        assert_eq!(String::from_utf8(literal).unwrap(), "INSERT INTO t (\"id\", a) VALUES (7, 'it''s'), (-8, 'b')");
-        let params = splice(sql, &slots, 0..sql.len(), &edits, Drawn::Params { first: 3 }).unwrap();
-        assert_eq!(String::from_utf8(params).unwrap(), "INSERT INTO t (\"id\", a) VALUES ($3, 'it''s'), ($4, 'b')");
+        assert_eq!(
+            String::from_utf8(literal).unwrap(),
+            "INSERT INTO t (\"id\", a) VALUES (7, 'it''s'), (-8, 'b')"
+        );
+        let params = splice(
+            sql,
+            &slots,
+            0..sql.len(),
+            &edits,
+            Drawn::Params { first: 3 },
+        )
+        .unwrap();
+        assert_eq!(
+            String::from_utf8(params).unwrap(),
+            "INSERT INTO t (\"id\", a) VALUES ($3, 'it''s'), ($4, 'b')"
+        );
     }
 }

@@ -13,7 +13,7 @@ use sqlparser::tokenizer::{Location, Span, Token as SqlToken, TokenWithSpan};
 /// Chains and nesting together; deeper text is not parsed.
 const DEPTH_MAX: usize = 2_000;
 /// Up to this depth the caller's own stack is enough.
-const DEPTH_INLINE: usize = 60;
+const DEPTH_INLINE: usize = 30;
 const BIG_STACK: usize = 256 << 20;
 /// sqlparser's own recursion limit, on the big stack
 const RECURSION_MAX: usize = 300;
@@ -50,7 +50,9 @@ pub fn depth(text: &[u8], tokens: &[Token]) -> usize {
     let mut deepest = 0;
     for token in tokens {
         let nested = levels.len() > 1;
-        let Some(level) = levels.last_mut() else { return usize::MAX };
+        let Some(level) = levels.last_mut() else {
+            return usize::MAX;
+        };
         match token.kind {
             TokenKind::ParenOpen | TokenKind::BracketOpen => {
                 outside += level.set_operations + level.chain + 1;
@@ -70,9 +72,31 @@ pub fn depth(text: &[u8], tokens: &[Token]) -> usize {
     deepest
 }
 
+/// CTEs are looked into where they are used: each may be within the one before.
+fn named_subqueries(text: &[u8], tokens: &[Token]) -> usize {
+    let opens =
+        |token: Option<&Token>| token.is_some_and(|token| token.kind == TokenKind::ParenOpen);
+    tokens
+        .iter()
+        .enumerate()
+        .filter(|(n, token)| token.is_word(text, "as") && opens(tokens.get(n + 1)))
+        .count()
+}
+
 fn lengthen(text: &[u8], token: &Token, level: &mut Level) {
-    const OPERATORS: [&str; 9] = ["and", "or", "not", "is", "case", "in", "like", "between", "collate"];
-    const CLAUSES: [&str; 8] = ["select", "from", "where", "on", "having", "set", "values", "returning"];
+    const OPERATORS: [&str; 9] = [
+        "and", "or", "not", "is", "case", "in", "like", "between", "collate",
+    ];
+    const CLAUSES: [&str; 8] = [
+        "select",
+        "from",
+        "where",
+        "on",
+        "having",
+        "set",
+        "values",
+        "returning",
+    ];
     let any = |words: &[&str]| words.iter().any(|word| token.is_word(text, word));
     match token.kind {
         TokenKind::Operator | TokenKind::ColonColon => level.chain += 1,
@@ -93,16 +117,18 @@ pub fn with_parsed<T: Send>(
     scs: bool,
     look: impl FnOnce(&Parsed) -> T + Send,
 ) -> Result<T, NotParsed> {
-    let depth = depth(text, tokens);
+    let depth = depth(text, tokens) + named_subqueries(text, tokens);
     if depth > DEPTH_MAX {
         return Err(NotParsed::TooDeep(depth));
     }
-    let run = move |limit| parse(text, tokens, scs, limit).map(|parsed| look(&parsed));
+    let run = move |limit: usize| parse(text, tokens, scs, limit).map(|parsed| look(&parsed));
     if depth <= DEPTH_INLINE {
-        return run(DEPTH_INLINE);
+        return run(2 * DEPTH_INLINE);
     }
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(BIG_STACK).spawn_scoped(scope, || run(RECURSION_MAX));
+        let thread = std::thread::Builder::new()
+            .stack_size(BIG_STACK)
+            .spawn_scoped(scope, || run(RECURSION_MAX));
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(outcome)) => outcome,
             _ => Err(NotParsed::TooDeep(depth)),
@@ -111,17 +137,34 @@ pub fn with_parsed<T: Send>(
 }
 
 fn parse(text: &[u8], tokens: &[Token], scs: bool, limit: usize) -> Result<Parsed, NotParsed> {
-    let mut rewrite = Rewrite { text, tokens, scs, at: 0, out: Vec::with_capacity(tokens.len() + 8), overriding: Overriding::Nothing };
+    let mut rewrite = Rewrite {
+        text,
+        tokens,
+        scs,
+        at: 0,
+        out: Vec::with_capacity(tokens.len() + 8),
+        overriding: Overriding::Nothing,
+    };
     rewrite.run()?;
-    let Rewrite { out, overriding, .. } = rewrite;
+    let Rewrite {
+        out, overriding, ..
+    } = rewrite;
     let dialect = PostgreSqlDialect {};
     let syntax = |error: sqlparser::parser::ParserError| NotParsed::Syntax(error.to_string());
-    let mut parser = Parser::new(&dialect).with_recursion_limit(limit).with_tokens_with_locations(out);
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(limit)
+        .with_tokens_with_locations(out);
     let statement = parser.parse_statement().map_err(syntax)?;
     if parser.peek_token_ref().token != SqlToken::EOF {
-        return Err(NotParsed::Syntax(format!("unexpected {}", parser.peek_token_ref().token)));
+        return Err(NotParsed::Syntax(format!(
+            "unexpected {}",
+            parser.peek_token_ref().token
+        )));
     }
-    Ok(Parsed { statement, overriding })
+    Ok(Parsed {
+        statement,
+        overriding,
+    })
 }
 
 /// Byte offset that a span of the tree stands for.
@@ -140,10 +183,55 @@ struct Rewrite<'a> {
 
 /// Words after which a string is an operand, not the second half of `type 'literal'`.
 const BEFORE_A_STRING: [&str; 49] = [
-    "select", "distinct", "all", "any", "some", "as", "from", "for", "limit", "offset", "on", "using", "where", "having", "by",
-    "between", "and", "or", "not", "in", "when", "then", "else", "case", "like", "ilike", "to", "similar", "escape", "zone",
-    "values", "returning", "set", "default", "is", "both", "leading", "trailing", "symmetric", "asymmetric", "overlaps",
-    "placing", "interval", "fetch", "first", "next", "passing", "uescape", "precision",
+    "select",
+    "distinct",
+    "all",
+    "any",
+    "some",
+    "as",
+    "from",
+    "for",
+    "limit",
+    "offset",
+    "on",
+    "using",
+    "where",
+    "having",
+    "by",
+    "between",
+    "and",
+    "or",
+    "not",
+    "in",
+    "when",
+    "then",
+    "else",
+    "case",
+    "like",
+    "ilike",
+    "to",
+    "similar",
+    "escape",
+    "zone",
+    "values",
+    "returning",
+    "set",
+    "default",
+    "is",
+    "both",
+    "leading",
+    "trailing",
+    "symmetric",
+    "asymmetric",
+    "overlaps",
+    "placing",
+    "interval",
+    "fetch",
+    "first",
+    "next",
+    "passing",
+    "uescape",
+    "precision",
 ];
 
 impl Rewrite<'_> {
@@ -158,11 +246,16 @@ impl Rewrite<'_> {
     }
 
     fn word(&self, index: usize, word: &str) -> bool {
-        self.tokens.get(index).is_some_and(|token| token.is_word(self.text, word))
+        self.tokens
+            .get(index)
+            .is_some_and(|token| token.is_word(self.text, word))
     }
 
     fn words(&self, words: &[&str]) -> bool {
-        words.iter().enumerate().all(|(n, word)| self.word(self.at + n, word))
+        words
+            .iter()
+            .enumerate()
+            .all(|(n, word)| self.word(self.at + n, word))
     }
 
     fn kind(&self, index: usize) -> Option<TokenKind> {
@@ -171,19 +264,29 @@ impl Rewrite<'_> {
 
     fn is_string(&self, index: usize) -> bool {
         use TokenKind::{BitString, DollarString, EString, NationalString, String, UnicodeString};
-        matches!(self.kind(index), Some(String | EString | NationalString | UnicodeString | DollarString | BitString))
+        matches!(
+            self.kind(index),
+            Some(String | EString | NationalString | UnicodeString | DollarString | BitString)
+        )
     }
 
     /// Rewrites that leave some tokens out or put others in; false when there is none here.
     fn special(&mut self) -> Result<bool, NotParsed> {
         match self.kind(self.at) {
             Some(TokenKind::Ident) => {}
-            Some(TokenKind::ParenClose) if self.is_string(self.at + 1) => return Err(NotParsed::Unclear("type(modifier) 'literal'")),
+            Some(TokenKind::ParenClose) if self.is_string(self.at + 1) => {
+                return Err(NotParsed::Unclear("type(modifier) 'literal'"));
+            }
             _ => return Ok(false),
         }
         if self.word(self.at, "only") && !self.after("row") && !self.after("rows") {
             self.at += 1; // ONLY is harmless where there are no children, and children count as their parent
-        } else if self.word(self.at, "table") && !self.after("into") && !self.after("temp") && !self.after("temporary") && !self.after("unlogged") {
+        } else if self.word(self.at, "table")
+            && !self.after("into")
+            && !self.after("temp")
+            && !self.after("temporary")
+            && !self.after("unlogged")
+        {
             self.word_out("SELECT");
             self.operator_out(SqlToken::Mul);
             self.word_out("FROM");
@@ -198,7 +301,9 @@ impl Rewrite<'_> {
             self.locking("UPDATE", 4);
         } else if self.words(&["for", "key", "share"]) {
             self.locking("SHARE", 3);
-        } else if self.word(self.at, "interval") && self.kind(self.at + 1) == Some(TokenKind::ParenOpen) {
+        } else if self.word(self.at, "interval")
+            && self.kind(self.at + 1) == Some(TokenKind::ParenOpen)
+        {
             return self.interval();
         } else {
             return self.typed_literal();
@@ -247,7 +352,9 @@ impl Rewrite<'_> {
     fn span(&self) -> Span {
         let token = self.tokens.get(self.at);
         let place = |byte: usize| Location::new(1, byte as u64 + 1);
-        token.map_or_else(Span::empty, |token| Span::new(place(token.start), place(token.end)))
+        token.map_or_else(Span::empty, |token| {
+            Span::new(place(token.start), place(token.end))
+        })
     }
 
     fn word_out(&mut self, word: &str) {
@@ -261,7 +368,9 @@ impl Rewrite<'_> {
     }
 
     fn push(&mut self) -> Result<(), NotParsed> {
-        let Some(token) = self.tokens.get(self.at) else { return Ok(()) };
+        let Some(token) = self.tokens.get(self.at) else {
+            return Ok(());
+        };
         let converted = self.convert(token)?;
         self.operator_out(converted);
         Ok(())
@@ -272,14 +381,20 @@ impl Rewrite<'_> {
         Ok(match token.kind {
             TokenKind::Ident => SqlToken::make_word(utf8(bytes)?, None),
             TokenKind::QuotedIdent => {
-                let name = name::unquote(bytes).ok_or(NotParsed::Unclear("an identifier that is not UTF-8"))?;
+                let name = name::unquote(bytes)
+                    .ok_or(NotParsed::Unclear("an identifier that is not UTF-8"))?;
                 SqlToken::make_word(&name, Some('"'))
             }
             TokenKind::UnicodeIdent => return Err(NotParsed::Unclear("U&\"identifier\"")),
-            TokenKind::String | TokenKind::NationalString | TokenKind::EString | TokenKind::DollarString => self.string(token),
+            TokenKind::String
+            | TokenKind::NationalString
+            | TokenKind::EString
+            | TokenKind::DollarString => self.string(token),
             TokenKind::UnicodeString => SqlToken::UnicodeStringLiteral(String::new()),
             TokenKind::BitString => SqlToken::HexStringLiteral(String::new()),
-            TokenKind::Number(NumberKind::Special) => return Err(NotParsed::Unclear("a number that is not decimal")),
+            TokenKind::Number(NumberKind::Special) => {
+                return Err(NotParsed::Unclear("a number that is not decimal"));
+            }
             TokenKind::Number(_) => SqlToken::Number(utf8(bytes)?.to_owned(), false),
             TokenKind::Param(n) => SqlToken::Placeholder(format!("${n}")),
             TokenKind::Operator => operator(utf8(bytes)?),
@@ -300,7 +415,9 @@ impl Rewrite<'_> {
     /// Escape strings whose value is not plain stay escape strings: nothing is concluded from them.
     fn string(&self, token: &Token) -> SqlToken {
         match string_value(self.text, token, self.scs) {
-            Some(value) => SqlToken::SingleQuotedString(String::from_utf8_lossy(&value).into_owned()),
+            Some(value) => {
+                SqlToken::SingleQuotedString(String::from_utf8_lossy(&value).into_owned())
+            }
             None => SqlToken::EscapedStringLiteral(String::new()),
         }
     }
@@ -341,7 +458,9 @@ mod tests {
 
     fn parsed(sql: &str) -> Result<String, NotParsed> {
         let tokens = tokenize(sql.as_bytes(), true).unwrap();
-        with_parsed(sql.as_bytes(), &tokens, true, |parsed| parsed.statement.to_string())
+        with_parsed(sql.as_bytes(), &tokens, true, |parsed| {
+            parsed.statement.to_string()
+        })
     }
 
     #[test]
@@ -354,8 +473,14 @@ mod tests {
             ("SELECT 'a'\n'b'", "SELECT 'ab'"),
             ("SELECT interval(2) '1 s'", "SELECT INTERVAL '1 s'"),
             ("SELECT bigint '5'", "SELECT '5'::BIGINT"),
-            ("SELECT a FROM t FOR NO KEY UPDATE", "SELECT a FROM t FOR UPDATE"),
-            ("SELECT a FROM t FETCH FIRST 2 ROWS ONLY", "SELECT a FROM t FETCH FIRST 2 ROWS ONLY"),
+            (
+                "SELECT a FROM t FOR NO KEY UPDATE",
+                "SELECT a FROM t FOR UPDATE",
+            ),
+            (
+                "SELECT a FROM t FETCH FIRST 2 ROWS ONLY",
+                "SELECT a FROM t FETCH FIRST 2 ROWS ONLY",
+            ),
         ];
         for (sql, expected) in cases {
             assert_eq!(parsed(sql).as_deref(), Ok(expected), "{sql}");
@@ -365,13 +490,19 @@ mod tests {
     #[test]
     fn numbers_that_are_not_decimal_are_not_parsed() {
         for sql in ["SELECT 0x1f", "SELECT 0b1", "SELECT 0o7"] {
-            assert!(tokenize(sql.as_bytes(), true).is_err() || parsed(sql).is_err(), "{sql}");
+            assert!(
+                tokenize(sql.as_bytes(), true).is_err() || parsed(sql).is_err(),
+                "{sql}"
+            );
         }
     }
 
     #[test]
     fn long_chains_neither_abort_nor_hang() {
-        let ands = format!("SELECT * FROM t WHERE {}", vec!["a = 1"; 20_000].join(" AND "));
+        let ands = format!(
+            "SELECT * FROM t WHERE {}",
+            vec!["a = 1"; 20_000].join(" AND ")
+        );
         assert!(matches!(parsed(&ands), Err(NotParsed::TooDeep(_))));
         let unions = vec!["SELECT 1"; 1_000].join(" UNION ");
         let tokens = tokenize(unions.as_bytes(), true).unwrap();
@@ -382,9 +513,15 @@ mod tests {
 
     #[test]
     fn long_lists_are_not_deep() {
-        let list = format!("SELECT * FROM t WHERE a IN ({})", vec!["1"; 20_000].join(", "));
+        let list = format!(
+            "SELECT * FROM t WHERE a IN ({})",
+            vec!["1"; 20_000].join(", ")
+        );
         assert!(parsed(&list).is_ok());
-        let rows = format!("INSERT INTO t VALUES {}", vec!["(1 + 1, '1'::int)"; 5_000].join(", "));
+        let rows = format!(
+            "INSERT INTO t VALUES {}",
+            vec!["(1 + 1, '1'::int)"; 5_000].join(", ")
+        );
         assert!(parsed(&rows).is_ok());
     }
 }

@@ -128,7 +128,9 @@ pub enum InsertShape {
     /// DEFAULT VALUES
     DefaultValues,
     /// number of columns named; None when there is no list
-    Rows { listed: Option<usize> },
+    Rows {
+        listed: Option<usize>,
+    },
     Query,
 }
 

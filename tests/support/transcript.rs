@@ -306,7 +306,9 @@ impl Run<'_> {
                 if fill && expected.is_empty() {
                     self.filled.push((line, came));
                 } else {
-                    compare(expected, &came, self.place.target)?;
+                    let all =
+                        |problem| format!("{problem}\nof all that came:\n  {}", came.join("\n  "));
+                    compare(expected, &came, self.place.target).map_err(all)?;
                 }
             }
         }

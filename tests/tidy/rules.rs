@@ -20,7 +20,7 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("auth", &["config", "wire", "net"]),
     // leg A, thinking
     ("catalog", &["shard"]),
-    ("sql", &["wire", "catalog", "shard"]),
+    ("sql", &["config", "wire", "catalog", "shard"]),
     (
         "route",
         &[
@@ -170,7 +170,7 @@ pub const PERMITTED: &[(&str, &str, &str)] = &[];
 pub fn findings(files: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
-        if !file.has_head {
+        if !file.has_head && !file.path.ends_with("/tests.rs") {
             found.push(format!(
                 "{}:1 does not begin with a comment that says what it is for (//!)",
                 file.path
@@ -236,9 +236,25 @@ fn forbidden(file: &Source, found: &mut Vec<String>) {
             continue;
         }
         for line in lines_with(file, word) {
-            found.push(format!("{}:{line} {word}: {reason}", file.path));
+            if !is_harmless(file, line, word) {
+                found.push(format!("{}:{line} {word}: {reason}", file.path));
+            }
         }
     }
+}
+
+/// A scanner's own `expect` gives a result, which the caller passes on; a constant is computed by the compiler.
+fn is_harmless(file: &Source, line: usize, word: &str) -> bool {
+    let line = file.product.lines().nth(line - 1).unwrap_or_default();
+    let constant = line
+        .trim_start()
+        .trim_start_matches("pub ")
+        .starts_with("const ");
+    let passed_on = line
+        .split_once(".expect(\"")
+        .and_then(|(_, rest)| rest.split_once("\")"))
+        .is_some_and(|(_, rest)| rest.starts_with('?'));
+    (word == ".unwrap()" && constant) || (word == ".expect(\"" && passed_on)
 }
 
 fn globals(file: &Source, found: &mut Vec<String>) {

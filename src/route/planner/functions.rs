@@ -28,15 +28,38 @@ pub struct Calls {
 }
 
 const CLOCKS: [&str; 12] = [
-    "now", "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "transaction_timestamp", "statement_timestamp", "clock_timestamp",
-    "timeofday", "age", "random",
+    "now",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "transaction_timestamp",
+    "statement_timestamp",
+    "clock_timestamp",
+    "timeofday",
+    "age",
+    "random",
 ];
 const SEQUENCES: [&str; 4] = ["nextval", "currval", "setval", "lastval"];
 /// Functions of pg_catalog with such names ask one server about itself.
 const SERVER_PREFIXES: [&str; 6] = ["pg_", "txid_", "lo_", "inet_", "to_reg", "has_"];
-const SERVER_NAMES: [&str; 5] = ["obj_description", "col_description", "shobj_description", "format_type", "set_config"];
+const SERVER_NAMES: [&str; 5] = [
+    "obj_description",
+    "col_description",
+    "shobj_description",
+    "format_type",
+    "set_config",
+];
 const ANYWHERE: [&str; 8] = [
-    "pg_typeof", "pg_sleep", "pg_sleep_for", "pg_sleep_until", "pg_size_pretty", "pg_size_bytes", "pg_column_size", "pg_client_encoding",
+    "pg_typeof",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "pg_size_pretty",
+    "pg_size_bytes",
+    "pg_column_size",
+    "pg_client_encoding",
 ];
 
 pub fn calls(functions: &[FunctionUse], context: &PlanContext<'_>) -> Calls {
@@ -53,8 +76,15 @@ impl Calls {
         if CLOCKS.contains(&name) {
             set(&mut self.clock, name);
         }
-        let keyword = name.starts_with("current_") || matches!(name, "session_user" | "user" | "localtime" | "localtimestamp");
-        let mut overloads = context.catalog.functions_called(context.search_path, function.schema.as_deref(), name).peekable();
+        let keyword = name.starts_with("current_")
+            || matches!(
+                name,
+                "session_user" | "user" | "localtime" | "localtimestamp"
+            );
+        let mut overloads = context
+            .catalog
+            .functions_called(context.search_path, function.schema.as_deref(), name)
+            .peekable();
         if is_syntax(name) || keyword && overloads.peek().is_none() {
             if keyword {
                 set(&mut self.not_immutable, name);
@@ -88,15 +118,33 @@ impl Calls {
         if SEQUENCES.contains(&name) {
             set(&mut self.sequence, name);
             set(&mut self.volatile, name);
-        } else if !ANYWHERE.contains(&name) && (SERVER_NAMES.contains(&name) || SERVER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))) {
+        } else if !ANYWHERE.contains(&name)
+            && (SERVER_NAMES.contains(&name)
+                || SERVER_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix)))
+        {
             set(&mut self.server, name);
         }
         // these succeed on a standby, or are refused there although pg_proc calls them stable
-        const PRIMARY: [&str; 6] = ["pg_advisory", "pg_try_advisory", "pg_notify", "txid_current", "pg_current_wal", "pg_export_snapshot"];
-        if PRIMARY.iter().any(|prefix| name.starts_with(prefix)) || name == "pg_current_xact_id" || name.starts_with("lo_") || name.starts_with("pg_logical") {
+        const PRIMARY: [&str; 6] = [
+            "pg_advisory",
+            "pg_try_advisory",
+            "pg_notify",
+            "txid_current",
+            "pg_current_wal",
+            "pg_export_snapshot",
+        ];
+        if PRIMARY.iter().any(|prefix| name.starts_with(prefix))
+            || name == "pg_current_xact_id"
+            || name.starts_with("lo_")
+            || name.starts_with("pg_logical")
+        {
             set(&mut self.volatile, name);
         }
-        let session_lock = (name.starts_with("pg_advisory_lock") || name.starts_with("pg_try_advisory_lock")) && !name.contains("xact");
+        let session_lock = (name.starts_with("pg_advisory_lock")
+            || name.starts_with("pg_try_advisory_lock"))
+            && !name.contains("xact");
         if session_lock {
             self.pins = Some("session advisory lock");
         } else if name == "set_config" {
@@ -108,7 +156,10 @@ impl Calls {
     /// The reason for which rows of several shards would not be what one Postgres gives.
     pub fn differs_by_shard(&self) -> Option<String> {
         let named = |name: &Option<String>| name.as_ref().map(|name| format!("{name}()"));
-        named(&self.clock).or_else(|| named(&self.volatile)).or_else(|| named(&self.opaque)).or_else(|| named(&self.server))
+        named(&self.clock)
+            .or_else(|| named(&self.volatile))
+            .or_else(|| named(&self.opaque))
+            .or_else(|| named(&self.server))
     }
 }
 

@@ -14,10 +14,23 @@ pub fn name_that_matters(statement: &Statement<'_>) -> Option<String> {
         if token.kind == TokenKind::UnicodeIdent {
             return Some("U&\"…\"".to_owned());
         }
-        let Some(name) = identifier(statement.text, token) else { continue };
-        let called = statement.tokens.get(n + 1).is_some_and(|next| next.kind == TokenKind::ParenOpen);
-        let user_function = env.catalog.functions.get(&name).is_some_and(|overloads| overloads.iter().any(|f| !f.builtin));
-        let reference = env.database.reference_tables.iter().any(|(_, table)| *table == name);
+        let Some(name) = identifier(statement.text, token) else {
+            continue;
+        };
+        let called = statement
+            .tokens
+            .get(n + 1)
+            .is_some_and(|next| next.kind == TokenKind::ParenOpen);
+        let user_function = env
+            .catalog
+            .functions
+            .get(&name)
+            .is_some_and(|overloads| overloads.iter().any(|f| !f.builtin));
+        let reference = env
+            .database
+            .reference_tables
+            .iter()
+            .any(|(_, table)| *table == name);
         if is_sharded_name(&env, &name) || reference || called && user_function {
             return Some(name);
         }
@@ -35,7 +48,12 @@ pub struct Named {
 /// The tables of `TRUNCATE [TABLE] [ONLY] a [*], b …` or `LOCK [TABLE] …`; `from` is the first token after the verb.
 pub fn table_list(statement: &Statement<'_>, from: usize) -> Vec<Named> {
     let mut at = from;
-    let word = |at: usize, word: &str| statement.tokens.get(at).is_some_and(|token| token.is_word(statement.text, word));
+    let word = |at: usize, word: &str| {
+        statement
+            .tokens
+            .get(at)
+            .is_some_and(|token| token.is_word(statement.text, word))
+    };
     let kind = |at: usize| statement.tokens.get(at).map(|token| token.kind);
     if word(at, "table") {
         at += 1;
@@ -45,7 +63,9 @@ pub fn table_list(statement: &Statement<'_>, from: usize) -> Vec<Named> {
         if word(at, "only") {
             at += 1;
         }
-        let Some((schema, name, after)) = qualified(statement, at) else { return named };
+        let Some((schema, name, after)) = qualified(statement, at) else {
+            return named;
+        };
         let placement = placement(statement, schema.as_deref(), &name);
         named.push(Named { name, placement });
         at = after;
@@ -61,7 +81,12 @@ pub fn table_list(statement: &Statement<'_>, from: usize) -> Vec<Named> {
 
 /// `[schema.]name` at a token, and the token after it.
 pub fn qualified(statement: &Statement<'_>, at: usize) -> Option<(Option<String>, String, usize)> {
-    let name = |at: usize| statement.tokens.get(at).and_then(|token| identifier(statement.text, token));
+    let name = |at: usize| {
+        statement
+            .tokens
+            .get(at)
+            .and_then(|token| identifier(statement.text, token))
+    };
     let first = name(at)?;
     if statement.tokens.get(at + 1).map(|token| token.kind) == Some(TokenKind::Dot) {
         return Some((Some(first), name(at + 2)?, at + 3));
@@ -73,7 +98,11 @@ pub fn placement(statement: &Statement<'_>, schema: Option<&str>, name: &str) ->
     let env = statement.env();
     let found = match env.catalog.resolve(env.search_path, schema, name) {
         Some((found, relation)) => {
-            if let Some(base) = relation.depends_on.iter().find_map(|base| sharded_index(&env, base)) {
+            if let Some(base) = relation
+                .depends_on
+                .iter()
+                .find_map(|base| sharded_index(&env, base))
+            {
                 return Placement::Sharded(base);
             }
             found

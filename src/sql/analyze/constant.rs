@@ -5,7 +5,10 @@ use super::Analyzer;
 use crate::shard::{KeyError, KeyType};
 use crate::sql::parse::offset;
 use crate::sql::statement::ValueSource;
-use sqlparser::ast::{ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, UnaryOperator, Value, ValueWithSpan};
+use sqlparser::ast::{
+    ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, UnaryOperator,
+    Value, ValueWithSpan,
+};
 
 const INTEGERS: [u32; 3] = [20, 21, 23];
 const NUMERIC: u32 = 1700;
@@ -18,18 +21,31 @@ impl Analyzer<'_> {
         match expr {
             Expr::Nested(inner) => self.constant(inner, type_oid),
             Expr::Value(value) => self.plain(value, type_oid, false),
-            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
-                Expr::Value(value) if matches!(value.value, Value::Number(..)) => self.plain(value, type_oid, true),
+            Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr,
+            } => match expr.as_ref() {
+                Expr::Value(value) if matches!(value.value, Value::Number(..)) => {
+                    self.plain(value, type_oid, true)
+                }
                 _ => None,
             },
-            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, format: None } => {
-                self.cast(expr, data_type, type_oid)
-            }
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type,
+                format: None,
+            } => self.cast(expr, data_type, type_oid),
             _ => None,
         }
     }
 
-    fn plain(&mut self, value: &ValueWithSpan, type_oid: u32, negative: bool) -> Option<Vec<ValueSource>> {
+    fn plain(
+        &mut self,
+        value: &ValueWithSpan,
+        type_oid: u32,
+        negative: bool,
+    ) -> Option<Vec<ValueSource>> {
         let at = offset(value.span)?;
         match &value.value {
             Value::Null => Some(Vec::new()),
@@ -50,7 +66,13 @@ impl Analyzer<'_> {
     }
 
     /// A slot where the literal was lifted, else the value itself.
-    fn literal(&self, at: usize, negative: bool, type_oid: u32, text: &[u8]) -> Option<Vec<ValueSource>> {
+    fn literal(
+        &self,
+        at: usize,
+        negative: bool,
+        type_oid: u32,
+        text: &[u8],
+    ) -> Option<Vec<ValueSource>> {
         if let Some(slot) = self.slot_at(at) {
             let signed = self.env.slots.get(slot).is_some_and(|span| span.start < at);
             return (signed == negative).then(|| vec![ValueSource::Slot(slot)]);
@@ -58,7 +80,9 @@ impl Analyzer<'_> {
         match KeyType::of_oid(type_oid)?.parse_text(text) {
             Ok(value) => Some(vec![ValueSource::Fixed(value)]),
             // an integer that no value of the column's type equals
-            Err(KeyError::Invalid) if INTEGERS.contains(&type_oid) && is_integer(text) => Some(Vec::new()),
+            Err(KeyError::Invalid) if INTEGERS.contains(&type_oid) && is_integer(text) => {
+                Some(Vec::new())
+            }
             Err(_) => None,
         }
     }
@@ -67,7 +91,10 @@ impl Analyzer<'_> {
         if self.in_view > 0 {
             return None;
         }
-        self.env.slots.iter().position(|slot| slot.start <= at && at < slot.end)
+        let before = self.env.slots.partition_point(|slot| slot.start <= at);
+        before
+            .checked_sub(1)
+            .filter(|&slot| self.env.slots.get(slot).is_some_and(|slot| at < slot.end))
     }
 
     fn param(&mut self, name: &str, at: usize, type_oid: u32) -> Option<Vec<ValueSource>> {
@@ -77,7 +104,10 @@ impl Analyzer<'_> {
     }
 
     fn declared(&self, n: usize) -> u32 {
-        n.checked_sub(1).and_then(|at| self.env.declared.get(at)).copied().unwrap_or(0)
+        n.checked_sub(1)
+            .and_then(|at| self.env.declared.get(at))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// `$n` stands here as a value of this very type.
@@ -97,10 +127,16 @@ impl Analyzer<'_> {
         }
     }
 
-    fn cast(&mut self, inner: &Expr, data_type: &DataType, type_oid: u32) -> Option<Vec<ValueSource>> {
+    fn cast(
+        &mut self,
+        inner: &Expr,
+        data_type: &DataType,
+        type_oid: u32,
+    ) -> Option<Vec<ValueSource>> {
         let to = type_oid_of(data_type)?;
         let family = to == type_oid || TEXTS.contains(&to) && TEXTS.contains(&type_oid);
-        if !family && !(INTEGERS.contains(&to) && INTEGERS.contains(&type_oid)) {
+        let integers = INTEGERS.contains(&to) && INTEGERS.contains(&type_oid);
+        if !(family || integers) {
             return None;
         }
         if let Expr::Value(value) = inner
@@ -109,7 +145,8 @@ impl Analyzer<'_> {
             let (n, at) = (param_number(name)?, offset(value.span)?);
             self.note_param(n, at, to);
             let declared = self.declared(n);
-            return (fits(declared, to) || TEXTS.contains(&declared)).then(|| vec![ValueSource::Param(n)]);
+            return (fits(declared, to) || TEXTS.contains(&declared))
+                .then(|| vec![ValueSource::Param(n)]);
         }
         self.constant(inner, type_oid)
     }
@@ -121,8 +158,15 @@ impl Analyzer<'_> {
             Expr::Nested(inner) => self.array(inner, type_oid),
             Expr::Array(array) => self.constants(&array.elem, type_oid),
             Expr::Value(value) => self.array_value(value, type_oid, false),
-            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, format: None } => {
-                let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type else { return None };
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type,
+                format: None,
+            } => {
+                let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type else {
+                    return None;
+                };
                 let to = type_oid_of(element)?;
                 let same = to == type_oid || TEXTS.contains(&to) && TEXTS.contains(&type_oid);
                 match expr.as_ref() {
@@ -136,7 +180,11 @@ impl Analyzer<'_> {
         }
     }
 
-    pub(super) fn constants(&mut self, elements: &[Expr], type_oid: u32) -> Option<Vec<ValueSource>> {
+    pub(super) fn constants(
+        &mut self,
+        elements: &[Expr],
+        type_oid: u32,
+    ) -> Option<Vec<ValueSource>> {
         let mut values = Vec::with_capacity(elements.len());
         let mut all = true;
         for element in elements {
@@ -147,12 +195,19 @@ impl Analyzer<'_> {
         }
         if !all {
             // the list has another common type, and its parameters with it
-            elements.iter().for_each(|element| self.note_if_param(element, u32::MAX));
+            elements
+                .iter()
+                .for_each(|element| self.note_if_param(element, u32::MAX));
         }
         all.then_some(values)
     }
 
-    fn array_value(&mut self, value: &ValueWithSpan, type_oid: u32, cast: bool) -> Option<Vec<ValueSource>> {
+    fn array_value(
+        &mut self,
+        value: &ValueWithSpan,
+        type_oid: u32,
+        cast: bool,
+    ) -> Option<Vec<ValueSource>> {
         let at = offset(value.span)?;
         match &value.value {
             Value::Null => Some(Vec::new()),
@@ -163,7 +218,8 @@ impl Analyzer<'_> {
                 let declared = self.declared(n);
                 let known = element_of(declared).is_some_and(|element| fits(element, type_oid));
                 let texts = cast && TEXTS.contains(&declared);
-                (declared == 0 || declared == 705 || known || texts).then(|| vec![ValueSource::ArrayParam(n)])
+                (declared == 0 || declared == 705 || known || texts)
+                    .then(|| vec![ValueSource::ArrayParam(n)])
             }
             Value::SingleQuotedString(text) => {
                 if let Some(slot) = self.slot_at(at) {
@@ -228,7 +284,9 @@ pub(super) fn type_oid_of(data_type: &DataType) -> Option<u32> {
         DataType::Date => 1082,
         DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => 1114,
         DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => 1184,
-        DataType::Numeric(ExactNumberInfo::None) | DataType::Decimal(ExactNumberInfo::None) => NUMERIC,
+        DataType::Numeric(ExactNumberInfo::None) | DataType::Decimal(ExactNumberInfo::None) => {
+            NUMERIC
+        }
         _ => return None,
     })
 }

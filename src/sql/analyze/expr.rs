@@ -9,18 +9,35 @@ use crate::catalog::FunctionKind;
 use crate::config::DeclaredFunction;
 use crate::sql::statement::FunctionUse;
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    OrderByExpr, Query, Subscript, Visit, Visitor, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
+    AccessExpr, BinaryOperator, CeilFloorKind, DataType, DateTimeField, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, OrderByExpr, Query,
+    Subscript, Visit, Visitor, WindowFrameBound, WindowSpec, WindowType, visit_expressions,
 };
 use std::ops::ControlFlow;
 
 /// Types whose values name objects of one server's catalog.
 const OBJECT_TYPES: [&str; 11] = [
-    "regclass", "regproc", "regprocedure", "regtype", "regrole", "regnamespace", "regoper", "regoperator", "regconfig", "regdictionary", "regcollation",
+    "regclass",
+    "regproc",
+    "regprocedure",
+    "regtype",
+    "regrole",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regconfig",
+    "regdictionary",
+    "regcollation",
 ];
 
 impl Analyzer<'_> {
-    pub(super) fn expr<'q>(&mut self, expr: &'q Expr, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    pub(super) fn expr<'q>(
+        &mut self,
+        expr: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         let mut open = vec![expr];
         while let Some(expr) = open.pop() {
             self.one(expr, &mut open, scope, ctes, context)?;
@@ -28,91 +45,55 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    pub(super) fn exprs<'q>(&mut self, exprs: &'q [Expr], scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
-        exprs.iter().try_for_each(|expr| self.expr(expr, scope, ctes, context))
+    pub(super) fn exprs<'q>(
+        &mut self,
+        exprs: &'q [Expr],
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        exprs
+            .iter()
+            .try_for_each(|expr| self.expr(expr, scope, ctes, context))
     }
 
     /// Looks at one node; its operands are put on `open`.
-    fn one<'q>(&mut self, expr: &'q Expr, open: &mut Vec<&'q Expr>, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn one<'q>(
+        &mut self,
+        expr: &'q Expr,
+        open: &mut Vec<&'q Expr>,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         use Expr as E;
         match expr {
             E::Identifier(_) | E::CompoundIdentifier(_) => self.column_use(expr, scope),
-            E::Value(_) | E::TypedString(_) | E::Wildcard(_) | E::QualifiedWildcard(..) => {}
             E::BinaryOp { left, op, right } => {
                 self.operator(op);
                 self.compared(left, op, right, scope);
-                open.extend([right.as_ref(), left.as_ref()]);
             }
-            E::AnyOp { left, compare_op, right, .. } | E::AllOp { left, compare_op, right } => {
-                self.operator(compare_op);
-                open.extend([right.as_ref(), left.as_ref()]);
-            }
-            E::IsDistinctFrom(a, b) | E::IsNotDistinctFrom(a, b) => open.extend([a.as_ref(), b.as_ref()]),
-            E::IsFalse(e) | E::IsNotFalse(e) | E::IsTrue(e) | E::IsNotTrue(e) | E::IsNull(e) | E::IsNotNull(e) | E::IsUnknown(e)
-            | E::IsNotUnknown(e) | E::Nested(e) => open.push(e),
-            E::IsNormalized { expr, .. } | E::IsJson { expr, .. } | E::UnaryOp { expr, .. } | E::Collate { expr, .. } | E::Extract { expr, .. } => open.push(expr),
-            E::Ceil { expr, field } | E::Floor { expr, field } => {
-                if !matches!(field, CeilFloorKind::DateTimeField(sqlparser::ast::DateTimeField::NoDateTime)) {
-                    return Err(Trouble::Unsupported("CEIL … TO"));
-                }
-                open.push(expr);
-            }
-            E::Cast { expr, data_type, format: None, .. } => {
-                self.cast_to(data_type);
-                open.push(expr);
-            }
+            E::AnyOp { compare_op, .. } | E::AllOp { compare_op, .. } => self.operator(compare_op),
+            E::Cast { data_type, .. } => self.cast_to(data_type),
             E::InList { expr, list, .. } => {
                 if let Some(node) = column(expr, scope) {
                     // for the parameters among them
                     self.constants(list, self.base.type_of(node));
                 }
-                open.push(expr);
-                open.extend(list);
             }
-            E::InSubquery { expr, subquery, .. } => {
-                open.push(expr);
+            E::InSubquery { subquery, .. } | E::Exists { subquery, .. } | E::Subquery(subquery) => {
                 self.subquery(subquery, scope, ctes, context)?;
             }
-            E::Exists { subquery, .. } | E::Subquery(subquery) => self.subquery(subquery, scope, ctes, context)?,
-            E::Between { expr, low, high, .. } => open.extend([high.as_ref(), low.as_ref(), expr.as_ref()]),
-            E::Like { expr, pattern, escape_char, .. } | E::ILike { expr, pattern, escape_char, .. } | E::SimilarTo { expr, pattern, escape_char, .. } => {
-                open.extend([pattern.as_ref(), expr.as_ref()]);
-                open.extend(escape_char.as_deref());
-            }
-            E::AtTimeZone { timestamp, time_zone } => open.extend([time_zone.as_ref(), timestamp.as_ref()]),
-            E::Position { expr, r#in } => open.extend([r#in.as_ref(), expr.as_ref()]),
-            E::Substring { expr, substring_from, substring_for, .. } => {
-                self.calls(None, "substring");
-                open.push(expr);
-                open.extend(substring_from.as_deref());
-                open.extend(substring_for.as_deref());
-            }
-            E::Trim { trim_what, expr, trim_characters, .. } => {
-                open.push(expr);
-                open.extend(trim_what.as_deref());
-                open.extend(trim_characters.iter().flatten());
-            }
-            E::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
-                open.extend([overlay_from.as_ref(), overlay_what.as_ref(), expr.as_ref()]);
-                open.extend(overlay_for.as_deref());
-            }
+            E::Substring { .. } => self.calls(None, "substring"),
             E::Function(function) => self.function(function, scope, ctes, context)?,
-            E::Case { operand, conditions, else_result, .. } => {
-                open.extend(operand.as_deref());
-                open.extend(conditions.iter().flat_map(|when| [&when.condition, &when.result]));
-                open.extend(else_result.as_deref());
-            }
-            E::GroupingSets(sets) | E::Cube(sets) | E::Rollup(sets) => open.extend(sets.iter().flatten()),
-            E::Tuple(elements) => open.extend(elements),
-            E::Array(array) => open.extend(&array.elem),
-            E::Interval(interval) => open.push(&interval.value),
-            E::CompoundFieldAccess { root, access_chain } => {
-                open.push(root);
-                self.access(access_chain, open);
-            }
-            _ => return Err(Trouble::Unsupported("an expression")),
+            E::CompoundFieldAccess { access_chain, .. } => self.access(access_chain, open),
+            _ => {}
         }
-        Ok(())
+        if operands(expr, open) {
+            Ok(())
+        } else {
+            Err(Trouble::Unsupported("an expression"))
+        }
     }
 
     fn column_use(&mut self, expr: &Expr, scope: &Scope<'_>) {
@@ -123,13 +104,22 @@ impl Analyzer<'_> {
         };
         let Some(name) = parts.last() else { return };
         if SYSTEM_COLUMNS.contains(&name.as_str()) {
-            self.not_concatenable.get_or_insert_with(|| format!("the system column {name}"));
+            self.not_concatenable
+                .get_or_insert_with(|| format!("the system column {name}"));
         }
         match resolve(expr, scope) {
             // `t.f` is `f(t)` when t has no column f (hazard 15)
-            Some(Resolved::NoSuchColumn) if !SYSTEM_COLUMNS.contains(&name.as_str()) => self.calls(None, name),
-            Some(Resolved::Opaque) if parts.len() > 1 && self.env.catalog.functions.contains_key(name) => self.calls(None, name),
-            Some(Resolved::Missing) if parts.len() == 1 && is_value_keyword(name) => self.calls(None, name),
+            Some(Resolved::NoSuchColumn) if !SYSTEM_COLUMNS.contains(&name.as_str()) => {
+                self.calls(None, name)
+            }
+            Some(Resolved::Opaque)
+                if parts.len() > 1 && self.env.catalog.functions.contains_key(name) =>
+            {
+                self.calls(None, name)
+            }
+            Some(Resolved::Missing) if parts.len() == 1 && is_value_keyword(name) => {
+                self.calls(None, name)
+            }
             Some(Resolved::Missing) if scope.has_relation(name) => {}
             _ => self.sees(name),
         }
@@ -153,7 +143,9 @@ impl Analyzer<'_> {
         let users = |name: &str| self.env.catalog.user_operators.contains(name);
         let opaque = match op {
             BinaryOperator::Custom(name) => users(name),
-            BinaryOperator::PGCustomBinaryOperator(parts) => parts.last().is_some_and(|name| users(name)),
+            BinaryOperator::PGCustomBinaryOperator(parts) => {
+                parts.last().is_some_and(|name| users(name))
+            }
             other => users(&other.to_string()),
         };
         if opaque {
@@ -170,18 +162,31 @@ impl Analyzer<'_> {
         if matches!(data_type, DataType::Regclass) {
             self.calls(Some("pg_catalog"), "to_regclass");
         }
-        let DataType::Custom(name, _) = data_type else { return };
-        let Some((_, name)) = schema_and_name(name) else { return };
+        let DataType::Custom(name, _) = data_type else {
+            return;
+        };
+        let Some((_, name)) = schema_and_name(name) else {
+            return;
+        };
         if OBJECT_TYPES.contains(&name.as_str()) {
             self.calls(Some("pg_catalog"), "to_regclass");
         }
-        if self.env.catalog.user_types.keys().any(|user| user.name == name) {
+        if self
+            .env
+            .catalog
+            .user_types
+            .keys()
+            .any(|user| user.name == name)
+        {
             self.opaque_expression = true;
         }
     }
 
     pub(super) fn calls(&mut self, schema: Option<&str>, name: &str) {
-        self.functions.insert(FunctionUse { schema: schema.map(str::to_owned), name: name.to_owned() });
+        self.functions.insert(FunctionUse {
+            schema: schema.map(str::to_owned),
+            name: name.to_owned(),
+        });
     }
 
     fn access<'q>(&mut self, chain: &'q [AccessExpr], open: &mut Vec<&'q Expr>) {
@@ -196,7 +201,11 @@ impl Analyzer<'_> {
                 }
                 AccessExpr::Dot(other) => open.push(other),
                 AccessExpr::Subscript(Subscript::Index { index }) => open.push(index),
-                AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride }) => {
+                AccessExpr::Subscript(Subscript::Slice {
+                    lower_bound,
+                    upper_bound,
+                    stride,
+                }) => {
                     open.extend(lower_bound.iter().chain(upper_bound).chain(stride));
                 }
             }
@@ -204,7 +213,13 @@ impl Analyzer<'_> {
     }
 
     /// A subquery of an expression: it sees what holds outside; what holds inside stays there.
-    fn subquery<'q>(&mut self, query: &'q Query, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn subquery<'q>(
+        &mut self,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         self.subqueries = true;
         let inside = self.base.child(context);
         self.inner += 1;
@@ -213,7 +228,13 @@ impl Analyzer<'_> {
         outcome.map(|_| ())
     }
 
-    fn function<'q>(&mut self, function: &'q Function, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn function<'q>(
+        &mut self,
+        function: &'q Function,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         if !matches!(function.parameters, FunctionArguments::None) {
             return Err(Trouble::Unsupported("a function with two argument lists"));
         }
@@ -230,7 +251,9 @@ impl Analyzer<'_> {
                 self.arguments(&list.args, scope, ctes, context)?;
                 for clause in &list.clauses {
                     match clause {
-                        FunctionArgumentClause::OrderBy(order) => self.order(order, scope, ctes, context)?,
+                        FunctionArgumentClause::OrderBy(order) => {
+                            self.order(order, scope, ctes, context)?
+                        }
                         _ => return Err(Trouble::Unsupported("a clause in a function call")),
                     }
                 }
@@ -246,13 +269,23 @@ impl Analyzer<'_> {
         }
     }
 
-    pub(super) fn arguments<'q>(&mut self, args: &'q [FunctionArg], scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    pub(super) fn arguments<'q>(
+        &mut self,
+        args: &'q [FunctionArg],
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         for arg in args {
-            let (FunctionArg::Named { arg, .. } | FunctionArg::ExprNamed { arg, .. } | FunctionArg::Unnamed(arg)) = arg;
+            let (FunctionArg::Named { arg, .. }
+            | FunctionArg::ExprNamed { arg, .. }
+            | FunctionArg::Unnamed(arg)) = arg;
             match arg {
                 FunctionArgExpr::Expr(expr) => self.expr(expr, scope, ctes, context)?,
                 FunctionArgExpr::QualifiedWildcard(_) | FunctionArgExpr::Wildcard => {}
-                FunctionArgExpr::WildcardWithOptions(_) => return Err(Trouble::Unsupported("options of *")),
+                FunctionArgExpr::WildcardWithOptions(_) => {
+                    return Err(Trouble::Unsupported("options of *"));
+                }
             }
         }
         Ok(())
@@ -260,29 +293,53 @@ impl Analyzer<'_> {
 
     /// The key value given to a function that is declared with a key argument.
     pub(super) fn key_argument(&mut self, name: &str, args: &[FunctionArg]) {
-        let Some(DeclaredFunction::KeyArgument(position)) = self.env.database.functions.get(name) else { return };
+        let Some(DeclaredFunction::KeyArgument(position)) = self.env.database.functions.get(name)
+        else {
+            return;
+        };
         let key_type = match self.env.database.keyspaces.as_slice() {
             [keyspace] => keyspace.types.first().copied(),
             _ => None,
         };
         let argument = position.checked_sub(1).and_then(|at| args.get(at));
         let value = match (argument, key_type) {
-            (Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))), Some(key_type)) => self.constant(expr, key_type.oid()),
+            (Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))), Some(key_type)) => {
+                self.constant(expr, key_type.oid())
+            }
             _ => None,
         };
-        self.key_arguments.push(value.and_then(|values| values.into_iter().next()));
+        self.key_arguments
+            .push(value.and_then(|values| values.into_iter().next()));
     }
 
-    pub(super) fn order<'q>(&mut self, order: &'q [OrderByExpr], scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
-        order.iter().try_for_each(|by| self.expr(&by.expr, scope, ctes, context))
+    pub(super) fn order<'q>(
+        &mut self,
+        order: &'q [OrderByExpr],
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        order
+            .iter()
+            .try_for_each(|by| self.expr(&by.expr, scope, ctes, context))
     }
 
-    pub(super) fn window<'q>(&mut self, spec: &'q WindowSpec, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    pub(super) fn window<'q>(
+        &mut self,
+        spec: &'q WindowSpec,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         self.exprs(&spec.partition_by, scope, ctes, context)?;
         self.order(&spec.order_by, scope, ctes, context)?;
-        let Some(frame) = &spec.window_frame else { return Ok(()) };
+        let Some(frame) = &spec.window_frame else {
+            return Ok(());
+        };
         for bound in std::iter::once(&frame.start_bound).chain(&frame.end_bound) {
-            if let WindowFrameBound::Preceding(Some(expr)) | WindowFrameBound::Following(Some(expr)) = bound {
+            if let WindowFrameBound::Preceding(Some(expr))
+            | WindowFrameBound::Following(Some(expr)) = bound
+            {
                 self.expr(expr, scope, ctes, context)?;
             }
         }
@@ -291,13 +348,17 @@ impl Analyzer<'_> {
 
     /// The first aggregate or window function of an expression; functions that are not known count as such.
     pub(super) fn aggregate_in(&self, expr: &Expr) -> Option<String> {
-        let mut search = Search { analyzer: self, queries: 0 };
+        let mut search = Search {
+            analyzer: self,
+            queries: 0,
+        };
         expr.visit(&mut search).break_value()
     }
 
     /// An aggregate of nothing but an outer query's columns belongs to that query: it would be grouped without a sign.
     fn own_level(&self, function: &Function, scope: &Scope<'_>) -> Outcome<()> {
-        if scope.parent.is_none() || function.over.is_some() || self.aggregates(function).is_none() {
+        if scope.parent.is_none() || function.over.is_some() || self.aggregates(function).is_none()
+        {
             return Ok(());
         }
         let (mut columns, mut own) = (false, false);
@@ -308,7 +369,11 @@ impl Analyzer<'_> {
             }
             ControlFlow::Continue(())
         });
-        if columns && !own { Err(Trouble::Unsupported("an aggregate of an outer query")) } else { Ok(()) }
+        if columns && !own {
+            Err(Trouble::Unsupported("an aggregate of an outer query"))
+        } else {
+            Ok(())
+        }
     }
 
     fn aggregates(&self, function: &Function) -> Option<String> {
@@ -319,8 +384,146 @@ impl Analyzer<'_> {
             Some(overloads) => overloads.iter().any(|f| kind(f.kind)),
             None => !is_syntax(&name),
         };
-        (aggregate || function.over.is_some() || function.filter.is_some() || !function.within_group.is_empty()).then_some(name)
+        (aggregate
+            || function.over.is_some()
+            || function.filter.is_some()
+            || !function.within_group.is_empty())
+        .then_some(name)
     }
+}
+
+/// Puts the operands of a node on `open`; false for nodes that are not known. What `one` looks into itself has none here.
+fn operands<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
+    use Expr as E;
+    match expr {
+        E::Identifier(_) | E::CompoundIdentifier(_) | E::Value(_) | E::TypedString(_) => {}
+        E::Wildcard(_) | E::QualifiedWildcard(..) => {}
+        E::Exists { .. } | E::Subquery(_) | E::Function(_) => {}
+        E::BinaryOp { left, right, .. }
+        | E::AnyOp { left, right, .. }
+        | E::AllOp { left, right, .. }
+        | E::IsDistinctFrom(left, right)
+        | E::IsNotDistinctFrom(left, right) => open.extend([right.as_ref(), left.as_ref()]),
+        E::InList { expr, list, .. } => {
+            open.push(expr);
+            open.extend(list);
+        }
+        E::Between {
+            expr, low, high, ..
+        } => open.extend([high.as_ref(), low.as_ref(), expr.as_ref()]),
+        E::GroupingSets(sets) | E::Cube(sets) | E::Rollup(sets) => {
+            open.extend(sets.iter().flatten());
+        }
+        E::Tuple(elements) => open.extend(elements),
+        E::Array(array) => open.extend(&array.elem),
+        E::Case {
+            operand,
+            conditions,
+            else_result,
+            ..
+        } => {
+            open.extend(operand.as_deref());
+            let whens = conditions.iter();
+            open.extend(whens.flat_map(|when| [&when.condition, &when.result]));
+            open.extend(else_result.as_deref());
+        }
+        other => return one_operand(other, open) || special_syntax(other, open),
+    }
+    true
+}
+
+fn one_operand<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
+    use Expr as E;
+    match expr {
+        E::IsFalse(e)
+        | E::IsNotFalse(e)
+        | E::IsTrue(e)
+        | E::IsNotTrue(e)
+        | E::IsNull(e)
+        | E::IsNotNull(e)
+        | E::IsUnknown(e)
+        | E::IsNotUnknown(e)
+        | E::Nested(e) => open.push(e),
+        E::IsNormalized { expr, .. }
+        | E::IsJson { expr, .. }
+        | E::UnaryOp { expr, .. }
+        | E::Collate { expr, .. }
+        | E::Extract { expr, .. }
+        | E::InSubquery { expr, .. }
+        | E::Cast {
+            expr, format: None, ..
+        } => open.push(expr),
+        E::Interval(interval) => open.push(&interval.value),
+        E::CompoundFieldAccess { root, .. } => open.push(root),
+        _ => return false,
+    }
+    true
+}
+
+/// What the SQL standard spells in words.
+fn special_syntax<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
+    use Expr as E;
+    const NO_FIELD: CeilFloorKind = CeilFloorKind::DateTimeField(DateTimeField::NoDateTime);
+    match expr {
+        E::Ceil { expr, field } | E::Floor { expr, field } if *field == NO_FIELD => open.push(expr),
+        E::Like {
+            expr,
+            pattern,
+            escape_char,
+            ..
+        }
+        | E::ILike {
+            expr,
+            pattern,
+            escape_char,
+            ..
+        }
+        | E::SimilarTo {
+            expr,
+            pattern,
+            escape_char,
+            ..
+        } => {
+            open.extend([pattern.as_ref(), expr.as_ref()]);
+            open.extend(escape_char.as_deref());
+        }
+        E::AtTimeZone {
+            timestamp,
+            time_zone,
+        } => open.extend([time_zone.as_ref(), timestamp.as_ref()]),
+        E::Position { expr, r#in } => open.extend([r#in.as_ref(), expr.as_ref()]),
+        E::Substring {
+            expr,
+            substring_from,
+            substring_for,
+            ..
+        } => {
+            open.push(expr);
+            open.extend(substring_from.as_deref());
+            open.extend(substring_for.as_deref());
+        }
+        E::Trim {
+            trim_what,
+            expr,
+            trim_characters,
+            ..
+        } => {
+            open.push(expr);
+            open.extend(trim_what.as_deref());
+            open.extend(trim_characters.iter().flatten());
+        }
+        E::Overlay {
+            expr,
+            overlay_what,
+            overlay_from,
+            overlay_for,
+        } => {
+            open.extend([overlay_from.as_ref(), overlay_what.as_ref(), expr.as_ref()]);
+            open.extend(overlay_for.as_deref());
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Looks for aggregates and window functions, not in subqueries.
@@ -344,10 +547,12 @@ impl Visitor for Search<'_, '_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<String> {
         match expr {
-            Expr::Function(function) if self.queries == 0 => match self.analyzer.aggregates(function) {
-                Some(name) => ControlFlow::Break(name),
-                None => ControlFlow::Continue(()),
-            },
+            Expr::Function(function) if self.queries == 0 => {
+                match self.analyzer.aggregates(function) {
+                    Some(name) => ControlFlow::Break(name),
+                    None => ControlFlow::Continue(()),
+                }
+            }
             _ => ControlFlow::Continue(()),
         }
     }
@@ -355,14 +560,36 @@ impl Visitor for Search<'_, '_> {
 
 /// Words that call a function without parentheses.
 pub(super) fn is_value_keyword(name: &str) -> bool {
-    name.starts_with("current_") || matches!(name, "localtime" | "localtimestamp" | "session_user" | "user" | "system_user")
+    name.starts_with("current_")
+        || matches!(
+            name,
+            "localtime" | "localtimestamp" | "session_user" | "user" | "system_user"
+        )
 }
 
 /// What looks like a function and is the grammar's own: not in pg_proc, immutable.
 pub fn is_syntax(name: &str) -> bool {
     matches!(
         name,
-        "coalesce" | "greatest" | "least" | "nullif" | "row" | "grouping" | "array" | "exists" | "xmlelement" | "xmlforest" | "xmlconcat" | "xmlpi" | "xmlroot"
-            | "xmlparse" | "xmlserialize" | "normalize" | "treat" | "collation" | "cast" | "unnest"
+        "coalesce"
+            | "greatest"
+            | "least"
+            | "nullif"
+            | "row"
+            | "grouping"
+            | "array"
+            | "exists"
+            | "xmlelement"
+            | "xmlforest"
+            | "xmlconcat"
+            | "xmlpi"
+            | "xmlroot"
+            | "xmlparse"
+            | "xmlserialize"
+            | "normalize"
+            | "treat"
+            | "collation"
+            | "cast"
+            | "unnest"
     )
 }

@@ -49,7 +49,10 @@ impl FactBase {
     }
 
     pub fn child(&mut self, parent: ContextId) -> ContextId {
-        self.contexts.push(Context { parent: Some(parent), ..Context::default() });
+        self.contexts.push(Context {
+            parent: Some(parent),
+            ..Context::default()
+        });
         ContextId(self.contexts.len() - 1)
     }
 
@@ -125,13 +128,18 @@ impl Closure {
     /// The fewest alternatives known of a node.
     pub fn values(&self, node: Node) -> Option<&Alternatives> {
         let class = self.find(node);
-        self.constants.iter().filter(|(n, _)| self.find(*n) == class).map(|(_, values)| values).min_by_key(|v| weight(v))
+        self.constants
+            .iter()
+            .filter(|(n, _)| self.find(*n) == class)
+            .map(|(_, values)| values)
+            .min_by_key(|v| weight(v))
     }
 }
 
 /// Fixed and single values first: arrays may turn out long.
 fn weight(values: &Alternatives) -> usize {
-    let array = |v: &&ValueSource| matches!(v, ValueSource::ArrayParam(_) | ValueSource::ArraySlot(_));
+    let array =
+        |v: &&ValueSource| matches!(v, ValueSource::ArrayParam(_) | ValueSource::ArraySlot(_));
     values.len() + 1000 * values.iter().filter(array).count()
 }
 
@@ -157,7 +165,10 @@ mod tests {
         let nullable = base.child(outer);
         base.constant(outer, a, vec![ValueSource::Slot(0)]);
         base.equal(nullable, a, b);
-        assert_eq!(base.closure(nullable).values(b), Some(&vec![ValueSource::Slot(0)]));
+        assert_eq!(
+            base.closure(nullable).values(b),
+            Some(&vec![ValueSource::Slot(0)])
+        );
     }
 
     #[test]

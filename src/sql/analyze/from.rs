@@ -4,12 +4,18 @@
 use super::expr::is_syntax;
 use super::query::{CteDef, Ctes};
 use super::scope::{Rel, Resolved, Scope, folded, schema_and_name};
-use super::{Analyzer, ContextId, Instance, Node, Outcome, Trouble, is_reference, reaches_sharded, sharded_index};
+use super::{
+    Analyzer, ContextId, Instance, Node, Outcome, Trouble, is_reference, reaches_sharded,
+    sharded_index,
+};
 use crate::catalog::{QualifiedName, Relation, RelationKind};
 use crate::sql::parse::with_parsed;
 use crate::sql::statement::Placement;
 use crate::sql::tokens::{TokenKind, tokenize};
-use sqlparser::ast::{Ident, Join, JoinConstraint, JoinOperator, ObjectName, Statement, TableAlias, TableFactor, TableWithJoins};
+use sqlparser::ast::{
+    Join, JoinConstraint, JoinOperator, ObjectName, Statement, TableAlias, TableFactor,
+    TableWithJoins,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -27,11 +33,25 @@ struct Place {
 }
 
 impl Analyzer<'_> {
-    pub(super) fn from<'q>(&mut self, items: &'q [TableWithJoins], scope: &mut Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
-        items.iter().try_for_each(|item| self.join_tree(item, scope, ctes, context))
+    pub(super) fn from<'q>(
+        &mut self,
+        items: &'q [TableWithJoins],
+        scope: &mut Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        items
+            .iter()
+            .try_for_each(|item| self.join_tree(item, scope, ctes, context))
     }
 
-    pub(super) fn join_tree<'q>(&mut self, tree: &'q TableWithJoins, scope: &mut Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    pub(super) fn join_tree<'q>(
+        &mut self,
+        tree: &'q TableWithJoins,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         let (first, places) = self.places(&tree.joins, context)?;
         let start = scope.rels.len();
         self.factor(&tree.relation, scope, ctes, first)?;
@@ -41,7 +61,9 @@ impl Analyzer<'_> {
             let constraint = constraint(&join.join_operator).unwrap_or(&JoinConstraint::None);
             match constraint {
                 JoinConstraint::On(condition) => self.filter(condition, scope, ctes, place.on)?,
-                JoinConstraint::Using(columns) => self.using(columns, scope, start, middle, &place)?,
+                JoinConstraint::Using(columns) => {
+                    self.using(columns, scope, start, middle, &place)?
+                }
                 JoinConstraint::Natural => self.natural(scope, start, middle, &place),
                 JoinConstraint::None => {}
             }
@@ -59,19 +81,35 @@ impl Analyzer<'_> {
             }
             let kind = kind(&join.join_operator)?;
             let place = match kind {
-                Kind::Inner => Place { right: left, on: left, kind },
+                Kind::Inner => Place {
+                    right: left,
+                    on: left,
+                    kind,
+                },
                 Kind::Left => {
                     let nullable = self.base.child(left);
-                    Place { right: nullable, on: nullable, kind }
+                    Place {
+                        right: nullable,
+                        on: nullable,
+                        kind,
+                    }
                 }
                 Kind::Right => {
                     let nullable = self.base.child(left);
-                    let place = Place { right: left, on: nullable, kind };
+                    let place = Place {
+                        right: left,
+                        on: nullable,
+                        kind,
+                    };
                     left = nullable;
                     place
                 }
                 Kind::Full => {
-                    let place = Place { right: self.base.child(left), on: self.base.child(left), kind };
+                    let place = Place {
+                        right: self.base.child(left),
+                        on: self.base.child(left),
+                        kind,
+                    };
                     left = self.base.child(left);
                     place
                 }
@@ -82,9 +120,18 @@ impl Analyzer<'_> {
         Ok((left, places))
     }
 
-    fn using(&mut self, columns: &[ObjectName], scope: &mut Scope<'_>, start: usize, middle: usize, place: &Place) -> Outcome<()> {
+    fn using(
+        &mut self,
+        columns: &[ObjectName],
+        scope: &mut Scope<'_>,
+        start: usize,
+        middle: usize,
+        place: &Place,
+    ) -> Outcome<()> {
         for column in columns {
-            let Some((None, name)) = schema_and_name(column) else { return Err(Trouble::Unsupported("USING")) };
+            let Some((None, name)) = schema_and_name(column) else {
+                return Err(Trouble::Unsupported("USING"));
+            };
             self.merge(&name, scope, start, middle, place);
         }
         Ok(())
@@ -98,18 +145,30 @@ impl Analyzer<'_> {
             }
             Some(names)
         };
-        let (left, right) = (names(&scope.rels[start..middle]), names(&scope.rels[middle..]));
+        let (left, right) = (
+            names(&scope.rels[start..middle]),
+            names(&scope.rels[middle..]),
+        );
         match (left, right) {
             (Some(left), Some(right)) => {
                 for name in right.iter().filter(|name| left.contains(name)) {
                     self.merge(name, scope, start, middle, place);
                 }
             }
-            _ => scope.rels[start..].iter_mut().for_each(|rel| rel.columns = None),
+            _ => scope.rels[start..]
+                .iter_mut()
+                .for_each(|rel| rel.columns = None),
         }
     }
 
-    fn merge(&mut self, name: &str, scope: &mut Scope<'_>, start: usize, middle: usize, place: &Place) {
+    fn merge(
+        &mut self,
+        name: &str,
+        scope: &mut Scope<'_>,
+        start: usize,
+        middle: usize,
+        place: &Place,
+    ) {
         let left = match scope.merged.iter().find(|(merged, _)| merged == name) {
             Some((_, node)) => *node,
             None => only(&scope.rels[start..middle], name),
@@ -127,46 +186,90 @@ impl Analyzer<'_> {
         scope.merged.push((name.to_owned(), means));
     }
 
-    pub(super) fn factor<'q>(&mut self, factor: &'q TableFactor, scope: &mut Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    pub(super) fn factor<'q>(
+        &mut self,
+        factor: &'q TableFactor,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         match factor {
-            TableFactor::Table { name, alias, args, with_hints, version: None, partitions, json_path: None, sample, index_hints, .. }
-                if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() =>
-            {
+            TableFactor::Table {
+                name,
+                alias,
+                args,
+                with_hints,
+                version: None,
+                partitions,
+                json_path: None,
+                sample,
+                index_hints,
+                ..
+            } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
                 if sample.is_some() {
                     self.limited = true;
-                    self.not_concatenable.get_or_insert_with(|| "TABLESAMPLE".to_owned());
+                    self.not_concatenable
+                        .get_or_insert_with(|| "TABLESAMPLE".to_owned());
                 }
                 match args {
-                    Some(args) => self.table_function(name, &args.args, alias.as_ref(), scope, ctes, context),
+                    Some(args) => {
+                        self.table_function(name, &args.args, alias.as_ref(), scope, ctes, context)
+                    }
                     None => self.named(name, alias.as_ref(), scope, ctes, context),
                 }
             }
-            TableFactor::Derived { lateral, subquery, alias, sample: None } => {
+            TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                sample: None,
+            } => {
                 let columns = {
-                    let outer = if *lateral { Some(&*scope) } else { scope.parent };
+                    let outer = if *lateral {
+                        Some(&*scope)
+                    } else {
+                        scope.parent
+                    };
                     self.joined_query(subquery, ctes, outer, context)?
                 };
-                let columns = columns.map(|columns| columns.into_iter().map(|c| (c.name, c.node)).collect());
+                let columns =
+                    columns.map(|columns| columns.into_iter().map(|c| (c.name, c.node)).collect());
                 scope.rels.push(rel(alias.as_ref(), None, columns, false));
                 Ok(())
             }
-            TableFactor::Function { name, args, alias, .. } => self.table_function(name, args, alias.as_ref(), scope, ctes, context),
+            TableFactor::Function {
+                name, args, alias, ..
+            } => self.table_function(name, args, alias.as_ref(), scope, ctes, context),
             TableFactor::TableFunction { expr, alias } => {
                 self.expr(expr, scope, ctes, context)?;
                 scope.rels.push(rel(alias.as_ref(), None, None, false));
                 Ok(())
             }
-            TableFactor::UNNEST { alias, array_exprs, .. } => {
+            TableFactor::UNNEST {
+                alias, array_exprs, ..
+            } => {
                 self.exprs(array_exprs, scope, ctes, context)?;
-                scope.rels.push(rel(alias.as_ref(), Some("unnest"), None, false));
+                scope
+                    .rels
+                    .push(rel(alias.as_ref(), Some("unnest"), None, false));
                 Ok(())
             }
-            TableFactor::NestedJoin { table_with_joins, alias } => self.nested(table_with_joins, alias.as_ref(), scope, ctes, context),
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => self.nested(table_with_joins, alias.as_ref(), scope, ctes, context),
             _ => Err(Trouble::Unsupported("an item of FROM")),
         }
     }
 
-    fn nested<'q>(&mut self, tree: &'q TableWithJoins, alias: Option<&TableAlias>, scope: &mut Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn nested<'q>(
+        &mut self,
+        tree: &'q TableWithJoins,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         if alias.is_none() {
             return self.join_tree(tree, scope, ctes, context);
         }
@@ -185,7 +288,9 @@ impl Analyzer<'_> {
         ctes: &Ctes<'q>,
         context: ContextId,
     ) -> Outcome<()> {
-        let Some((schema, name)) = schema_and_name(name) else { return Err(Trouble::Unsupported("a function's name")) };
+        let Some((schema, name)) = schema_and_name(name) else {
+            return Err(Trouble::Unsupported("a function's name"));
+        };
         if !is_syntax(&name) {
             self.calls(schema.as_deref(), &name);
             self.key_argument(&name, args);
@@ -195,8 +300,17 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn named<'q>(&mut self, name: &ObjectName, alias: Option<&TableAlias>, scope: &mut Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
-        let Some((schema, name)) = schema_and_name(name) else { return Err(Trouble::Unsupported("a relation's name")) };
+    fn named<'q>(
+        &mut self,
+        name: &ObjectName,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        let Some((schema, name)) = schema_and_name(name) else {
+            return Err(Trouble::Unsupported("a relation's name"));
+        };
         self.sees(&name);
         if schema.is_none()
             && let Some(cte) = ctes.as_ref().and_then(|ctes| ctes.find(&name))
@@ -206,9 +320,19 @@ impl Analyzer<'_> {
                 CteDef::Forward => return Err(Trouble::Unsupported("a reference to a later CTE")),
                 CteDef::Inline { query, names } => {
                     let columns = self.joined_query(query, &cte.before, None, context)?;
-                    columns.map(|columns| renamed(columns.into_iter().map(|c| (c.name, c.node)).collect(), names))
+                    columns.map(|columns| {
+                        renamed(
+                            columns.into_iter().map(|c| (c.name, c.node)).collect(),
+                            names,
+                        )
+                    })
                 }
-                CteDef::Bound(bound) => bound.as_ref().map(|bound| bound.iter().map(|column| self.bound(column, context)).collect()),
+                CteDef::Bound(bound) => bound.as_ref().map(|bound| {
+                    bound
+                        .iter()
+                        .map(|column| self.bound(column, context))
+                        .collect()
+                }),
             };
             scope.rels.push(rel(alias, Some(&name), columns, false));
             return Ok(());
@@ -216,7 +340,11 @@ impl Analyzer<'_> {
         self.relation(schema.as_deref(), &name, alias, scope, context)
     }
 
-    fn bound(&mut self, column: &super::query::BoundColumn, context: ContextId) -> (String, Option<Node>) {
+    fn bound(
+        &mut self,
+        column: &super::query::BoundColumn,
+        context: ContextId,
+    ) -> (String, Option<Node>) {
         let node = self.base.node(column.type_oid);
         if let Some(values) = &column.values {
             self.base.constant(context, node, values.clone());
@@ -224,11 +352,22 @@ impl Analyzer<'_> {
         (column.name.clone(), Some(node))
     }
 
-    fn relation(&mut self, schema: Option<&str>, name: &str, alias: Option<&TableAlias>, scope: &mut Scope<'_>, context: ContextId) -> Outcome<()> {
+    fn relation(
+        &mut self,
+        schema: Option<&str>,
+        name: &str,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+        context: ContextId,
+    ) -> Outcome<()> {
         let catalog = self.env.catalog;
-        let Some((qualified, relation)) = catalog.resolve(self.env.search_path, schema, name) else {
+        let Some((qualified, relation)) = catalog.resolve(self.env.search_path, schema, name)
+        else {
             let placement = self.unlisted(schema, name)?;
-            let table = QualifiedName { schema: schema.unwrap_or_default().to_owned(), name: name.to_owned() };
+            let table = QualifiedName {
+                schema: schema.unwrap_or_default().to_owned(),
+                name: name.to_owned(),
+            };
             self.push_instance(table, placement, context, Vec::new(), false, false);
             scope.rels.push(rel(alias, Some(name), None, true));
             return Ok(());
@@ -241,21 +380,48 @@ impl Analyzer<'_> {
 
     /// A name the catalog does not have: the home shard will say so, unless it is one of the map's tables.
     fn unlisted(&self, schema: Option<&str>, name: &str) -> Outcome<Placement> {
-        let in_path = |s: &str| schema.map_or_else(|| self.env.search_path.iter().any(|p| p == s), |schema| schema == s);
-        let sharded = self.env.database.tables.iter().any(|t| t.name == name && in_path(&t.schema));
-        let reference = self.env.database.reference_tables.iter().any(|(s, n)| n == name && in_path(s));
+        let in_path = |s: &str| {
+            schema.map_or_else(
+                || self.env.search_path.iter().any(|p| p == s),
+                |schema| schema == s,
+            )
+        };
+        let sharded = self
+            .env
+            .database
+            .tables
+            .iter()
+            .any(|t| t.name == name && in_path(&t.schema));
+        let reference = self
+            .env
+            .database
+            .reference_tables
+            .iter()
+            .any(|(s, n)| n == name && in_path(s));
         if sharded || reference {
             return Err(Trouble::Refused {
-                message: format!("table \"{name}\" is in the shard map, but not in the shards' catalog as last loaded"),
+                message: format!(
+                    "table \"{name}\" is in the shard map, but not in the shards' catalog as last loaded"
+                ),
                 hint: "Create it through pgshunt, or have the catalog loaded again with RELOAD on the admin console.",
             });
         }
         Ok(Placement::Home)
     }
 
-    pub(super) fn base_table(&mut self, qualified: QualifiedName, relation: &Relation, alias: Option<&TableAlias>, scope: &mut Scope<'_>, context: ContextId) -> Outcome<()> {
-        let nodes: Vec<(String, Option<Node>)> =
-            relation.columns.iter().map(|column| (column.name.clone(), Some(self.base.node(column.type_oid)))).collect();
+    pub(super) fn base_table(
+        &mut self,
+        qualified: QualifiedName,
+        relation: &Relation,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        let nodes: Vec<(String, Option<Node>)> = relation
+            .columns
+            .iter()
+            .map(|column| (column.name.clone(), Some(self.base.node(column.type_oid))))
+            .collect();
         let index = sharded_index(&self.env, &qualified);
         let keys = match index {
             Some(index) => self.key_nodes(index, &qualified, &nodes)?,
@@ -269,11 +435,29 @@ impl Analyzer<'_> {
         if relation.volatile {
             self.opaque_expression = true;
         }
-        let unlogged = |base: &QualifiedName| self.env.catalog.relations.get(base).is_some_and(|base| base.unlogged);
-        let primary_only = relation.unlogged || relation.depends_on.iter().any(unlogged) || matches!(relation.kind, RelationKind::Sequence | RelationKind::Foreign | RelationKind::Other);
+        let unlogged = |base: &QualifiedName| {
+            self.env
+                .catalog
+                .relations
+                .get(base)
+                .is_some_and(|base| base.unlogged)
+        };
+        let primary_only = relation.unlogged
+            || relation.depends_on.iter().any(unlogged)
+            || matches!(
+                relation.kind,
+                RelationKind::Sequence | RelationKind::Foreign | RelationKind::Other
+            );
         let name = qualified.name.clone();
         let schema = qualified.schema.clone();
-        self.push_instance(qualified, placement, context, keys, primary_only, relation.has_row_security);
+        self.push_instance(
+            qualified,
+            placement,
+            context,
+            keys,
+            primary_only,
+            relation.has_row_security,
+        );
         let mut rel = rel(alias, Some(&name), Some(nodes), true);
         rel.schema = alias.is_none().then_some(schema);
         scope.rels.push(rel);
@@ -287,34 +471,76 @@ impl Analyzer<'_> {
         }
         let known = |base: &&QualifiedName| self.env.catalog.relations.contains_key(*base);
         let bases: Vec<&QualifiedName> = relation.depends_on.iter().filter(known).collect();
-        relation.kind == RelationKind::View && !bases.is_empty() && bases.iter().all(|base| is_reference(&self.env, base))
+        relation.kind == RelationKind::View
+            && !bases.is_empty()
+            && bases.iter().all(|base| is_reference(&self.env, base))
     }
 
-    fn key_nodes(&self, index: usize, name: &QualifiedName, nodes: &[(String, Option<Node>)]) -> Outcome<Vec<Node>> {
+    fn key_nodes(
+        &self,
+        index: usize,
+        name: &QualifiedName,
+        nodes: &[(String, Option<Node>)],
+    ) -> Outcome<Vec<Node>> {
         let keys = self.env.database.tables[index].key.iter();
-        let node = |key: &String| nodes.iter().find(|(column, _)| column == key).and_then(|(_, node)| *node);
-        keys.map(node).collect::<Option<Vec<Node>>>().ok_or_else(|| Trouble::Refused {
-            message: format!("table \"{}\" lacks a key column of the shard map", name.name),
-            hint: "Run pgshunt check: it compares the map with the shards.",
-        })
+        let node = |key: &String| {
+            nodes
+                .iter()
+                .find(|(column, _)| column == key)
+                .and_then(|(_, node)| *node)
+        };
+        keys.map(node)
+            .collect::<Option<Vec<Node>>>()
+            .ok_or_else(|| Trouble::Refused {
+                message: format!(
+                    "table \"{}\" lacks a key column of the shard map",
+                    name.name
+                ),
+                hint: "Run pgshunt check: it compares the map with the shards.",
+            })
     }
 
-    fn push_instance(&mut self, table: QualifiedName, placement: Placement, context: ContextId, keys: Vec<Node>, primary_only: bool, row_security: bool) {
+    fn push_instance(
+        &mut self,
+        table: QualifiedName,
+        placement: Placement,
+        context: ContextId,
+        keys: Vec<Node>,
+        primary_only: bool,
+        row_security: bool,
+    ) {
         let anchors = self.inner == 0 && context == self.top;
-        self.instances.push(Instance { table, placement, context, keys, anchors, primary_only, row_security });
+        self.instances.push(Instance {
+            table,
+            placement,
+            context,
+            keys,
+            anchors,
+            primary_only,
+            row_security,
+        });
     }
 
     /// Is the view's definition to be analysed in its place?
     fn looks_through(&mut self, name: &QualifiedName, relation: &Relation) -> bool {
         for base in &relation.depends_on {
-            if self.env.catalog.functions.contains_key(&base.name) && !self.env.catalog.relations.contains_key(base) {
+            if self.env.catalog.functions.contains_key(&base.name)
+                && !self.env.catalog.relations.contains_key(base)
+            {
                 self.calls(Some(&base.schema), &base.name);
             }
         }
         self.env.database.shards.len() > 1 && reaches_sharded(&self.env, name, relation)
     }
 
-    fn view(&mut self, name: &QualifiedName, relation: &Relation, alias: Option<&TableAlias>, scope: &mut Scope<'_>, context: ContextId) -> Outcome<()> {
+    fn view(
+        &mut self,
+        name: &QualifiedName,
+        relation: &Relation,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+        context: ContextId,
+    ) -> Outcome<()> {
         const UNCLEAR: Trouble = Trouble::Unsupported("a view over sharded tables");
         let (definition, outside) = match self.env.catalog.relations.get(name) {
             Some(view) if self.in_view < 16 => (view.definition.as_bytes(), self.env),
@@ -325,25 +551,46 @@ impl Analyzer<'_> {
         if relation.volatile {
             self.opaque_expression = true;
         }
-        self.env = super::Env { text: definition, slots: &[], declared: &[], scs: true, ..outside };
+        self.env = super::Env {
+            text: definition,
+            slots: &[],
+            declared: &[],
+            scs: true,
+            ..outside
+        };
         self.in_view += 1;
-        let columns = with_parsed(definition, &tokens, true, |parsed| match &parsed.statement {
-            Statement::Query(query) => self.joined_query(query, &None, None, context),
-            _ => Err(UNCLEAR),
+        let columns = with_parsed(definition, &tokens, true, |parsed| {
+            match &parsed.statement {
+                Statement::Query(query) => self.joined_query(query, &None, None, context),
+                _ => Err(UNCLEAR),
+            }
         });
         self.in_view -= 1;
         self.env = outside;
         let columns = columns.map_err(|_| UNCLEAR)??;
-        let names: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
-        let columns = columns.map(|columns| renamed(columns.into_iter().map(|c| (c.name, c.node)).collect(), &names));
-        scope.rels.push(rel(alias, Some(&name.name), columns, false));
+        let names: Vec<String> = relation
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
+        let columns = columns.map(|columns| {
+            renamed(
+                columns.into_iter().map(|c| (c.name, c.node)).collect(),
+                &names,
+            )
+        });
+        scope
+            .rels
+            .push(rel(alias, Some(&name.name), columns, false));
         Ok(())
     }
 }
 
 fn kind(operator: &JoinOperator) -> Outcome<Kind> {
     match operator {
-        JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_) => Ok(Kind::Inner),
+        JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_) => {
+            Ok(Kind::Inner)
+        }
         JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => Ok(Kind::Left),
         JoinOperator::Right(_) | JoinOperator::RightOuter(_) => Ok(Kind::Right),
         JoinOperator::FullOuter(_) => Ok(Kind::Full),
@@ -354,7 +601,8 @@ fn kind(operator: &JoinOperator) -> Outcome<Kind> {
 fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     use JoinOperator::{CrossJoin, FullOuter, Inner, Join, Left, LeftOuter, Right, RightOuter};
     match operator {
-        Join(c) | Inner(c) | CrossJoin(c) | Left(c) | LeftOuter(c) | Right(c) | RightOuter(c) | FullOuter(c) => Some(c),
+        Join(c) | Inner(c) | CrossJoin(c) | Left(c) | LeftOuter(c) | Right(c) | RightOuter(c)
+        | FullOuter(c) => Some(c),
         _ => None,
     }
 }
@@ -363,7 +611,12 @@ fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
 fn only(rels: &[Rel], name: &str) -> Option<Node> {
     let mut scope = Scope::new(None);
     for rel in rels {
-        scope.rels.push(Rel { alias: String::new(), schema: None, columns: rel.columns.clone(), is_table: rel.is_table });
+        scope.rels.push(Rel {
+            alias: String::new(),
+            schema: None,
+            columns: rel.columns.clone(),
+            is_table: rel.is_table,
+        });
     }
     match scope.bare(name) {
         Resolved::Node(node) => Some(node),
@@ -371,18 +624,38 @@ fn only(rels: &[Rel], name: &str) -> Option<Node> {
     }
 }
 
-fn rel(alias: Option<&TableAlias>, name: Option<&str>, columns: Option<Vec<(String, Option<Node>)>>, is_table: bool) -> Rel {
-    let known = alias.map_or_else(|| name.unwrap_or_default().to_owned(), |alias| folded(&alias.name));
-    let names: Vec<String> = alias.map(|alias| alias.columns.iter().map(|column| folded_name(&column.name)).collect()).unwrap_or_default();
-    Rel { alias: known, schema: None, columns: columns.map(|columns| renamed(columns, &names)), is_table }
-}
-
-fn folded_name(name: &Ident) -> String {
-    folded(name)
+fn rel(
+    alias: Option<&TableAlias>,
+    name: Option<&str>,
+    columns: Option<Vec<(String, Option<Node>)>>,
+    is_table: bool,
+) -> Rel {
+    let known = alias.map_or_else(
+        || name.unwrap_or_default().to_owned(),
+        |alias| folded(&alias.name),
+    );
+    let names: Vec<String> = alias
+        .map(|alias| {
+            alias
+                .columns
+                .iter()
+                .map(|column| folded(&column.name))
+                .collect()
+        })
+        .unwrap_or_default();
+    Rel {
+        alias: known,
+        schema: None,
+        columns: columns.map(|columns| renamed(columns, &names)),
+        is_table,
+    }
 }
 
 /// `AS t(a, b)`: the first columns get other names.
-pub(super) fn renamed(mut columns: Vec<(String, Option<Node>)>, names: &[String]) -> Vec<(String, Option<Node>)> {
+pub(super) fn renamed(
+    mut columns: Vec<(String, Option<Node>)>,
+    names: &[String],
+) -> Vec<(String, Option<Node>)> {
     for (column, name) in columns.iter_mut().zip(names) {
         column.0.clone_from(name);
     }

@@ -9,11 +9,21 @@ use sqlparser::ast::{BinaryOperator, Expr, Query};
 
 impl Analyzer<'_> {
     /// Every row that matters satisfies this condition.
-    pub(super) fn filter<'q>(&mut self, condition: &'q Expr, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    pub(super) fn filter<'q>(
+        &mut self,
+        condition: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         let mut open = vec![condition];
         while let Some(condition) = open.pop() {
             match condition {
-                Expr::BinaryOp { left, op: BinaryOperator::And, right } => open.extend([right.as_ref(), left.as_ref()]),
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::And,
+                    right,
+                } => open.extend([right.as_ref(), left.as_ref()]),
                 Expr::Nested(inner) => open.push(inner),
                 other => self.conjunct(other, scope, ctes, context)?,
             }
@@ -21,14 +31,33 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn conjunct<'q>(&mut self, condition: &'q Expr, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn conjunct<'q>(
+        &mut self,
+        condition: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         match condition {
-            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => {
                 self.operator(&BinaryOperator::Eq);
                 return self.equality(left, right, scope, ctes, context);
             }
-            Expr::InList { expr, list, negated: false } => self.in_list(expr, list, scope, context),
-            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
+            Expr::InList {
+                expr,
+                list,
+                negated: false,
+            } => self.in_list(expr, list, scope, context),
+            Expr::AnyOp {
+                left,
+                compare_op: BinaryOperator::Eq,
+                right,
+                ..
+            } => {
                 if let Expr::Subquery(query) = unwrap(right) {
                     return self.in_subquery(left, query, scope, ctes, context);
                 }
@@ -38,26 +67,45 @@ impl Analyzer<'_> {
                     self.base.constant(context, node, values);
                 }
             }
-            Expr::InSubquery { expr, subquery, negated: false } => {
+            Expr::InSubquery {
+                expr,
+                subquery,
+                negated: false,
+            } => {
                 return self.in_subquery(expr, subquery, scope, ctes, context);
             }
-            Expr::Exists { subquery, negated: false } if self.is_flat(subquery) => {
+            Expr::Exists {
+                subquery,
+                negated: false,
+            } if self.is_flat(subquery) => {
                 return self.semijoin(subquery, scope, ctes, context).map(|_| ());
             }
-            Expr::BinaryOp { op: BinaryOperator::Or, .. } => self.alternatives(condition, scope, context),
+            Expr::BinaryOp {
+                op: BinaryOperator::Or,
+                ..
+            } => self.alternatives(condition, scope, context),
             _ => {}
         }
         self.expr(condition, scope, ctes, context)
     }
 
-    fn equality<'q>(&mut self, left: &'q Expr, right: &'q Expr, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn equality<'q>(
+        &mut self,
+        left: &'q Expr,
+        right: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         match (unwrap(left), unwrap(right)) {
             (Expr::Tuple(a), Expr::Tuple(b)) if a.len() == b.len() => {
                 for (a, b) in a.iter().zip(b) {
                     self.equal_operands(a, b, scope, context);
                 }
             }
-            (one, Expr::Subquery(query)) | (Expr::Subquery(query), one) if column(one, scope).is_some() => {
+            (one, Expr::Subquery(query)) | (Expr::Subquery(query), one)
+                if column(one, scope).is_some() =>
+            {
                 return self.scalar_subquery(one, query, scope, ctes, context);
             }
             (a, b) => self.equal_operands(a, b, scope, context),
@@ -86,9 +134,13 @@ impl Analyzer<'_> {
         match unwrap(expr) {
             Expr::Tuple(columns) => {
                 for (at, one) in columns.iter().enumerate() {
-                    let Some(node) = column(one, scope) else { continue };
+                    let Some(node) = column(one, scope) else {
+                        continue;
+                    };
                     let element = |row: &Expr| match row {
-                        Expr::Tuple(row) if row.len() == columns.len() => row.get(at).and_then(|e| self.constant(e, self.base.type_of(node))),
+                        Expr::Tuple(row) if row.len() == columns.len() => row
+                            .get(at)
+                            .and_then(|e| self.constant(e, self.base.type_of(node))),
                         _ => None,
                     };
                     let values: Option<Vec<Vec<ValueSource>>> = list.iter().map(element).collect();
@@ -98,7 +150,9 @@ impl Analyzer<'_> {
                 }
             }
             one => {
-                let Some(node) = column(one, scope) else { return };
+                let Some(node) = column(one, scope) else {
+                    return;
+                };
                 if let Some(values) = self.constants(list, self.base.type_of(node)) {
                     self.base.constant(context, node, values);
                 }
@@ -113,7 +167,11 @@ impl Analyzer<'_> {
         let mut all = Vec::new();
         while let Some(condition) = open.pop() {
             let (operand, values) = match condition {
-                Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Or,
+                    right,
+                } => {
                     open.extend([right.as_ref(), left.as_ref()]);
                     continue;
                 }
@@ -121,18 +179,30 @@ impl Analyzer<'_> {
                     open.push(inner);
                     continue;
                 }
-                Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => match column(left, scope) {
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Eq,
+                    right,
+                } => match column(left, scope) {
                     Some(_) => (left, std::slice::from_ref(right.as_ref())),
                     None => (right, std::slice::from_ref(left.as_ref())),
                 },
-                Expr::InList { expr, list, negated: false } => (expr, list.as_slice()),
+                Expr::InList {
+                    expr,
+                    list,
+                    negated: false,
+                } => (expr, list.as_slice()),
                 _ => return,
             };
-            let Some(node) = column(operand, scope) else { return };
+            let Some(node) = column(operand, scope) else {
+                return;
+            };
             if *only.get_or_insert(node) != node {
                 return;
             }
-            let Some(values) = self.constants(values, self.base.type_of(node)) else { return };
+            let Some(values) = self.constants(values, self.base.type_of(node)) else {
+                return;
+            };
             all.extend(values);
         }
         if let Some(node) = only {
@@ -141,7 +211,14 @@ impl Analyzer<'_> {
     }
 
     /// `column IN (SELECT …)`: a row that matters has a witness in the subquery, so what holds there holds here.
-    fn in_subquery<'q>(&mut self, expr: &'q Expr, query: &'q Query, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn in_subquery<'q>(
+        &mut self,
+        expr: &'q Expr,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         self.expr(expr, scope, ctes, context)?;
         let operands: Vec<&Expr> = match unwrap(expr) {
             Expr::Tuple(operands) => operands.iter().collect(),
@@ -157,16 +234,31 @@ impl Analyzer<'_> {
     }
 
     /// Analyses a subquery that every row that matters has a witness in; its columns as nodes of this context.
-    fn semijoin<'q>(&mut self, query: &'q Query, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<Vec<Option<Node>>> {
+    fn semijoin<'q>(
+        &mut self,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<Vec<Option<Node>>> {
         self.subqueries = true;
         self.inner += 1;
         let columns = self.joined_query(query, ctes, Some(scope), context);
         self.inner -= 1;
-        Ok(columns?.map(|columns| columns.into_iter().map(|column| column.node).collect()).unwrap_or_default())
+        Ok(columns?
+            .map(|columns| columns.into_iter().map(|column| column.node).collect())
+            .unwrap_or_default())
     }
 
     /// `column = (SELECT …)`: what is known of the one row flows out; nothing flows in, as a second row is an error.
-    fn scalar_subquery<'q>(&mut self, one: &'q Expr, query: &'q Query, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn scalar_subquery<'q>(
+        &mut self,
+        one: &'q Expr,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         self.expr(one, scope, ctes, context)?;
         self.subqueries = true;
         let inside = self.base.child(context);
@@ -204,7 +296,9 @@ pub(super) fn resolve(expr: &Expr, scope: &Scope<'_>) -> Option<Resolved> {
         Expr::Identifier(name) => Some(scope.bare(&folded(name))),
         Expr::CompoundIdentifier(parts) => Some(match parts.as_slice() {
             [relation, name] => scope.qualified(None, &folded(relation), &folded(name)),
-            [schema, relation, name] => scope.qualified(Some(&folded(schema)), &folded(relation), &folded(name)),
+            [schema, relation, name] => {
+                scope.qualified(Some(&folded(schema)), &folded(relation), &folded(name))
+            }
             _ => Resolved::Opaque,
         }),
         _ => None,

@@ -8,8 +8,9 @@ use super::scope::{Scope, folded};
 use super::{Analyzer, ContextId, Node, Outcome, Trouble};
 use crate::sql::statement::{IntoTarget, Overriding};
 use sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Value, WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query,
+    Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    SetQuantifier, Value, WildcardAdditionalOptions, With,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,7 +27,10 @@ pub struct CteNode<'q> {
 
 pub enum CteDef<'q> {
     /// analysed anew at every use
-    Inline { query: &'q Query, names: Vec<String> },
+    Inline {
+        query: &'q Query,
+        names: Vec<String>,
+    },
     /// analysed once: recursive and data-modifying ones
     Bound(Option<Vec<BoundColumn>>),
     /// WITH RECURSIVE may name what comes later
@@ -67,7 +71,11 @@ const CTES_MAX: usize = 100;
 impl Analyzer<'_> {
     /// The outermost statement that begins like a query.
     pub(super) fn top_query(&mut self, query: &Query, overriding: Overriding) -> Outcome<()> {
-        if let SetExpr::Insert(statement) | SetExpr::Update(statement) | SetExpr::Delete(statement) | SetExpr::Merge(statement) = query.body.as_ref() {
+        if let SetExpr::Insert(statement)
+        | SetExpr::Update(statement)
+        | SetExpr::Delete(statement)
+        | SetExpr::Merge(statement) = query.body.as_ref()
+        {
             let (ctes, made) = self.with(query.with.as_ref(), &None)?;
             self.modification(statement, overriding, &ctes, None)?;
             return self.unused(&made);
@@ -91,7 +99,10 @@ impl Analyzer<'_> {
             return text("ORDER BY");
         }
         match &query.limit_clause {
-            Some(LimitClause::LimitOffset { limit: Some(_), .. } | LimitClause::OffsetCommaLimit { .. }) => return text("LIMIT"),
+            Some(
+                LimitClause::LimitOffset { limit: Some(_), .. }
+                | LimitClause::OffsetCommaLimit { .. },
+            ) => return text("LIMIT"),
             Some(_) => return text("OFFSET"),
             None => {}
         }
@@ -124,7 +135,11 @@ impl Analyzer<'_> {
         if select.into.is_some() {
             return text("INTO");
         }
-        let name = select.projection.iter().filter_map(item_expr).find_map(|expr| self.aggregate_in(expr));
+        let name = select
+            .projection
+            .iter()
+            .filter_map(item_expr)
+            .find_map(|expr| self.aggregate_in(expr));
         name.map(|name| format!("{name}()"))
     }
 
@@ -135,8 +150,14 @@ impl Analyzer<'_> {
         }
         let aggregate = |expr: &Expr| self.aggregate_in(expr).is_some();
         match &query.order_by {
-            Some(OrderBy { kind: OrderByKind::Expressions(by), .. }) if by.iter().any(|by| aggregate(&by.expr)) => return false,
-            Some(OrderBy { kind: OrderByKind::All(_), .. }) => return false,
+            Some(OrderBy {
+                kind: OrderByKind::Expressions(by),
+                ..
+            }) if by.iter().any(|by| aggregate(&by.expr)) => return false,
+            Some(OrderBy {
+                kind: OrderByKind::All(_),
+                ..
+            }) => return false,
             _ => {}
         }
         match query.body.as_ref() {
@@ -144,7 +165,11 @@ impl Analyzer<'_> {
                 matches!(select.distinct, None | Some(Distinct::All))
                     && !grouped(select)
                     && select.having.is_none()
-                    && select.projection.iter().filter_map(item_expr).all(|expr| self.aggregate_in(expr).is_none())
+                    && select
+                        .projection
+                        .iter()
+                        .filter_map(item_expr)
+                        .all(|expr| self.aggregate_in(expr).is_none())
             }
             SetExpr::Query(inner) => self.is_flat(inner),
             _ => false,
@@ -153,7 +178,13 @@ impl Analyzer<'_> {
 
     /// A query that is joined with what is around it: a derived table, a CTE at its use, the witness of an IN.
     /// Its columns come back as nodes of `context`.
-    pub(super) fn joined_query<'q>(&mut self, query: &'q Query, ctes: &Ctes<'q>, outer: Option<&Scope<'_>>, context: ContextId) -> Outcome<Columns> {
+    pub(super) fn joined_query<'q>(
+        &mut self,
+        query: &'q Query,
+        ctes: &Ctes<'q>,
+        outer: Option<&Scope<'_>>,
+        context: ContextId,
+    ) -> Outcome<Columns> {
         if self.is_flat(query) {
             return self.query(query, ctes, outer, context);
         }
@@ -161,7 +192,9 @@ impl Analyzer<'_> {
         let columns = self.query(query, ctes, outer, inside)?;
         let own = self.base.own_closure(inside);
         let carry = |column: OutColumn| {
-            let Some(inner) = column.node else { return column };
+            let Some(inner) = column.node else {
+                return column;
+            };
             let node = self.base.node(self.base.type_of(inner));
             if column.pushable {
                 self.base.equal(inside, node, inner);
@@ -169,15 +202,28 @@ impl Analyzer<'_> {
             if let Some(values) = own.values(inner) {
                 self.base.constant(context, node, values.clone());
             }
-            OutColumn { node: Some(node), ..column }
+            OutColumn {
+                node: Some(node),
+                ..column
+            }
         };
         Ok(columns.map(|columns| columns.into_iter().map(carry).collect()))
     }
 
     /// One query in its context.
-    pub(super) fn query<'q>(&mut self, query: &'q Query, ctes: &Ctes<'q>, outer: Option<&Scope<'_>>, context: ContextId) -> Outcome<Columns> {
+    pub(super) fn query<'q>(
+        &mut self,
+        query: &'q Query,
+        ctes: &Ctes<'q>,
+        outer: Option<&Scope<'_>>,
+        context: ContextId,
+    ) -> Outcome<Columns> {
         self.count_block()?;
-        if query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() || !query.pipe_operators.is_empty() {
+        if query.for_clause.is_some()
+            || query.settings.is_some()
+            || query.format_clause.is_some()
+            || !query.pipe_operators.is_empty()
+        {
             return Err(Trouble::Unsupported("a clause of the query"));
         }
         let (ctes, made) = self.with(query.with.as_ref(), ctes)?;
@@ -187,42 +233,64 @@ impl Analyzer<'_> {
             SetExpr::Select(select) => self.select(select, order, &ctes, outer, context)?,
             body => {
                 let scope = Scope::new(outer);
-                self.exprs_of(order, &scope, &ctes, context)?;
+                self.order(order, &scope, &ctes, context)?;
                 self.body(body, &ctes, outer, context)?
             }
         };
         if self.limit(query, &ctes, outer, context)? {
-            columns.iter_mut().flatten().for_each(|column| column.pushable = false);
+            columns
+                .iter_mut()
+                .flatten()
+                .for_each(|column| column.pushable = false);
         }
         self.unused(&made)?;
         Ok(columns)
     }
 
-    fn order_by<'q>(&self, order: Option<&'q OrderBy>) -> Outcome<&'q [sqlparser::ast::OrderByExpr]> {
+    fn order_by<'q>(
+        &self,
+        order: Option<&'q OrderBy>,
+    ) -> Outcome<&'q [sqlparser::ast::OrderByExpr]> {
         match order {
             None => Ok(&[]),
-            Some(OrderBy { kind: OrderByKind::Expressions(by), interpolate: None }) => Ok(by),
+            Some(OrderBy {
+                kind: OrderByKind::Expressions(by),
+                interpolate: None,
+            }) => Ok(by),
             Some(_) => Err(Trouble::Unsupported("ORDER BY ALL")),
         }
     }
 
-    fn exprs_of<'q>(&mut self, order: &'q [sqlparser::ast::OrderByExpr], scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
-        self.order(order, scope, ctes, context)
-    }
-
     /// Walks LIMIT, OFFSET and FETCH; true when there is one.
-    fn limit<'q>(&mut self, query: &'q Query, ctes: &Ctes<'q>, outer: Option<&Scope<'_>>, context: ContextId) -> Outcome<bool> {
+    fn limit<'q>(
+        &mut self,
+        query: &'q Query,
+        ctes: &Ctes<'q>,
+        outer: Option<&Scope<'_>>,
+        context: ContextId,
+    ) -> Outcome<bool> {
         let scope = Scope::new(outer);
         match &query.limit_clause {
-            Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
-                for expr in limit.iter().chain(offset.iter().map(|offset| &offset.value)) {
+            Some(LimitClause::LimitOffset {
+                limit,
+                offset,
+                limit_by,
+            }) if limit_by.is_empty() => {
+                for expr in limit
+                    .iter()
+                    .chain(offset.iter().map(|offset| &offset.value))
+                {
                     self.expr(expr, &scope, ctes, context)?;
                 }
             }
             Some(_) => return Err(Trouble::Unsupported("a LIMIT")),
             None => {}
         }
-        if let Some(quantity) = query.fetch.as_ref().and_then(|fetch| fetch.quantity.as_ref()) {
+        if let Some(quantity) = query
+            .fetch
+            .as_ref()
+            .and_then(|fetch| fetch.quantity.as_ref())
+        {
             self.expr(quantity, &scope, ctes, context)?;
         }
         let limited = query.limit_clause.is_some() || query.fetch.is_some();
@@ -230,13 +298,29 @@ impl Analyzer<'_> {
         Ok(limited)
     }
 
-    fn body<'q>(&mut self, body: &'q SetExpr, ctes: &Ctes<'q>, outer: Option<&Scope<'_>>, context: ContextId) -> Outcome<Columns> {
+    fn body<'q>(
+        &mut self,
+        body: &'q SetExpr,
+        ctes: &Ctes<'q>,
+        outer: Option<&Scope<'_>>,
+        context: ContextId,
+    ) -> Outcome<Columns> {
         match body {
             SetExpr::Select(select) => self.select(select, &[], ctes, outer, context),
             SetExpr::Query(query) => self.query(query, ctes, outer, context),
-            SetExpr::SetOperation { op, set_quantifier, .. } => {
-                let known = matches!(op, SetOperator::Union | SetOperator::Except | SetOperator::Intersect);
-                if !known || !matches!(set_quantifier, SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None) {
+            SetExpr::SetOperation {
+                op, set_quantifier, ..
+            } => {
+                let known = matches!(
+                    op,
+                    SetOperator::Union | SetOperator::Except | SetOperator::Intersect
+                );
+                if !known
+                    || !matches!(
+                        set_quantifier,
+                        SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None
+                    )
+                {
                     return Err(Trouble::Unsupported("a set operation"));
                 }
                 self.set_operation(body, ctes, outer, context)
@@ -247,10 +331,17 @@ impl Analyzer<'_> {
                     self.exprs(row, &scope, ctes, context)?;
                 }
                 let width = values.rows.first().map_or(0, |row| row.len());
-                let column = |n| OutColumn { name: format!("column{}", n + 1), node: None, pushable: false };
+                let column = |n| OutColumn {
+                    name: format!("column{}", n + 1),
+                    node: None,
+                    pushable: false,
+                };
                 Ok(Some((0..width).map(column).collect()))
             }
-            SetExpr::Insert(statement) | SetExpr::Update(statement) | SetExpr::Delete(statement) | SetExpr::Merge(statement) => {
+            SetExpr::Insert(statement)
+            | SetExpr::Update(statement)
+            | SetExpr::Delete(statement)
+            | SetExpr::Merge(statement) => {
                 self.modifying_cte = true;
                 let inside = self.base.root();
                 self.inner += 1;
@@ -259,12 +350,18 @@ impl Analyzer<'_> {
                 let columns = columns?;
                 let own = self.base.own_closure(inside);
                 let carry = |column: OutColumn| {
-                    let Some(inner) = column.node else { return column };
+                    let Some(inner) = column.node else {
+                        return column;
+                    };
                     let node = self.base.node(self.base.type_of(inner));
                     if let Some(values) = own.values(inner) {
                         self.base.constant(context, node, values.clone());
                     }
-                    OutColumn { node: Some(node), pushable: false, ..column }
+                    OutColumn {
+                        node: Some(node),
+                        pushable: false,
+                        ..column
+                    }
                 };
                 Ok(columns.map(|columns| columns.into_iter().map(carry).collect()))
             }
@@ -273,15 +370,28 @@ impl Analyzer<'_> {
     }
 
     /// Every branch is a context of its own; a column of the whole may have what any branch gives it.
-    fn set_operation<'q>(&mut self, body: &'q SetExpr, ctes: &Ctes<'q>, outer: Option<&Scope<'_>>, context: ContextId) -> Outcome<Columns> {
+    fn set_operation<'q>(
+        &mut self,
+        body: &'q SetExpr,
+        ctes: &Ctes<'q>,
+        outer: Option<&Scope<'_>>,
+        context: ContextId,
+    ) -> Outcome<Columns> {
         let mut branches = Vec::new();
         let mut open = vec![body];
         while let Some(branch) = open.pop() {
             match branch {
-                SetExpr::SetOperation { op: SetOperator::Union | SetOperator::Except | SetOperator::Intersect, left, right, .. } => {
+                SetExpr::SetOperation {
+                    op: SetOperator::Union | SetOperator::Except | SetOperator::Intersect,
+                    left,
+                    right,
+                    ..
+                } => {
                     open.extend([right.as_ref(), left.as_ref()]);
                 }
-                SetExpr::SetOperation { .. } => return Err(Trouble::Unsupported("a set operation")),
+                SetExpr::SetOperation { .. } => {
+                    return Err(Trouble::Unsupported("a set operation"));
+                }
                 leaf => branches.push(leaf),
             }
         }
@@ -299,28 +409,50 @@ impl Analyzer<'_> {
 
     fn united(&mut self, branches: &[(ContextId, Columns)], context: ContextId) -> Columns {
         let first = branches.first()?.1.as_ref()?;
-        let closures: Vec<_> = branches.iter().map(|(inside, _)| self.base.own_closure(*inside)).collect();
+        let closures: Vec<_> = branches
+            .iter()
+            .map(|(inside, _)| self.base.own_closure(*inside))
+            .collect();
         let mut united = Vec::with_capacity(first.len());
         for (at, column) in first.iter().enumerate() {
-            let inner = |branch: &(ContextId, Columns)| branch.1.as_ref().and_then(|c| c.get(at)).and_then(|c| c.node.map(|n| (n, c.pushable)));
+            let inner = |branch: &(ContextId, Columns)| {
+                branch
+                    .1
+                    .as_ref()
+                    .and_then(|c| c.get(at))
+                    .and_then(|c| c.node.map(|n| (n, c.pushable)))
+            };
             let Some((head, _)) = inner(&branches[0]) else {
-                united.push(OutColumn { name: column.name.clone(), node: None, pushable: false });
+                united.push(OutColumn {
+                    name: column.name.clone(),
+                    node: None,
+                    pushable: false,
+                });
                 continue;
             };
             let type_oid = self.base.type_of(head);
-            let same = branches.iter().all(|b| inner(b).is_some_and(|(n, _)| self.base.type_of(n) == type_oid));
+            let same = branches
+                .iter()
+                .all(|b| inner(b).is_some_and(|(n, _)| self.base.type_of(n) == type_oid));
             let node = self.base.node(if same { type_oid } else { 0 });
             for branch in branches {
                 if let Some((n, true)) = inner(branch) {
                     self.base.equal(branch.0, node, n);
                 }
             }
-            let values: Option<Vec<Alternatives>> =
-                branches.iter().zip(&closures).map(|(b, closure)| inner(b).and_then(|(n, _)| closure.values(n).cloned())).collect();
+            let values: Option<Vec<Alternatives>> = branches
+                .iter()
+                .zip(&closures)
+                .map(|(b, closure)| inner(b).and_then(|(n, _)| closure.values(n).cloned()))
+                .collect();
             if let Some(values) = values.filter(|_| same) {
                 self.base.constant(context, node, values.concat());
             }
-            united.push(OutColumn { name: column.name.clone(), node: Some(node), pushable: true });
+            united.push(OutColumn {
+                name: column.name.clone(),
+                node: Some(node),
+                pushable: true,
+            });
         }
         Some(united)
     }
@@ -342,20 +474,32 @@ impl Analyzer<'_> {
         }
         for item in &select.projection {
             match item {
-                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => self.expr(expr, &scope, ctes, context)?,
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                    self.expr(expr, &scope, ctes, context)?
+                }
                 SelectItem::Wildcard(options) => plain_wildcard(options)?,
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), options) => plain_wildcard(options)?,
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options) => {
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(_),
+                    options,
+                ) => plain_wildcard(options)?,
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::Expr(expr),
+                    options,
+                ) => {
                     plain_wildcard(options)?;
                     self.expr(expr, &scope, ctes, context)?;
                 }
-                SelectItem::ExprWithAliases { .. } => return Err(Trouble::Unsupported("a list of aliases")),
+                SelectItem::ExprWithAliases { .. } => {
+                    return Err(Trouble::Unsupported("a list of aliases"));
+                }
             }
         }
         self.aliases_seen(select);
         self.tail(select, order, &scope, ctes, context)?;
         if let Some(into) = &select.into {
-            self.into = Some(IntoTarget { temporary: into.temporary });
+            self.into = Some(IntoTarget {
+                temporary: into.temporary,
+            });
         }
         Ok(self.out_columns(select, &scope))
     }
@@ -368,9 +512,18 @@ impl Analyzer<'_> {
         }
     }
 
-    fn tail<'q>(&mut self, select: &'q Select, order: &'q [sqlparser::ast::OrderByExpr], scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<()> {
+    fn tail<'q>(
+        &mut self,
+        select: &'q Select,
+        order: &'q [sqlparser::ast::OrderByExpr],
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
         match &select.group_by {
-            GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => self.exprs(exprs, scope, ctes, context)?,
+            GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => {
+                self.exprs(exprs, scope, ctes, context)?
+            }
             _ => return Err(Trouble::Unsupported("GROUP BY ALL")),
         }
         if let Some(having) = &select.having {
@@ -390,40 +543,72 @@ impl Analyzer<'_> {
 
     fn out_columns(&self, select: &Select, scope: &Scope<'_>) -> Columns {
         let groups = group_exprs(select);
-        let sets = groups.iter().any(|e| matches!(e, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)));
+        let sets = groups
+            .iter()
+            .any(|e| matches!(e, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)));
         let ordinals: Vec<usize> = groups.iter().filter_map(ordinal).collect();
         let group_nodes: Vec<Node> = groups.iter().filter_map(|e| column(e, scope)).collect();
-        let aggregated = select.projection.iter().filter_map(item_expr).any(|e| self.aggregate_in(e).is_some());
+        let aggregated = select
+            .projection
+            .iter()
+            .filter_map(item_expr)
+            .any(|e| self.aggregate_in(e).is_some());
         let distinct_on = matches!(select.distinct, Some(Distinct::On(_)));
         let mut columns = Vec::new();
         for (at, item) in select.projection.iter().enumerate() {
             let push = |node: Option<Node>| {
-                let grouped_by = ordinals.contains(&(at + 1)) || node.is_some_and(|node| group_nodes.contains(&node));
+                let grouped_by = ordinals.contains(&(at + 1))
+                    || node.is_some_and(|node| group_nodes.contains(&node));
                 // a window function is an aggregate here: with GROUP BY or without, nothing is pushed past it
                 let windowed = aggregated && groups.is_empty();
-                !distinct_on && !sets && !windowed && (groups.is_empty() || grouped_by) && !self.has_window(select)
+                !distinct_on
+                    && !sets
+                    && !windowed
+                    && (groups.is_empty() || grouped_by)
+                    && !self.has_window(select)
             };
             match item {
                 SelectItem::UnnamedExpr(expr) => {
                     let node = column(expr, scope).filter(|_| !sets);
-                    columns.push(OutColumn { name: item_name(expr)?, node, pushable: push(node) });
+                    columns.push(OutColumn {
+                        name: item_name(expr)?,
+                        node,
+                        pushable: push(node),
+                    });
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let node = column(expr, scope).filter(|_| !sets);
-                    columns.push(OutColumn { name: folded(alias), node, pushable: push(node) });
+                    columns.push(OutColumn {
+                        name: folded(alias),
+                        node,
+                        pushable: push(node),
+                    });
                 }
                 SelectItem::Wildcard(_) if scope.merged.is_empty() => {
                     for rel in &scope.rels {
                         let all = rel.columns.as_ref()?.iter();
-                        columns.extend(all.map(|(name, node)| OutColumn { name: name.clone(), node: *node, pushable: push(*node) }));
+                        columns.extend(all.map(|(name, node)| OutColumn {
+                            name: name.clone(),
+                            node: *node,
+                            pushable: push(*node),
+                        }));
                     }
                 }
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => {
                     let (schema, name) = super::scope::schema_and_name(name)?;
-                    let mut named = scope.rels.iter().filter(|rel| rel.alias == name && (schema.is_none() || rel.schema == schema));
+                    let mut named = scope.rels.iter().filter(|rel| {
+                        rel.alias == name && (schema.is_none() || rel.schema == schema)
+                    });
                     let rel = named.next()?;
                     let all = rel.columns.as_ref()?.iter();
-                    columns.extend(all.map(|(name, node)| OutColumn { name: name.clone(), node: *node, pushable: push(*node) }));
+                    columns.extend(all.map(|(name, node)| OutColumn {
+                        name: name.clone(),
+                        node: *node,
+                        pushable: push(*node),
+                    }));
                 }
                 _ => return None,
             }
@@ -434,19 +619,28 @@ impl Analyzer<'_> {
     fn has_window(&self, select: &Select) -> bool {
         let window = |expr: &Expr| {
             let found = sqlparser::ast::visit_expressions(expr, |expr| match expr {
-                Expr::Function(function) if function.over.is_some() => std::ops::ControlFlow::Break(()),
+                Expr::Function(function) if function.over.is_some() => {
+                    std::ops::ControlFlow::Break(())
+                }
                 _ => std::ops::ControlFlow::Continue(()),
             });
             found.is_break()
         };
-        !select.named_window.is_empty() || select.projection.iter().filter_map(item_expr).any(window)
+        !select.named_window.is_empty()
+            || select.projection.iter().filter_map(item_expr).any(window)
     }
 
     /// The CTEs of a WITH on top of those already seen, and the new ones.
-    fn with<'q>(&mut self, with: Option<&'q With>, ctes: &Ctes<'q>) -> Outcome<(Ctes<'q>, Vec<Rc<CteNode<'q>>>)> {
+    fn with<'q>(
+        &mut self,
+        with: Option<&'q With>,
+        ctes: &Ctes<'q>,
+    ) -> Outcome<(Ctes<'q>, Vec<Rc<CteNode<'q>>>)> {
         let mut seen = ctes.clone();
         let mut made = Vec::new();
-        let Some(with) = with else { return Ok((seen, made)) };
+        let Some(with) = with else {
+            return Ok((seen, made));
+        };
         if with.cte_tables.len() > CTES_MAX {
             return Err(Trouble::Unsupported("so many CTEs"));
         }
@@ -469,26 +663,55 @@ impl Analyzer<'_> {
         Ok((seen, made))
     }
 
-    fn definition<'q>(&mut self, cte: &'q Cte, name: &str, recursive: bool, seen: &Ctes<'q>) -> Outcome<CteDef<'q>> {
-        let names: Vec<String> = cte.alias.columns.iter().map(|column| folded(&column.name)).collect();
+    fn definition<'q>(
+        &mut self,
+        cte: &'q Cte,
+        name: &str,
+        recursive: bool,
+        seen: &Ctes<'q>,
+    ) -> Outcome<CteDef<'q>> {
+        let names: Vec<String> = cte
+            .alias
+            .columns
+            .iter()
+            .map(|column| folded(&column.name))
+            .collect();
         match cte.query.body.as_ref() {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 let context = self.base.root();
                 let columns = self.query(&cte.query, seen, None, context)?;
                 Ok(CteDef::Bound(self.bind(columns, context, &names)))
             }
-            SetExpr::SetOperation { op: SetOperator::Union, left, right, .. } if recursive && cte.query.with.is_none() => {
+            SetExpr::SetOperation {
+                op: SetOperator::Union,
+                left,
+                right,
+                ..
+            } if recursive && cte.query.with.is_none() => {
                 self.recursive(&cte.query, left, right, name, names, seen)
             }
-            _ => Ok(CteDef::Inline { query: &cte.query, names }),
+            _ => Ok(CteDef::Inline {
+                query: &cte.query,
+                names,
+            }),
         }
     }
 
     /// What the first branch gives a column is assumed of the CTE within the second branch, and kept when that gives the
     /// same; else the second branch is looked at again without it.
-    fn recursive<'q>(&mut self, query: &'q Query, left: &'q SetExpr, right: &'q SetExpr, name: &str, names: Vec<String>, seen: &Ctes<'q>) -> Outcome<CteDef<'q>> {
+    fn recursive<'q>(
+        &mut self,
+        query: &'q Query,
+        left: &'q SetExpr,
+        right: &'q SetExpr,
+        name: &str,
+        names: Vec<String>,
+        seen: &Ctes<'q>,
+    ) -> Outcome<CteDef<'q>> {
         if query.order_by.is_some() || query.limit_clause.is_some() {
-            return Err(Trouble::Unsupported("a recursive CTE with ORDER BY or LIMIT"));
+            return Err(Trouble::Unsupported(
+                "a recursive CTE with ORDER BY or LIMIT",
+            ));
         }
         self.inner += 1;
         let outcome = self.recursive_branches(left, right, name, &names, seen);
@@ -496,7 +719,14 @@ impl Analyzer<'_> {
         outcome.map(CteDef::Bound)
     }
 
-    fn recursive_branches<'q>(&mut self, left: &'q SetExpr, right: &'q SetExpr, name: &str, names: &[String], seen: &Ctes<'q>) -> Outcome<Option<Vec<BoundColumn>>> {
+    fn recursive_branches<'q>(
+        &mut self,
+        left: &'q SetExpr,
+        right: &'q SetExpr,
+        name: &str,
+        names: &[String],
+        seen: &Ctes<'q>,
+    ) -> Outcome<Option<Vec<BoundColumn>>> {
         let first = self.base.root();
         let columns = self.body(left, seen, None, first)?;
         let Some(mut assumed) = self.bind(columns, first, names) else {
@@ -507,13 +737,19 @@ impl Analyzer<'_> {
         };
         loop {
             let instances = self.instances.len();
-            let itself = Some(node(name.to_owned(), CteDef::Bound(Some(assumed.clone())), seen));
+            let itself = Some(node(
+                name.to_owned(),
+                CteDef::Bound(Some(assumed.clone())),
+                seen,
+            ));
             let context = self.base.root();
             let columns = self.body(right, &itself, None, context)?;
             let given = self.bind(columns, context, &[]).unwrap_or_default();
             let mut held = true;
             for (at, column) in assumed.iter_mut().enumerate() {
-                let same = given.get(at).is_some_and(|g| g.values == column.values && g.type_oid == column.type_oid);
+                let same = given
+                    .get(at)
+                    .is_some_and(|g| g.values == column.values && g.type_oid == column.type_oid);
                 if column.values.is_some() && !same {
                     column.values = None;
                     held = false;
@@ -526,7 +762,12 @@ impl Analyzer<'_> {
         }
     }
 
-    fn bind(&self, columns: Columns, context: ContextId, names: &[String]) -> Option<Vec<BoundColumn>> {
+    fn bind(
+        &self,
+        columns: Columns,
+        context: ContextId,
+        names: &[String],
+    ) -> Option<Vec<BoundColumn>> {
         let own = self.base.own_closure(context);
         let mut bound: Vec<BoundColumn> = columns?
             .into_iter()
@@ -556,7 +797,13 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    pub(super) fn returning<'q>(&mut self, items: Option<&'q Vec<SelectItem>>, scope: &Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<Columns> {
+    pub(super) fn returning<'q>(
+        &mut self,
+        items: Option<&'q Vec<SelectItem>>,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<Columns> {
         let mut columns = Vec::new();
         for item in items.into_iter().flatten() {
             match item {
@@ -567,16 +814,29 @@ impl Analyzer<'_> {
                         _ => item_name(expr),
                     };
                     let Some(name) = name else { return Ok(None) };
-                    columns.push(OutColumn { name, node: column(expr, scope), pushable: false });
+                    columns.push(OutColumn {
+                        name,
+                        node: column(expr, scope),
+                        pushable: false,
+                    });
                 }
                 SelectItem::Wildcard(options) => {
                     plain_wildcard(options)?;
                     for rel in &scope.rels {
-                        let Some(all) = &rel.columns else { return Ok(None) };
-                        columns.extend(all.iter().map(|(name, node)| OutColumn { name: name.clone(), node: *node, pushable: false }));
+                        let Some(all) = &rel.columns else {
+                            return Ok(None);
+                        };
+                        columns.extend(all.iter().map(|(name, node)| OutColumn {
+                            name: name.clone(),
+                            node: *node,
+                            pushable: false,
+                        }));
                     }
                 }
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), options) => {
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(_),
+                    options,
+                ) => {
                     plain_wildcard(options)?;
                     return Ok(None);
                 }
@@ -588,7 +848,12 @@ impl Analyzer<'_> {
 }
 
 fn node<'q>(name: String, def: CteDef<'q>, before: &Ctes<'q>) -> Rc<CteNode<'q>> {
-    Rc::new(CteNode { name, def, uses: Cell::new(0), before: before.clone() })
+    Rc::new(CteNode {
+        name,
+        def,
+        uses: Cell::new(0),
+        before: before.clone(),
+    })
 }
 
 fn group_exprs(select: &Select) -> &[Expr] {
@@ -614,7 +879,9 @@ fn ordinal(expr: &Expr) -> Option<usize> {
 
 fn item_expr(item: &SelectItem) -> Option<&Expr> {
     match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } | SelectItem::ExprWithAliases { expr, .. } => Some(expr),
+        SelectItem::UnnamedExpr(expr)
+        | SelectItem::ExprWithAlias { expr, .. }
+        | SelectItem::ExprWithAliases { expr, .. } => Some(expr),
         _ => None,
     }
 }
@@ -624,7 +891,9 @@ fn item_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Identifier(name) => Some(folded(name)),
         Expr::CompoundIdentifier(parts) => parts.last().map(folded),
-        Expr::Function(function) => super::scope::schema_and_name(&function.name).map(|(_, name)| name),
+        Expr::Function(function) => {
+            super::scope::schema_and_name(&function.name).map(|(_, name)| name)
+        }
         Expr::Value(_) | Expr::BinaryOp { .. } => Some("?column?".to_owned()),
         Expr::Case { .. } => Some("case".to_owned()),
         Expr::Exists { .. } => Some("exists".to_owned()),
@@ -633,9 +902,26 @@ fn item_name(expr: &Expr) -> Option<String> {
 }
 
 fn plain_wildcard(options: &WildcardAdditionalOptions) -> Outcome<()> {
-    let WildcardAdditionalOptions { opt_ilike, opt_exclude, opt_except, opt_replace, opt_rename, opt_alias, .. } = options;
-    let plain = opt_ilike.is_none() && opt_exclude.is_none() && opt_except.is_none() && opt_replace.is_none() && opt_rename.is_none() && opt_alias.is_none();
-    if plain { Ok(()) } else { Err(Trouble::Unsupported("options of *")) }
+    let WildcardAdditionalOptions {
+        opt_ilike,
+        opt_exclude,
+        opt_except,
+        opt_replace,
+        opt_rename,
+        opt_alias,
+        ..
+    } = options;
+    let plain = opt_ilike.is_none()
+        && opt_exclude.is_none()
+        && opt_except.is_none()
+        && opt_replace.is_none()
+        && opt_rename.is_none()
+        && opt_alias.is_none();
+    if plain {
+        Ok(())
+    } else {
+        Err(Trouble::Unsupported("options of *"))
+    }
 }
 
 /// Clauses of other databases: sqlparser reads words as these that are aliases to Postgres.
@@ -652,5 +938,9 @@ fn foreign_clauses(select: &Select) -> Outcome<()> {
         || select.qualify.is_some()
         || select.value_table_mode.is_some()
         || select.flavor != SelectFlavor::Standard;
-    if foreign { Err(Trouble::Unsupported("a clause of the SELECT")) } else { Ok(()) }
+    if foreign {
+        Err(Trouble::Unsupported("a clause of the SELECT"))
+    } else {
+        Ok(())
+    }
 }

@@ -35,7 +35,11 @@ pub const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "
 
 impl<'p> Scope<'p> {
     pub fn new(parent: Option<&'p Scope<'p>>) -> Self {
-        Self { parent, rels: Vec::new(), merged: Vec::new() }
+        Self {
+            parent,
+            rels: Vec::new(),
+            merged: Vec::new(),
+        }
     }
 
     pub fn bare(&self, name: &str) -> Resolved {
@@ -58,7 +62,9 @@ impl<'p> Scope<'p> {
     }
 
     pub fn qualified(&self, schema: Option<&str>, relation: &str, name: &str) -> Resolved {
-        let named = |rel: &&Rel| rel.alias == relation && (schema.is_none() || rel.schema.as_deref() == schema);
+        let named = |rel: &&Rel| {
+            rel.alias == relation && (schema.is_none() || rel.schema.as_deref() == schema)
+        };
         let mut candidates = self.rels.iter().filter(named);
         match (candidates.next(), candidates.next(), self.parent) {
             (Some(rel), None, _) => match rel.column(name) {
@@ -74,14 +80,23 @@ impl<'p> Scope<'p> {
     /// Is it certainly a column of this very block?
     pub fn is_own(&self, expr: &sqlparser::ast::Expr) -> bool {
         use sqlparser::ast::Expr;
-        let names = |rel: &Rel, name: &str| rel.columns.as_ref().is_some_and(|columns| columns.iter().any(|(column, _)| column == name));
+        let names = |rel: &Rel, name: &str| {
+            rel.columns
+                .as_ref()
+                .is_some_and(|columns| columns.iter().any(|(column, _)| column == name))
+        };
         match expr {
             Expr::Identifier(name) => {
                 let name = folded(name);
-                self.merged.iter().any(|(merged, _)| *merged == name) || self.rels.iter().any(|rel| names(rel, &name))
+                self.merged.iter().any(|(merged, _)| *merged == name)
+                    || self.rels.iter().any(|rel| names(rel, &name))
             }
             Expr::CompoundIdentifier(parts) => {
-                let relation = parts.len().checked_sub(2).and_then(|at| parts.get(at)).map(folded);
+                let relation = parts
+                    .len()
+                    .checked_sub(2)
+                    .and_then(|at| parts.get(at))
+                    .map(folded);
                 relation.is_some_and(|relation| self.rels.iter().any(|rel| rel.alias == relation))
             }
             _ => false,
@@ -90,7 +105,8 @@ impl<'p> Scope<'p> {
 
     /// Is it a relation's name here (a whole-row reference)?
     pub fn has_relation(&self, name: &str) -> bool {
-        self.rels.iter().any(|rel| rel.alias == name) || self.parent.is_some_and(|parent| parent.has_relation(name))
+        self.rels.iter().any(|rel| rel.alias == name)
+            || self.parent.is_some_and(|parent| parent.has_relation(name))
     }
 }
 
@@ -99,7 +115,9 @@ impl Rel {
         if self.is_table && SYSTEM_COLUMNS.contains(&name) {
             return Resolved::Opaque;
         }
-        let Some(columns) = &self.columns else { return Resolved::Opaque };
+        let Some(columns) = &self.columns else {
+            return Resolved::Opaque;
+        };
         let mut same = columns.iter().filter(|(column, _)| column == name);
         match (same.next(), same.next()) {
             (None, _) => Resolved::Missing,
@@ -112,7 +130,11 @@ impl Rel {
 /// An identifier as Postgres stores it.
 pub fn folded(ident: &Ident) -> String {
     let name = crate::sql::name::truncate(&ident.value);
-    if ident.quote_style.is_some() { name.to_owned() } else { name.to_ascii_lowercase() }
+    if ident.quote_style.is_some() {
+        name.to_owned()
+    } else {
+        name.to_ascii_lowercase()
+    }
 }
 
 /// `[schema.]name`; None for longer names and names with calls in them.

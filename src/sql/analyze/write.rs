@@ -4,15 +4,24 @@ use super::query::{Columns, Ctes};
 use super::scope::{Rel, Scope, folded, schema_and_name};
 use super::{Analyzer, ContextId, Node, Outcome, Trouble, reaches_sharded};
 use crate::catalog::{Relation, RelationKind};
-use crate::sql::statement::{InsertFacts, InsertShape, InsertedKey, Overriding, Placement, Verb, WriteFacts};
+use crate::sql::statement::{
+    InsertFacts, InsertShape, InsertedKey, Overriding, Placement, Verb, WriteFacts,
+};
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, Merge, MergeAction, MergeInsertKind, MergeUpdateKind, ObjectName, OnConflictAction, OnInsert,
-    Query, SetExpr, Statement, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind, Value,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, Merge, MergeAction,
+    MergeInsertKind, MergeUpdateKind, ObjectName, OnConflictAction, OnInsert, Query, SetExpr,
+    Statement, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind, Value,
 };
 
 impl Analyzer<'_> {
     /// `inside`: the context of a data-modifying CTE; None for the statement itself.
-    pub(super) fn modification<'q>(&mut self, statement: &'q Statement, overriding: Overriding, ctes: &Ctes<'q>, inside: Option<ContextId>) -> Outcome<Columns> {
+    pub(super) fn modification<'q>(
+        &mut self,
+        statement: &'q Statement,
+        overriding: Overriding,
+        ctes: &Ctes<'q>,
+        inside: Option<ContextId>,
+    ) -> Outcome<Columns> {
         let context = inside.unwrap_or(self.top);
         let (verb, columns, write) = match statement {
             Statement::Insert(insert) => {
@@ -36,49 +45,100 @@ impl Analyzer<'_> {
         if inside.is_none() {
             self.verb = verb;
             self.write = Some(write);
-        } else if write.assigned.iter().any(|(name, _)| self.is_key_column(write.target, name)) {
-            return Err(Trouble::Refused { message: "a shard key is assigned in a CTE".to_owned(), hint: "Assign it in a statement of its own." });
+        } else if write
+            .assigned
+            .iter()
+            .any(|(name, _)| self.is_key_column(write.target, name))
+        {
+            return Err(Trouble::Refused {
+                message: "a shard key is assigned in a CTE".to_owned(),
+                hint: "Assign it in a statement of its own.",
+            });
         }
         Ok(columns)
     }
 
     fn is_key_column(&self, target: usize, name: &str) -> bool {
-        match self.instances.get(target).map(|instance| instance.placement) {
-            Some(Placement::Sharded(index)) => self.env.database.tables[index].key.iter().any(|key| key == name),
+        match self
+            .instances
+            .get(target)
+            .map(|instance| instance.placement)
+        {
+            Some(Placement::Sharded(index)) => self.env.database.tables[index]
+                .key
+                .iter()
+                .any(|key| key == name),
             _ => false,
         }
     }
 
     /// The target relation, as the first instance of its scope.
-    fn target<'q>(&mut self, factor: &'q TableFactor, scope: &mut Scope<'_>, ctes: &Ctes<'q>, context: ContextId) -> Outcome<usize> {
-        let TableFactor::Table { name, args: None, .. } = factor else { return Err(Trouble::Unsupported("the target")) };
+    fn target(
+        &mut self,
+        factor: &TableFactor,
+        scope: &mut Scope<'_>,
+        context: ContextId,
+    ) -> Outcome<usize> {
+        let TableFactor::Table {
+            name, args: None, ..
+        } = factor
+        else {
+            return Err(Trouble::Unsupported("the target"));
+        };
         self.no_view_target(name)?;
         let target = self.instances.len();
         self.factor(factor, scope, &None, context)?;
-        let _ = ctes;
         Ok(target)
     }
 
     /// Writing through a view over sharded tables is not looked into.
     fn no_view_target(&self, name: &ObjectName) -> Outcome<()> {
-        let Some((schema, name)) = schema_and_name(name) else { return Err(Trouble::Unsupported("the target's name")) };
-        let Some((qualified, relation)) = self.env.catalog.resolve(self.env.search_path, schema.as_deref(), &name) else { return Ok(()) };
-        if relation.kind == RelationKind::View && self.env.database.shards.len() > 1 && reaches_sharded(&self.env, &qualified, relation) {
-            return Err(Trouble::Refused { message: format!("\"{name}\" is a view over sharded tables and is written to"), hint: "Write to the table itself." });
+        let Some((schema, name)) = schema_and_name(name) else {
+            return Err(Trouble::Unsupported("the target's name"));
+        };
+        let Some((qualified, relation)) =
+            self.env
+                .catalog
+                .resolve(self.env.search_path, schema.as_deref(), &name)
+        else {
+            return Ok(());
+        };
+        if relation.kind == RelationKind::View
+            && self.env.database.shards.len() > 1
+            && reaches_sharded(&self.env, &qualified, relation)
+        {
+            return Err(Trouble::Refused {
+                message: format!("\"{name}\" is a view over sharded tables and is written to"),
+                hint: "Write to the table itself.",
+            });
         }
         Ok(())
     }
 
-    fn update<'q>(&mut self, update: &'q Update, ctes: &Ctes<'q>, context: ContextId) -> Outcome<(Columns, WriteFacts)> {
-        if update.output.is_some() || update.or.is_some() || !update.order_by.is_empty() || update.limit.is_some() || !update.table.joins.is_empty() {
+    fn update<'q>(
+        &mut self,
+        update: &'q Update,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<(Columns, WriteFacts)> {
+        if update.output.is_some()
+            || update.or.is_some()
+            || !update.order_by.is_empty()
+            || update.limit.is_some()
+            || !update.table.joins.is_empty()
+        {
             return Err(Trouble::Unsupported("a clause of the UPDATE"));
         }
         let mut scope = Scope::new(None);
-        let target = self.target(&update.table.relation, &mut scope, ctes, context)?;
+        let target = self.target(&update.table.relation, &mut scope, context)?;
         match &update.from {
             None => {}
-            Some(UpdateTableFromKind::AfterSet(items)) => self.from(items, &mut scope, ctes, context)?,
-            Some(UpdateTableFromKind::BeforeSet(_)) => return Err(Trouble::Unsupported("FROM before SET")),
+            Some(UpdateTableFromKind::AfterSet(items)) => {
+                self.from(items, &mut scope, ctes, context)?
+            }
+            Some(UpdateTableFromKind::BeforeSet(_)) => {
+                return Err(Trouble::Unsupported("FROM before SET"));
+            }
         }
         let scope = scope;
         let assigned = self.assignments(&update.assignments, &scope, ctes, context)?;
@@ -86,20 +146,40 @@ impl Analyzer<'_> {
             self.filter(condition, &scope, ctes, context)?;
         }
         let columns = self.returning(update.returning.as_ref(), &scope, ctes, context)?;
-        Ok((columns, WriteFacts { target, assigned, insert: None }))
+        Ok((
+            columns,
+            WriteFacts {
+                target,
+                assigned,
+                insert: None,
+            },
+        ))
     }
 
-    fn delete<'q>(&mut self, delete: &'q Delete, ctes: &Ctes<'q>, context: ContextId) -> Outcome<(Columns, WriteFacts)> {
-        if delete.output.is_some() || !delete.order_by.is_empty() || delete.limit.is_some() || !delete.tables.is_empty() {
+    fn delete<'q>(
+        &mut self,
+        delete: &'q Delete,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<(Columns, WriteFacts)> {
+        if delete.output.is_some()
+            || !delete.order_by.is_empty()
+            || delete.limit.is_some()
+            || !delete.tables.is_empty()
+        {
             return Err(Trouble::Unsupported("a clause of the DELETE"));
         }
-        let FromTable::WithFromKeyword(from) = &delete.from else { return Err(Trouble::Unsupported("DELETE without FROM")) };
-        let [TableWithJoins { relation, joins }] = from.as_slice() else { return Err(Trouble::Unsupported("DELETE from several tables")) };
+        let FromTable::WithFromKeyword(from) = &delete.from else {
+            return Err(Trouble::Unsupported("DELETE without FROM"));
+        };
+        let [TableWithJoins { relation, joins }] = from.as_slice() else {
+            return Err(Trouble::Unsupported("DELETE from several tables"));
+        };
         if !joins.is_empty() {
             return Err(Trouble::Unsupported("DELETE from a join"));
         }
         let mut scope = Scope::new(None);
-        let target = self.target(relation, &mut scope, ctes, context)?;
+        let target = self.target(relation, &mut scope, context)?;
         if let Some(items) = &delete.using {
             self.from(items, &mut scope, ctes, context)?;
         }
@@ -108,16 +188,28 @@ impl Analyzer<'_> {
             self.filter(condition, &scope, ctes, context)?;
         }
         let columns = self.returning(delete.returning.as_ref(), &scope, ctes, context)?;
-        Ok((columns, WriteFacts { target, assigned: Vec::new(), insert: None }))
+        Ok((
+            columns,
+            WriteFacts {
+                target,
+                assigned: Vec::new(),
+                insert: None,
+            },
+        ))
     }
 
     /// MERGE is only looked at as far as needed to know what it touches: nothing is concluded from its ON.
-    fn merge_into<'q>(&mut self, merge: &'q Merge, ctes: &Ctes<'q>, context: ContextId) -> Outcome<(Columns, WriteFacts)> {
+    fn merge_into<'q>(
+        &mut self,
+        merge: &'q Merge,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<(Columns, WriteFacts)> {
         if merge.output.is_some() {
             return Err(Trouble::Unsupported("OUTPUT"));
         }
         let mut scope = Scope::new(None);
-        let target = self.target(&merge.table, &mut scope, ctes, context)?;
+        let target = self.target(&merge.table, &mut scope, context)?;
         self.factor(&merge.source, &mut scope, ctes, context)?;
         let scope = scope;
         let apart = self.base.root();
@@ -137,13 +229,24 @@ impl Analyzer<'_> {
                     _ => return Err(Trouble::Unsupported("INSERT in MERGE")),
                 },
                 MergeAction::Update(update) => match &update.kind {
-                    MergeUpdateKind::Set(assignments) => assigned.extend(self.assignments(assignments, &scope, ctes, apart)?),
-                    MergeUpdateKind::Wildcard => return Err(Trouble::Unsupported("UPDATE * in MERGE")),
+                    MergeUpdateKind::Set(assignments) => {
+                        assigned.extend(self.assignments(assignments, &scope, ctes, apart)?)
+                    }
+                    MergeUpdateKind::Wildcard => {
+                        return Err(Trouble::Unsupported("UPDATE * in MERGE"));
+                    }
                 },
                 MergeAction::Delete { .. } | MergeAction::DoNothing { .. } => {}
             }
         }
-        Ok((None, WriteFacts { target, assigned, insert: None }))
+        Ok((
+            None,
+            WriteFacts {
+                target,
+                assigned,
+                insert: None,
+            },
+        ))
     }
 
     fn assignments<'q>(
@@ -158,15 +261,25 @@ impl Analyzer<'_> {
             self.expr(value, scope, ctes, context)?;
             match target {
                 AssignmentTarget::ColumnName(name) => {
-                    let Some(column) = first_part(name) else { return Err(Trouble::Unsupported("an assignment")) };
-                    let type_oid = scope.rels.first().and_then(|rel| target_node(rel, &column)).map_or(0, |node| self.base.type_of(node));
+                    let Some(column) = first_part(name) else {
+                        return Err(Trouble::Unsupported("an assignment"));
+                    };
+                    let type_oid = scope
+                        .rels
+                        .first()
+                        .and_then(|rel| target_node(rel, &column))
+                        .map_or(0, |node| self.base.type_of(node));
                     self.note_if_param(value, type_oid);
-                    let values = self.constant(value, type_oid).filter(|values| values.len() == 1);
+                    let values = self
+                        .constant(value, type_oid)
+                        .filter(|values| values.len() == 1);
                     assigned.push((column, values.and_then(|values| values.into_iter().next())));
                 }
                 AssignmentTarget::Tuple(names) => {
                     for name in names {
-                        let Some(column) = first_part(name) else { return Err(Trouble::Unsupported("an assignment")) };
+                        let Some(column) = first_part(name) else {
+                            return Err(Trouble::Unsupported("an assignment"));
+                        };
                         assigned.push((column, None));
                     }
                 }
@@ -175,13 +288,29 @@ impl Analyzer<'_> {
         Ok(assigned)
     }
 
-    fn insert<'q>(&mut self, insert: &'q Insert, overriding: Overriding, ctes: &Ctes<'q>, context: ContextId) -> Outcome<(Columns, WriteFacts)> {
-        if !insert.into || insert.or.is_some() || insert.output.is_some() || insert.partitioned.is_some() || !insert.after_columns.is_empty() || !insert.assignments.is_empty() {
+    fn insert<'q>(
+        &mut self,
+        insert: &'q Insert,
+        overriding: Overriding,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<(Columns, WriteFacts)> {
+        if !insert.into
+            || insert.or.is_some()
+            || insert.output.is_some()
+            || insert.partitioned.is_some()
+            || !insert.after_columns.is_empty()
+            || !insert.assignments.is_empty()
+        {
             return Err(Trouble::Unsupported("a clause of the INSERT"));
         }
-        let TableObject::TableName(name) = &insert.table else { return Err(Trouble::Unsupported("the target")) };
+        let TableObject::TableName(name) = &insert.table else {
+            return Err(Trouble::Unsupported("the target"));
+        };
         self.no_view_target(name)?;
-        let Some((schema, table)) = schema_and_name(name) else { return Err(Trouble::Unsupported("the target's name")) };
+        let Some((schema, table)) = schema_and_name(name) else {
+            return Err(Trouble::Unsupported("the target's name"));
+        };
         self.sees(&table);
         // the target's rows are the inserted ones: a context of its own, where their keys are facts
         let own = self.base.root();
@@ -191,8 +320,15 @@ impl Analyzer<'_> {
         let facts = match catalog.resolve(self.env.search_path, schema.as_deref(), &table) {
             Some((qualified, relation)) => {
                 self.base_table(qualified, relation, None, &mut scope, own)?;
-                let listed = insert.columns.iter().map(last_part).collect::<Option<Vec<_>>>().ok_or(Trouble::Unsupported("a column list"))?;
-                Some(self.inserted(insert, relation, &listed, target, overriding, own, ctes, context)?)
+                let listed = insert
+                    .columns
+                    .iter()
+                    .map(last_part)
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or(Trouble::Unsupported("a column list"))?;
+                Some(self.inserted(
+                    insert, relation, &listed, target, overriding, own, ctes, context,
+                )?)
             }
             None => {
                 let none = no_columns();
@@ -201,14 +337,29 @@ impl Analyzer<'_> {
             }
         };
         if let Some(rel) = scope.rels.first_mut() {
-            rel.alias = insert.table_alias.as_ref().map_or(table, |alias| folded(&alias.alias));
+            rel.alias = insert
+                .table_alias
+                .as_ref()
+                .map_or(table, |alias| folded(&alias.alias));
         }
         let assigned = self.on_conflict(insert, &mut scope, ctes, context)?;
         let columns = self.returning(insert.returning.as_ref(), &scope, ctes, own)?;
-        Ok((columns, WriteFacts { target, assigned, insert: facts }))
+        Ok((
+            columns,
+            WriteFacts {
+                target,
+                assigned,
+                insert: facts,
+            },
+        ))
     }
 
-    fn unlisted_target(&mut self, schema: Option<&str>, table: &str, own: ContextId) -> Outcome<()> {
+    fn unlisted_target(
+        &mut self,
+        schema: Option<&str>,
+        table: &str,
+        own: ContextId,
+    ) -> Outcome<()> {
         let mut scope = Scope::new(None);
         let name = match schema {
             Some(schema) => ObjectName::from(vec![schema.into(), table.into()]),
@@ -241,10 +392,22 @@ impl Analyzer<'_> {
             Some(OnInsert::OnConflict(conflict)) => &conflict.action,
             Some(_) => return Err(Trouble::Unsupported("ON DUPLICATE KEY")),
         };
-        let OnConflictAction::DoUpdate(update) = action else { return Ok(Vec::new()) };
+        let OnConflictAction::DoUpdate(update) = action else {
+            return Ok(Vec::new());
+        };
         let columns = scope.rels.first().and_then(|rel| rel.columns.as_ref());
-        let excluded = columns.map(|columns| columns.iter().map(|(name, _)| (name.clone(), None)).collect());
-        scope.rels.push(Rel { alias: "excluded".to_owned(), schema: None, columns: excluded, is_table: true });
+        let excluded = columns.map(|columns| {
+            columns
+                .iter()
+                .map(|(name, _)| (name.clone(), None))
+                .collect()
+        });
+        scope.rels.push(Rel {
+            alias: "excluded".to_owned(),
+            schema: None,
+            columns: excluded,
+            is_table: true,
+        });
         let assigned = self.assignments(&update.assignments, scope, ctes, context)?;
         if let Some(condition) = &update.selection {
             self.expr(condition, scope, ctes, context)?;
@@ -265,11 +428,28 @@ impl Analyzer<'_> {
         ctes: &Ctes<'q>,
         context: ContextId,
     ) -> Outcome<InsertFacts> {
-        let all: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
-        let columns = if listed.is_empty() { all.clone() } else { listed.to_vec() };
+        let all: Vec<String> = relation
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
+        let columns = if listed.is_empty() {
+            all.clone()
+        } else {
+            listed.to_vec()
+        };
         let keys = self.key_columns(target);
-        let key_position = keys.first().and_then(|(key, _)| columns.iter().position(|column| column == key));
-        let mut facts = InsertFacts { rows: Vec::new(), selected: None, shape: InsertShape::DefaultValues, overriding, key_position, defaulted: Vec::new() };
+        let key_position = keys
+            .first()
+            .and_then(|(key, _)| columns.iter().position(|column| column == key));
+        let mut facts = InsertFacts {
+            rows: Vec::new(),
+            selected: None,
+            shape: InsertShape::DefaultValues,
+            overriding,
+            key_position,
+            defaulted: Vec::new(),
+        };
         let Some(source) = &insert.source else {
             facts.rows = vec![vec![InsertedKey::Missing; keys.len()]];
             facts.defaulted = all;
@@ -278,7 +458,9 @@ impl Analyzer<'_> {
         let mut width = columns.len();
         match values_of(source) {
             Some(rows) => {
-                facts.shape = InsertShape::Rows { listed: (!listed.is_empty()).then_some(listed.len()) };
+                facts.shape = InsertShape::Rows {
+                    listed: (!listed.is_empty()).then_some(listed.len()),
+                };
                 for row in rows {
                     width = width.min(row.len());
                     facts.rows.push(self.row(row, &columns, relation, &keys));
@@ -296,21 +478,36 @@ impl Analyzer<'_> {
             }
         }
         let given = columns.iter().take(width);
-        let missing = all.into_iter().filter(|column| !given.clone().any(|g| g == column));
+        let missing = all
+            .into_iter()
+            .filter(|column| !given.clone().any(|g| g == column));
         facts.defaulted.extend(missing);
         Ok(facts)
     }
 
     /// Name, node of each key column of the target.
     fn key_columns(&self, target: usize) -> Vec<(String, Node)> {
-        let Some(instance) = self.instances.get(target) else { return Vec::new() };
+        let Some(instance) = self.instances.get(target) else {
+            return Vec::new();
+        };
         match instance.placement {
-            Placement::Sharded(index) => self.env.database.tables[index].key.iter().cloned().zip(instance.keys.iter().copied()).collect(),
+            Placement::Sharded(index) => self.env.database.tables[index]
+                .key
+                .iter()
+                .cloned()
+                .zip(instance.keys.iter().copied())
+                .collect(),
             _ => Vec::new(),
         }
     }
 
-    fn row(&mut self, row: &[Expr], columns: &[String], _relation: &Relation, keys: &[(String, Node)]) -> Vec<InsertedKey> {
+    fn row(
+        &mut self,
+        row: &[Expr],
+        columns: &[String],
+        _relation: &Relation,
+        keys: &[(String, Node)],
+    ) -> Vec<InsertedKey> {
         let mut found = Vec::with_capacity(keys.len());
         for (key, node) in keys {
             let at = columns.iter().position(|column| column == key);
@@ -335,7 +532,15 @@ impl Analyzer<'_> {
         }
     }
 
-    fn row_exprs<'q>(&mut self, row: &'q [Expr], columns: &[String], relation: &Relation, ctes: &Ctes<'q>, context: ContextId, defaulted: &mut Vec<String>) -> Outcome<()> {
+    fn row_exprs<'q>(
+        &mut self,
+        row: &'q [Expr],
+        columns: &[String],
+        relation: &Relation,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+        defaulted: &mut Vec<String>,
+    ) -> Outcome<()> {
         let scope = Scope::new(None);
         for (at, expr) in row.iter().enumerate() {
             let column = columns.get(at).and_then(|name| relation.column(name));
@@ -350,7 +555,12 @@ impl Analyzer<'_> {
     }
 
     /// What the inserted rows' keys may be, for those who read them (RETURNING in a CTE).
-    fn row_facts(&mut self, rows: &[Vec<InsertedKey>], keys: &[(String, Node)], places: [ContextId; 2]) {
+    fn row_facts(
+        &mut self,
+        rows: &[Vec<InsertedKey>],
+        keys: &[(String, Node)],
+        places: [ContextId; 2],
+    ) {
         for (at, (_, node)) in keys.iter().enumerate() {
             let mut values = Vec::new();
             for row in rows {
@@ -367,7 +577,14 @@ impl Analyzer<'_> {
     }
 
     /// INSERT … SELECT: a key column is known when its expression is a value or a column that is tied to one.
-    fn selected(&mut self, source: &Query, out: Columns, columns: &[String], keys: &[(String, Node)], context: ContextId) -> Vec<InsertedKey> {
+    fn selected(
+        &mut self,
+        source: &Query,
+        out: Columns,
+        columns: &[String],
+        keys: &[(String, Node)],
+        context: ContextId,
+    ) -> Vec<InsertedKey> {
         let closure = self.base.closure(context);
         let mut found = Vec::with_capacity(keys.len());
         for (key, node) in keys {
@@ -376,31 +593,40 @@ impl Analyzer<'_> {
                 continue;
             };
             let type_oid = self.base.type_of(*node);
-            let from_column = out.as_ref().and_then(|out| out.get(at)).and_then(|column| column.node);
-            let by_column = from_column.filter(|n| self.base.type_of(*n) == type_oid).and_then(|n| closure.values(n).cloned());
+            let from_column = out
+                .as_ref()
+                .and_then(|out| out.get(at))
+                .and_then(|column| column.node);
+            let by_column = from_column
+                .filter(|n| self.base.type_of(*n) == type_oid)
+                .and_then(|n| closure.values(n).cloned());
             found.push(match by_column {
                 Some(values) => InsertedKey::AnyOf(values),
-                None => item_at(source, at).map_or(InsertedKey::Unknown, |expr| match self.selected_value(expr, type_oid) {
-                    InsertedKey::Null => InsertedKey::Unknown,
-                    known => known,
+                None => item_at(source, at).map_or(InsertedKey::Unknown, |expr| {
+                    match self.inserted_value(expr, type_oid) {
+                        InsertedKey::Null => InsertedKey::Unknown,
+                        known => known,
+                    }
                 }),
             });
         }
         found
     }
-
-    /// A bare string literal in a SELECT list is text before it is the column's type; that is the same value.
-    fn selected_value(&mut self, expr: &Expr, type_oid: u32) -> InsertedKey {
-        self.inserted_value(expr, type_oid)
-    }
 }
 
 fn target_node(rel: &Rel, column: &str) -> Option<Node> {
-    rel.columns.as_ref()?.iter().find(|(name, _)| name == column).and_then(|(_, node)| *node)
+    rel.columns
+        .as_ref()?
+        .iter()
+        .find(|(name, _)| name == column)
+        .and_then(|(_, node)| *node)
 }
 
 fn parts(name: &ObjectName) -> Option<Vec<String>> {
-    name.0.iter().map(|part| part.as_ident().map(folded)).collect()
+    name.0
+        .iter()
+        .map(|part| part.as_ident().map(folded))
+        .collect()
 }
 
 /// SET a.b assigns field b of column a.
@@ -415,7 +641,10 @@ fn last_part(name: &ObjectName) -> Option<String> {
 
 /// The rows of a plain VALUES.
 fn values_of(query: &Query) -> Option<Vec<&[Expr]>> {
-    let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let plain = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none();
     match query.body.as_ref() {
         SetExpr::Values(values) if plain => Some(values.rows.iter().map(|row| &row[..]).collect()),
         _ => None,
@@ -425,8 +654,15 @@ fn values_of(query: &Query) -> Option<Vec<&[Expr]>> {
 /// The expression at a position of a plain SELECT list.
 fn item_at(query: &Query, at: usize) -> Option<&Expr> {
     use sqlparser::ast::SelectItem;
-    let SetExpr::Select(select) = query.body.as_ref() else { return None };
-    let plain = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
+    let plain = |item: &SelectItem| {
+        matches!(
+            item,
+            SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+        )
+    };
     if !select.projection.iter().take(at + 1).all(plain) {
         return None;
     }
