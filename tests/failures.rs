@@ -129,7 +129,7 @@ fn a_killed_server_process_is_told_to_its_client_and_to_nobody_else() {
         let _stop = Stop(&traffic);
         scope.spawn(|| traffic.run(&proxy, 2, true));
         let mut client = connect(&proxy);
-        for round in 0..3 {
+        for _ in 0..3 {
             // in a transaction
             client.ask("BEGIN").ok();
             client.ask("UPDATE rows SET v = 100 WHERE k = 1").ok();
@@ -137,11 +137,15 @@ fn a_killed_server_process_is_told_to_its_client_and_to_nobody_else() {
             kill(&pid);
             let answer = client.ask("SELECT v FROM rows WHERE k = 1");
             assert_told(&answer, "the client in a transaction");
-            if round == 0 {
+            if answer.error.expect("an error").severity == "FATAL" {
+                // as Postgres does: the connection ends with its last words
+                assert!(client.query("COMMIT").is_err());
+                client = connect(&proxy);
+            } else {
                 assert_eq!(client.ask("SELECT v FROM rows WHERE k = 1").code(), "25P02");
+                assert_eq!(client.ask("COMMIT").ok().tags, ["ROLLBACK"]);
+                assert_eq!(client.status, b'I');
             }
-            assert_eq!(client.ask("COMMIT").ok().tags, ["ROLLBACK"]);
-            assert_eq!(client.status, b'I');
             // the same client goes on as soon as its server does
             town.eventually("shard s1 again", || client.ask("SELECT v FROM rows WHERE k = 1").error.is_none());
             assert_eq!(client.ask("SELECT v FROM rows WHERE k = 1").ok().value(), "0");
@@ -249,7 +253,10 @@ fn a_primary_that_is_down_fails_its_own_statements_only() {
         let mut told = 0;
         while told < 5 {
             let answer = client.ask("UPDATE rows SET v = 2 WHERE k = 2");
-            assert!(answer.error.is_some() || started.elapsed() < Duration::from_secs(2), "who answered?");
+            assert!(answer.error.is_some() || started.elapsed() < Duration::from_secs(5), "who answered?");
+            // a server process looks for its postmaster only when it waits for its client
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(answer.error.is_none() || answer.tags.is_empty(), "success and failure in one: {answer:?}");
             if answer.error.is_some() {
                 assert_told(&answer, "shard s2's client");
                 assert!(answer.error.expect("an error").message.contains("s2"), "the shard is named");
@@ -276,26 +283,28 @@ fn killed_clients_leave_nothing_behind() {
     std::thread::scope(|scope| {
         let _stop = Stop(&traffic);
         scope.spawn(|| traffic.run(&proxy, 1, true));
-        for _ in 0..8 {
+        for round in 0..8 {
             // a process of its own, killed while its statement runs
+            let sleep = format!("SELECT pg_sleep(2), 'round {round}', v FROM rows WHERE k = 9");
             let mut psql = Command::new("psql")
                 .args(["-X", "-q", "-h", "127.0.0.1", "-U", "app", "-d", "social"])
                 .args(["-p", &proxy.port().to_string()])
-                .args(["-c", "BEGIN", "-c", "UPDATE rows SET v = -1 WHERE k = 9", "-c", "SELECT pg_sleep(60), v FROM rows WHERE k = 9"])
+                .args(["-c", "BEGIN", "-c", "UPDATE rows SET v = -1 WHERE k = 9", "-c", &sleep])
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null())
                 .spawn()
                 .expect("psql");
             town.eventually("it sleeps", || {
-                let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%' AND state = 'active'";
-                town.superuser(0, 0, "postgres").ask(sql).ok().value() == "t"
+                let sql = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%round {round}%' AND query LIKE 'SELECT pg_sleep%' AND state = 'active'");
+                town.superuser(0, 0, "postgres").ask(&sql).ok().value() == "t"
             });
             psql.kill().expect("killed");
             let _ = psql.wait();
-            town.eventually("its server is free", || {
-                let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%' AND state = 'active'";
-                town.superuser(0, 0, "postgres").ask(sql).ok().value() == "0"
-            });
+            // its place in the pool of three is free at once, whatever its server still does
+            let started = Instant::now();
+            let holders: Vec<Raw> = (0..2).map(|_| connect(&proxy)).map(|mut c| { c.ask("BEGIN; UPDATE rows SET v = v WHERE k = 7").ok(); c.ask("ROLLBACK").ok(); c }).collect();
+            assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+            drop(holders);
         }
         traffic.goes_on();
     });
