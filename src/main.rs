@@ -6,7 +6,12 @@ use std::process::ExitCode;
 
 /// A sharding-aware proxy for PostgreSQL.
 #[derive(Parser)]
-#[command(name = "pgshunt", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "pgshunt",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -91,9 +91,14 @@ pub fn serve(path: &Path) -> ExitCode {
 /// One thread costs least per query; more are there when asked for.
 pub fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
     if workers <= 1 {
-        return tokio::runtime::Builder::new_current_thread().enable_all().build();
+        return tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
     }
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
 }
 
 async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> {
@@ -140,7 +145,9 @@ impl App {
     async fn accept_all(self: Arc<Self>, listener: TcpListener, tls: Option<ListenerSecurity>) {
         let mut shutdown = self.shutdown.subscribe();
         loop {
-            let Ok(permit) = self.logins.clone().acquire_owned().await else { return };
+            let Ok(permit) = self.logins.clone().acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.wait_for(|down| *down) => return,
@@ -174,7 +181,11 @@ impl App {
         let accepted = accept(socket, &context).await;
         drop(permit);
         match accepted {
-            Ok(Accepted::Cancel { pid, secret, stream }) => {
+            Ok(Accepted::Cancel {
+                pid,
+                secret,
+                stream,
+            }) => {
                 self.cancels.cancel(pid, &secret).await;
                 drop(stream);
             }
@@ -192,8 +203,11 @@ impl App {
             pid: login.pid,
         };
         let Some(handle) = self.clients.register(identity, Instant::now()) else {
-            let report = Report::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-                .hint("limits.clients_max in the shard map bounds them.");
+            let report = Report::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "sorry, too many clients already",
+            )
+            .hint("limits.clients_max in the shard map bounds them.");
             return refuse(login, &report).await;
         };
         if let Some(name) = login.parameters.get("application_name") {
@@ -210,10 +224,22 @@ impl App {
             return refuse(login, &report).await;
         };
         let cancel = Arc::new(CancelSlot::default());
-        let _registered = self.cancels.register(login.pid, login.secret.clone(), cancel.clone(), slot.clone());
+        let _registered = self.cancels.register(
+            login.pid,
+            login.secret.clone(),
+            cancel.clone(),
+            slot.clone(),
+        );
         let recorder = self.stats.recorder(&login.database, &login.user);
         let shutdown = self.shutdown.subscribe();
-        let parts = Parts { login, slot, cancel, recorder, handle, shutdown };
+        let parts = Parts {
+            login,
+            slot,
+            cancel,
+            recorder,
+            handle,
+            shutdown,
+        };
         if let Some(session) = begin(parts).await {
             session.serve().await;
         }
@@ -223,7 +249,11 @@ impl App {
         let greeting = crate::admin::Greeting {
             user: login.user,
             database: login.database,
-            application_name: login.parameters.get("application_name").cloned().unwrap_or_default(),
+            application_name: login
+                .parameters
+                .get("application_name")
+                .cloned()
+                .unwrap_or_default(),
             peer: login.peer,
             pid: login.pid,
             secret: login.secret,
@@ -242,9 +272,9 @@ impl App {
 
     async fn upkeep(self: Arc<Self>, config: &Config) -> Result<(), String> {
         if let Some(address) = &config.admin.http {
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|e| format!("cannot listen on {address} for /metrics and /healthz: {e}"))?;
+            let listener = TcpListener::bind(address).await.map_err(|e| {
+                format!("cannot listen on {address} for /metrics and /healthz: {e}")
+            })?;
             tracing::info!(%address, "serving /metrics and /healthz");
             let sources: Arc<dyn crate::admin::Sources> = self.clone();
             tokio::spawn(async move {
@@ -333,12 +363,19 @@ impl App {
         }
         let mut names: Vec<_> = merged.keys().cloned().collect();
         names.sort();
-        self.log.set_level(&config.log.level).map_err(|e| e.to_string())?;
-        let differ = format!("{:?}", config.listeners) != format!("{:?}", self.config.load().listeners);
+        self.log
+            .set_level(&config.log.level)
+            .map_err(|e| e.to_string())?;
+        let differ =
+            format!("{:?}", config.listeners) != format!("{:?}", self.config.load().listeners);
         self.backends.store(Arc::new(merged));
         self.config.store(config);
         self.users.store(Arc::new(users));
-        let note = if differ { "; listeners change only with a restart" } else { "" };
+        let note = if differ {
+            "; listeners change only with a restart"
+        } else {
+            ""
+        };
         Ok(format!("databases {}{note}", names.join(", ")))
     }
 }

@@ -83,10 +83,14 @@ impl Session {
 
     /// One frame of the client. An error here ends the connection.
     async fn turn(&mut self) -> Result<Next, Failure> {
-        let Some(frame) = self.next_frame().await? else { return Ok(Next::End) };
+        let Some(frame) = self.next_frame().await? else {
+            return Ok(Next::End);
+        };
         match frame[0] {
             b'Q' => self.on_query(frame.freeze()).await?,
-            b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => self.on_extended(frame.freeze()).await?,
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => {
+                self.on_extended(frame.freeze()).await?
+            }
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it
             b'd' | b'c' | b'f' => {}
@@ -105,7 +109,11 @@ impl Session {
     /// The client's next message; meanwhile notifications of pinned servers are passed on.
     async fn next_frame(&mut self) -> Result<Option<BytesMut>, Failure> {
         if !self.exec.client.has_frame() {
-            self.exec.client.send().await.map_err(|_| Failure::ClientGone)?;
+            self.exec
+                .client
+                .send()
+                .await
+                .map_err(|_| Failure::ClientGone)?;
             if !self.wait_for_client().await? {
                 return Ok(None);
             }
@@ -116,7 +124,9 @@ impl Session {
             Err(NextFrame::Io(_)) => Err(Failure::ClientGone),
             Err(NextFrame::Frame(error)) => {
                 let hint = "limits.message_bytes_max in the shard map bounds a message.";
-                Err(Report::new(SqlState::PROTOCOL_VIOLATION, error.to_string()).hint(hint).into())
+                Err(Report::new(SqlState::PROTOCOL_VIOLATION, error.to_string())
+                    .hint(hint)
+                    .into())
             }
         }
     }
@@ -136,14 +146,22 @@ impl Session {
             };
             match quiet? {
                 true => return Ok(true),
-                false => self.exec.client.send().await.map_err(|_| Failure::ClientGone)?,
+                false => self
+                    .exec
+                    .client
+                    .send()
+                    .await
+                    .map_err(|_| Failure::ClientGone)?,
             }
         }
     }
 
     async fn on_function_call(&mut self) -> Result<(), Failure> {
-        let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, "the function call message is not supported")
-            .hint("Call the function by SELECT.");
+        let report = Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "the function call message is not supported",
+        )
+        .hint("Call the function by SELECT.");
         self.say(&report);
         self.exec.note_failure();
         self.ready();
@@ -153,13 +171,25 @@ impl Session {
     /// The one place where an error of ours becomes a message.
     pub fn say(&mut self, report: &Report) {
         let out = &mut self.exec.client.output;
-        build::report(out, Severity::Error, report.code, &report.message, report.hint.as_deref());
+        build::report(
+            out,
+            Severity::Error,
+            report.code,
+            &report.message,
+            report.hint.as_deref(),
+        );
     }
 
     async fn say_fatal(&mut self, report: &Report) {
         self.exec.client.release();
         let out = &mut self.exec.client.output;
-        build::report(out, Severity::Fatal, report.code, &report.message, report.hint.as_deref());
+        build::report(
+            out,
+            Severity::Fatal,
+            report.code,
+            &report.message,
+            report.hint.as_deref(),
+        );
         let _ = self.exec.client.send().await;
     }
 
@@ -206,7 +236,9 @@ impl Executor {
             let polled = held.server.poll_fill(cx);
             let Poll::Ready(read) = polled else { continue };
             let mut answer = Answer::default();
-            let digested = held.server.digest(Filter::All, &mut self.client.output, &mut answer);
+            let digested = held
+                .server
+                .digest(Filter::All, &mut self.client.output, &mut answer);
             if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.own_error.is_none() {
                 cx.waker().wake_by_ref();
                 return Ok(!self.client.output.is_empty());
@@ -223,8 +255,11 @@ impl Executor {
             self.client.output.extend_from_slice(&words);
         }
         let name = self.backend.servers.member_name(member);
-        Report::new(SqlState::ADMIN_SHUTDOWN, format!("the connection to {name}, which this session held, was closed"))
-            .hint("Connect again; a transaction that was open has been rolled back.")
-            .into()
+        Report::new(
+            SqlState::ADMIN_SHUTDOWN,
+            format!("the connection to {name}, which this session held, was closed"),
+        )
+        .hint("Connect again; a transaction that was open has been rolled back.")
+        .into()
     }
 }

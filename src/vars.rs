@@ -24,7 +24,8 @@ impl Vars {
 
     /// RESET ALL leaves role and session authorization as they are.
     pub fn reset_all(&mut self) {
-        self.entries.retain(|(n, _)| n == "role" || n == "session_authorization");
+        self.entries
+            .retain(|(n, _)| n == "role" || n == "session_authorization");
     }
 
     pub fn clear(&mut self) {
@@ -39,7 +40,10 @@ impl Vars {
     /// The statement that last set `name`.
     #[must_use]
     pub fn statement(&self, name: &str) -> Option<&str> {
-        self.entries.iter().find(|(n, _)| n == name).map(|(_, s)| s.as_str())
+        self.entries
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, s)| s.as_str())
     }
 
     /// A number that differs when the settings do (for plan and statement identities).
@@ -98,7 +102,10 @@ mod tests {
         let none = Vars::default();
         let a = vars(&[("a.b", "SET a.b TO 1")]);
         assert_eq!(none.way_to(&a).as_deref(), Some("SET a.b TO 1;"));
-        assert_eq!(a.way_to(&none).as_deref(), Some("RESET SESSION AUTHORIZATION;RESET ALL;"));
+        assert_eq!(
+            a.way_to(&none).as_deref(),
+            Some("RESET SESSION AUTHORIZATION;RESET ALL;")
+        );
         let b = vars(&[("a.c", "SET a.c TO 2")]);
         assert_eq!(
             a.way_to(&b).as_deref(),
@@ -108,7 +115,10 @@ mod tests {
 
     #[test]
     fn the_last_set_wins_and_session_authorization_ends_a_role() {
-        let a = vars(&[("role", "SET ROLE x"), ("session_authorization", "SET SESSION AUTHORIZATION y")]);
+        let a = vars(&[
+            ("role", "SET ROLE x"),
+            ("session_authorization", "SET SESSION AUTHORIZATION y"),
+        ]);
         assert_eq!(a.statement("role"), None);
         let mut b = vars(&[("role", "SET ROLE x"), ("c.d", "SET c.d TO 1")]);
         b.reset_all();

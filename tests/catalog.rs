@@ -1,6 +1,7 @@
 //! Catalog load, comparison, start-up check and draws against private PostgreSQL servers, started by the test itself
 //! (`support/pg.rs`) from the installed server programs.
 
+#[allow(dead_code)] // shared with other tests
 #[path = "support/pg.rs"]
 mod pg;
 

@@ -47,7 +47,12 @@ impl ReadChoice {
     #[must_use]
     pub fn primary(shard: ShardId) -> Self {
         let server = ServerId { shard, member: 0 };
-        Self { server, is_replica: false, worth_waiting: false, proven_at: None }
+        Self {
+            server,
+            is_replica: false,
+            worth_waiting: false,
+            proven_at: None,
+        }
     }
 
     /// A replica is proven by a sample. A connection opened after that sample may lead to a server that was restarted

@@ -67,7 +67,11 @@ impl Backend {
         servers: Servers,
         loader: Box<dyn Loader>,
     ) -> Self {
-        let snapshot = Snapshot { database: database.clone(), catalog: Arc::new(catalog), version: 1 };
+        let snapshot = Snapshot {
+            database: database.clone(),
+            catalog: Arc::new(catalog),
+            version: 1,
+        };
         Self {
             plans: PlanCache::new(config.limits.plans_max),
             named: NamedSessions::new(database.consistency.sessions_max),
@@ -110,8 +114,11 @@ impl Backend {
         if catalog.version == old.catalog.version {
             return Ok(());
         }
-        let snapshot =
-            Snapshot { database: old.database.clone(), catalog: Arc::new(catalog), version: old.version + 1 };
+        let snapshot = Snapshot {
+            database: old.database.clone(),
+            catalog: Arc::new(catalog),
+            version: old.version + 1,
+        };
         self.snapshot.store(Arc::new(snapshot));
         self.plans.clear();
         Ok(())

@@ -34,7 +34,13 @@ pub struct Traffic {
 impl Client {
     #[must_use]
     pub fn new(stream: Stream, unread: BytesMut) -> Self {
-        Self { stream, input: unread, output: BytesMut::new(), hold: None, traffic: Traffic::default() }
+        Self {
+            stream,
+            input: unread,
+            output: BytesMut::new(),
+            hold: None,
+            traffic: Traffic::default(),
+        }
     }
 
     /// Keeps everything written from now on.

@@ -23,18 +23,27 @@ pub enum Ended {
 impl Executor {
     /// COMMIT on every server of the transaction.
     pub async fn commit_all(&mut self) -> Result<Ended, Failure> {
-        let Some(tx) = self.transaction.take() else { return Ok(Ended::Committed) };
+        let Some(tx) = self.transaction.take() else {
+            return Ok(Ended::Committed);
+        };
         if tx.failed {
             self.roll_back(tx).await;
             return Ok(Ended::RolledBack);
         }
         self.note_cancel_target().await;
-        let mut order: Vec<ShardId> = self.held.iter().filter(|h| h.in_transaction).map(|h| h.shard).collect();
+        let mut order: Vec<ShardId> = self
+            .held
+            .iter()
+            .filter(|h| h.in_transaction)
+            .map(|h| h.shard)
+            .collect();
         order.sort();
         let mut committed: Vec<ShardId> = Vec::new();
         for (n, shard) in order.iter().enumerate() {
             if let Err(failure) = self.commit_one(*shard).await {
-                return Err(self.commit_failed(tx, failure, &committed, &order[n..]).await);
+                return Err(self
+                    .commit_failed(tx, failure, &committed, &order[n..])
+                    .await);
             }
             committed.push(*shard);
         }
@@ -46,7 +55,9 @@ impl Executor {
     }
 
     async fn commit_one(&mut self, shard: ShardId) -> Result<(), Failure> {
-        let Some(index) = self.held.iter().position(|h| h.shard == shard) else { return Ok(()) };
+        let Some(index) = self.held.iter().position(|h| h.shard == shard) else {
+            return Ok(());
+        };
         if self.held[index].wrote {
             self.freshness.begin_write(shard);
         }
@@ -94,7 +105,11 @@ impl Executor {
     ) -> Failure {
         self.vars = tx.vars_before.clone();
         for shard in rest {
-            if let Some(index) = self.held.iter().position(|h| h.shard == *shard && h.in_transaction) {
+            if let Some(index) = self
+                .held
+                .iter()
+                .position(|h| h.shard == *shard && h.in_transaction)
+            {
                 self.roll_back_one(index).await;
             }
         }
@@ -107,14 +122,17 @@ impl Executor {
         }
         let why = match (&failure, self.pending_error.take()) {
             (Failure::Report(report), _) => report.message.clone(),
-            (_, Some(error)) => {
-                crate::wire::message::error_field(&error, b'M').unwrap_or("unknown error").to_owned()
-            }
+            (_, Some(error)) => crate::wire::message::error_field(&error, b'M')
+                .unwrap_or("unknown error")
+                .to_owned(),
             _ => "the client is gone".to_owned(),
         };
         let names = |list: &[ShardId]| {
             let shards = &self.snapshot.database.shards;
-            list.iter().map(|s| shards[s.index()].name.as_str()).collect::<Vec<_>>().join(", ")
+            list.iter()
+                .map(|s| shards[s.index()].name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         Report::new(
             SqlState::TRANSACTION_UNKNOWN,
@@ -147,7 +165,8 @@ impl Executor {
     async fn roll_back_one(&mut self, index: usize) -> bool {
         let member = self.held[index].member;
         let done = if self.held[index].server.in_step() || self.held[index].batch_open {
-            self.close_batch(index).await && self.held[index].run("ROLLBACK", Fate::Skip).await.is_ok()
+            self.close_batch(index).await
+                && self.held[index].run("ROLLBACK", Fate::Skip).await.is_ok()
         } else {
             false
         };
@@ -174,22 +193,29 @@ impl Executor {
         held.batch_open = false;
         held.server.sync();
         let mut answer = crate::pool::server::Answer::default();
-        super::relay::settle(&mut held.server, &mut answer).await.is_ok()
+        super::relay::settle(&mut held.server, &mut answer)
+            .await
+            .is_ok()
     }
 
     /// SAVEPOINT, RELEASE and ROLLBACK TO on every server of the transaction.
     pub async fn savepoint(&mut self, name: &str) -> Result<(), Failure> {
-        self.on_all_held(&format!("SAVEPOINT {}", quote_ident(name))).await?;
+        self.on_all_held(&format!("SAVEPOINT {}", quote_ident(name)))
+            .await?;
         let vars = self.vars.clone();
         if let Some(tx) = &mut self.transaction {
-            tx.savepoints.push(Savepoint { name: name.to_owned(), vars });
+            tx.savepoints.push(Savepoint {
+                name: name.to_owned(),
+                vars,
+            });
         }
         Ok(())
     }
 
     pub async fn release_savepoint(&mut self, name: &str) -> Result<(), Failure> {
         let position = self.find_savepoint(name)?;
-        self.on_all_held(&format!("RELEASE SAVEPOINT {}", quote_ident(name))).await?;
+        self.on_all_held(&format!("RELEASE SAVEPOINT {}", quote_ident(name)))
+            .await?;
         if let Some(tx) = &mut self.transaction {
             tx.savepoints.truncate(position);
         }
@@ -201,7 +227,8 @@ impl Executor {
         if self.transaction.as_ref().is_some_and(|tx| tx.lost) {
             return Err(in_failed_transaction().into());
         }
-        self.on_all_held(&format!("ROLLBACK TO SAVEPOINT {}", quote_ident(name))).await?;
+        self.on_all_held(&format!("ROLLBACK TO SAVEPOINT {}", quote_ident(name)))
+            .await?;
         if let Some(tx) = &mut self.transaction {
             tx.savepoints.truncate(position + 1);
             tx.failed = false;
@@ -217,7 +244,11 @@ impl Executor {
         let found = self.transaction.as_ref().and_then(|tx| tx.savepoint(name));
         found.ok_or_else(|| {
             self.note_failure();
-            Report::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist")).into()
+            Report::new(
+                SqlState("3B001"),
+                format!("savepoint \"{name}\" does not exist"),
+            )
+            .into()
         })
     }
 

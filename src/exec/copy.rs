@@ -40,14 +40,22 @@ pub async fn copy_in(
     let mut nothing = BytesMut::new();
     loop {
         for (n, (server, answer)) in servers.iter_mut().zip(answers.iter_mut()).enumerate() {
-            let (filter, sink) = if n == 0 { (Filter::All, &mut *first) } else { (Filter::Errors, &mut nothing) };
+            let (filter, sink) = if n == 0 {
+                (Filter::All, &mut *first)
+            } else {
+                (Filter::Errors, &mut nothing)
+            };
             server.digest(filter, sink, answer)?;
             answer.copy_in = false;
         }
         let failed = answers.iter().any(|a| a.error.is_some());
         if failed && phase == Phase::Data {
             stop_others(servers, answers);
-            phase = if asked == Asked::Simple { Phase::Done } else { Phase::AwaitSync };
+            phase = if asked == Asked::Simple {
+                Phase::Done
+            } else {
+                Phase::AwaitSync
+            };
         }
         phase = take_frames(client, servers, phase, asked, failed)?;
         if phase == Phase::Done && servers.iter().all(|s| s.is_answered()) {
@@ -77,7 +85,9 @@ fn take_frames(
     failed: bool,
 ) -> Result<Phase, RelayError> {
     while phase != Phase::Done && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
-        let Ok(Some(head)) = frame::header(&client.input, FRAME_MAX) else { break };
+        let Ok(Some(head)) = frame::header(&client.input, FRAME_MAX) else {
+            break;
+        };
         if client.input.len() < head.len {
             let missing = head.len - client.input.len();
             client.input.reserve(missing.min(1 << 20));
@@ -108,7 +118,11 @@ fn take_frame(
         }
         (b'c' | b'f', Phase::Data) => {
             to_all(servers, message);
-            if asked == Asked::Simple { Phase::Done } else { Phase::AwaitSync }
+            if asked == Asked::Simple {
+                Phase::Done
+            } else {
+                Phase::AwaitSync
+            }
         }
         (b'S', Phase::AwaitSync) => {
             for server in servers.iter_mut() {
@@ -124,7 +138,11 @@ fn take_frame(
             let mut fail = BytesMut::new();
             build::copy_fail(&mut fail, "unexpected message during COPY from stdin");
             to_all(servers, &fail);
-            if asked == Asked::Simple { Phase::Done } else { Phase::AwaitSync }
+            if asked == Asked::Simple {
+                Phase::Done
+            } else {
+                Phase::AwaitSync
+            }
         }
     })
 }
@@ -172,7 +190,11 @@ fn poll_copy(
         }
     }
     if phase == Phase::Done {
-        return if moved { Poll::Ready(Ok(())) } else { poll_client_presence(client, cx) };
+        return if moved {
+            Poll::Ready(Ok(()))
+        } else {
+            poll_client_presence(client, cx)
+        };
     }
     if room {
         match client.poll_fill_more(cx) {
@@ -181,5 +203,9 @@ fn poll_copy(
             Poll::Pending => {}
         }
     }
-    if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+    if moved {
+        Poll::Ready(Ok(()))
+    } else {
+        Poll::Pending
+    }
 }

@@ -24,7 +24,10 @@ impl Executor {
             }
             return held;
         }
-        (0..self.snapshot.database.shards.len()).filter_map(|n| u16::try_from(n).ok()).map(ShardId).collect()
+        (0..self.snapshot.database.shards.len())
+            .filter_map(|n| u16::try_from(n).ok())
+            .map(ShardId)
+            .collect()
     }
 
     pub async fn run_everywhere(&mut self, job: &Job) -> Result<Done, Failure> {
@@ -47,7 +50,11 @@ impl Executor {
         if result.is_err() {
             self.note_failure();
         }
-        let ended = if alone { self.end_alone(result.is_ok()).await } else { Ok(()) };
+        let ended = if alone {
+            self.end_alone(result.is_ok()).await
+        } else {
+            Ok(())
+        };
         self.client.release();
         match (result, ended) {
             (Ok(done), Ok(())) => Ok(done),
@@ -81,7 +88,13 @@ impl Executor {
             let mut answer = Answer::default();
             let filter = if n == 0 { Filter::All } else { Filter::Errors };
             job.ask.compose(&mut self.held[index].server);
-            let stand = relay(&mut self.client, &mut self.held[index].server, filter, &mut answer).await;
+            let stand = relay(
+                &mut self.client,
+                &mut self.held[index].server,
+                filter,
+                &mut answer,
+            )
+            .await;
             self.held[index].wrote = !job.is_set();
             if matches!(stand, Ok(Stand::CopyIn)) {
                 return self.copy_everywhere(job, &shards).await;
@@ -92,7 +105,14 @@ impl Executor {
             self.same_count(&mut first, &answer, *shard)?;
         }
         let tag = first.and_then(|(_, tag)| tag);
-        Ok(Done { rows, tag, by_replica: false, shards: shards.len() as u32, shard: None, captured: Vec::new() })
+        Ok(Done {
+            rows,
+            tag,
+            by_replica: false,
+            shards: shards.len() as u32,
+            shard: None,
+            captured: Vec::new(),
+        })
     }
 
     /// An error of any shard takes the place of what the first has answered.
@@ -152,24 +172,50 @@ impl Executor {
             job.ask.compose(&mut self.held[index].server);
             self.held[index].wrote = true;
             let mut answer = Answer::default();
-            let stand = relay(&mut self.client, &mut self.held[index].server, Filter::Errors, &mut answer).await;
+            let stand = relay(
+                &mut self.client,
+                &mut self.held[index].server,
+                Filter::Errors,
+                &mut answer,
+            )
+            .await;
             if !matches!(stand, Ok(Stand::CopyIn)) {
                 return Err(self.copy_not_begun(index, stand, &answer));
             }
         }
         self.client.release();
-        let asked = if job.is_extended() { Asked::Extended } else { Asked::Simple };
+        let asked = if job.is_extended() {
+            Asked::Extended
+        } else {
+            Asked::Simple
+        };
         let mut answers: Vec<Answer> = shards.iter().map(|_| Answer::default()).collect();
         let mut shown = BytesMut::new();
-        let mut held: Vec<&mut Held> = self.held.iter_mut().filter(|h| shards.contains(&h.shard)).collect();
+        let mut held: Vec<&mut Held> = self
+            .held
+            .iter_mut()
+            .filter(|h| shards.contains(&h.shard))
+            .collect();
         held.sort_by_key(|h| h.shard);
         let mut servers: Vec<&mut Server> = held.into_iter().map(|h| &mut *h.server).collect();
-        let result = copy_in(&mut self.client, &mut servers, &mut answers, &mut shown, asked).await;
+        let result = copy_in(
+            &mut self.client,
+            &mut servers,
+            &mut answers,
+            &mut shown,
+            asked,
+        )
+        .await;
         self.client.hold();
         self.end_copy(result, &answers, &shown, shards)
     }
 
-    fn copy_not_begun(&mut self, index: usize, stand: Result<Stand, RelayError>, answer: &Answer) -> Failure {
+    fn copy_not_begun(
+        &mut self,
+        index: usize,
+        stand: Result<Stand, RelayError>,
+        answer: &Answer,
+    ) -> Failure {
         if let Some(error) = &answer.error {
             self.client.output.extend_from_slice(error);
         }
@@ -204,9 +250,12 @@ impl Executor {
             }
             return Err(match error {
                 RelayError::ClientGone => Failure::ClientGone,
-                other => Report::new(SqlState::CONNECTION_FAILURE, format!("the copy broke off: {other}"))
-                    .hint("Nothing was copied on any shard. Try again.")
-                    .into(),
+                other => Report::new(
+                    SqlState::CONNECTION_FAILURE,
+                    format!("the copy broke off: {other}"),
+                )
+                .hint("Nothing was copied on any shard. Try again.")
+                .into(),
             });
         }
         if let Some(error) = answers.iter().find_map(|a| a.error.as_ref()) {
@@ -220,7 +269,8 @@ impl Executor {
             tag: first.tag.clone(),
             by_replica: false,
             shards: shards.len() as u32,
-            shard: None, captured: Vec::new(),
+            shard: None,
+            captured: Vec::new(),
         })
     }
 
@@ -229,17 +279,23 @@ impl Executor {
         if self.transaction.is_some() {
             // the server has the right words for it
             let home = self.snapshot.database.home;
-            return self.run_single(job, home, crate::consistency::Level::Strong).await;
+            return self
+                .run_single(job, home, crate::consistency::Level::Strong)
+                .await;
         }
         let shards = self.everywhere_shards(job);
         let mut done = Done::default();
         for (n, shard) in shards.iter().enumerate() {
             let shown_from = self.client.output.len();
-            let result = self.run_single(job, *shard, crate::consistency::Level::Strong).await;
+            let result = self
+                .run_single(job, *shard, crate::consistency::Level::Strong)
+                .await;
             match result {
                 Ok(one) => {
                     if n > 0 {
-                        self.client.output.truncate(shown_from.min(self.client.output.len()));
+                        self.client
+                            .output
+                            .truncate(shown_from.min(self.client.output.len()));
                     }
                     done = one;
                 }
@@ -258,7 +314,10 @@ impl Executor {
             return;
         }
         let shards = &self.snapshot.database.shards;
-        let names: Vec<_> = finished.iter().map(|s| shards[s.index()].name.as_str()).collect();
+        let names: Vec<_> = finished
+            .iter()
+            .map(|s| shards[s.index()].name.as_str())
+            .collect();
         let text = format!(
             "the statement was carried out on {} and failed on {}",
             names.join(", "),
@@ -269,7 +328,9 @@ impl Executor {
             crate::wire::build::Severity::Warning,
             SqlState("01000"),
             &text,
-            Some("Repair the cause, then run it again: IF NOT EXISTS and IF EXISTS make that safe."),
+            Some(
+                "Repair the cause, then run it again: IF NOT EXISTS and IF EXISTS make that safe.",
+            ),
         );
     }
 }

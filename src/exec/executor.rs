@@ -108,7 +108,11 @@ impl Executor {
             return Err(in_failed_transaction().into());
         }
         // describing a statement does not bring a server into the transaction
-        let aside = if !job.executes && self.held.is_empty() { self.transaction.take() } else { None };
+        let aside = if !job.executes && self.held.is_empty() {
+            self.transaction.take()
+        } else {
+            None
+        };
         let result = self.dispatch(job, level).await;
         if aside.is_some() {
             self.let_idle_servers_go().await;
@@ -131,7 +135,9 @@ impl Executor {
             }
             (_, Merge::Everywhere) => self.run_everywhere(job).await,
             (_, Merge::EverywhereOutsideTransaction) => self.run_one_after_another(job).await,
-            (Targets::Many(shards), Merge::Concatenate) => self.run_concatenated(job, shards, level).await,
+            (Targets::Many(shards), Merge::Concatenate) => {
+                self.run_concatenated(job, shards, level).await
+            }
             (Targets::Many(_), _) => Err(several_shards().into()),
             (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
             (Targets::None, _) => {
@@ -143,7 +149,9 @@ impl Executor {
 
     /// A shard for what any of them can answer: one that is held already, else the home shard.
     pub fn any_shard(&self) -> ShardId {
-        self.held.first().map_or(self.snapshot.database.home, |h| h.shard)
+        self.held
+            .first()
+            .map_or(self.snapshot.database.home, |h| h.shard)
     }
 
     /// Where a read goes: to a replica when no transaction that could write is open.
@@ -152,11 +160,19 @@ impl Executor {
             None => true,
             Some(tx) => tx.replica_can_serve(),
         };
-        if access == Access::Read && allowed { Placement::ReplicaIfFresh(level) } else { Placement::Primary }
+        if access == Access::Read && allowed {
+            Placement::ReplicaIfFresh(level)
+        } else {
+            Placement::Primary
+        }
     }
 
     /// Index of the held server of this shard; takes one if need be and brings it into the transaction.
-    pub async fn acquire(&mut self, shard: ShardId, placement: Placement) -> Result<usize, Failure> {
+    pub async fn acquire(
+        &mut self,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<usize, Failure> {
         let index = match self.held.iter().position(|h| h.shard == shard) {
             Some(index) => index,
             None => self.take_server(shard, placement).await?,
@@ -166,7 +182,11 @@ impl Executor {
         Ok(index)
     }
 
-    async fn take_server(&mut self, shard: ShardId, placement: Placement) -> Result<usize, Failure> {
+    async fn take_server(
+        &mut self,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<usize, Failure> {
         let choice = self.choose(shard, placement).await;
         let server = match (choice.is_replica, self.checkout(choice.server).await) {
             // connected after the replica was proven fresh: it may have been restarted in between
@@ -206,7 +226,12 @@ impl Executor {
     }
 
     fn ask_topology(&mut self, shard: ShardId, level: Level) -> ReadChoice {
-        let Self { backend, freshness, user, .. } = self;
+        let Self {
+            backend,
+            freshness,
+            user,
+            ..
+        } = self;
         let load = |member| backend.servers.load(member, user);
         freshness.choose(&backend.topology, shard, level, Instant::now(), load)
     }
@@ -217,7 +242,10 @@ impl Executor {
         member: ServerId,
     ) -> Result<crate::pool::Checkout<crate::pool::server::Server>, Failure> {
         let account = self.backend.user(&self.user).ok_or_else(|| {
-            Report::new(SqlState::INVALID_AUTHORIZATION, format!("user \"{}\" is no longer in the shard map", self.user))
+            Report::new(
+                SqlState::INVALID_AUTHORIZATION,
+                format!("user \"{}\" is no longer in the shard map", self.user),
+            )
         })?;
         let entry = self.backend.servers.entry(member, &self.user, account);
         tokio::select! {
@@ -236,14 +264,17 @@ impl Executor {
         if held.in_transaction || held.batch_open {
             return Ok(());
         }
-        let Some(sql) = held.server.vars.way_to(&self.vars) else { return Ok(()) };
+        let Some(sql) = held.server.vars.way_to(&self.vars) else {
+            return Ok(());
+        };
         let answer = match held.run(&sql, Fate::Skip).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.lost(index, &error)),
         };
         let held = &mut self.held[index];
         if let Some(error) = answer.own_error {
-            held.server.taint("a session setting could not be brought to it");
+            held.server
+                .taint("a session setting could not be brought to it");
             self.client.output.extend_from_slice(&error);
             self.drop_held(index);
             return Err(Failure::Shown);
@@ -253,7 +284,9 @@ impl Executor {
     }
 
     async fn join_transaction(&mut self, index: usize) -> Result<(), Failure> {
-        let Some(tx) = &self.transaction else { return Ok(()) };
+        let Some(tx) = &self.transaction else {
+            return Ok(());
+        };
         let others = self.held.iter().any(|h| h.in_transaction);
         let held = &mut self.held[index];
         if held.in_transaction {
@@ -278,7 +311,9 @@ impl Executor {
         match held.run(&opening, Fate::Skip).await {
             Ok(answer) if answer.own_error.is_none() => Ok(()),
             Ok(answer) => {
-                self.client.output.extend_from_slice(&answer.own_error.unwrap_or_default());
+                self.client
+                    .output
+                    .extend_from_slice(&answer.own_error.unwrap_or_default());
                 self.drop_held(index);
                 Err(Failure::Shown)
             }
@@ -295,10 +330,11 @@ impl Executor {
         let held = self.drop_held(index);
         let name = self.backend.servers.member_name(held);
         if self.transaction.is_some()
-            && let Some(tx) = &mut self.transaction {
-                tx.failed = true;
-                tx.lost = true;
-            }
+            && let Some(tx) = &mut self.transaction
+        {
+            tx.failed = true;
+            tx.lost = true;
+        }
         tracing::warn!(server = %name, %error, "server connection lost");
         Report::new(SqlState::CONNECTION_FAILURE, format!("the connection to {name} was lost: {error}"))
             .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
@@ -323,9 +359,15 @@ impl Executor {
         while index < self.held.len() {
             let held = &mut self.held[index];
             if session_mode && !held.is_replica && held.pin.is_none() {
-                held.pin = Some(Pin { reason: "session mode", since: Instant::now() });
+                held.pin = Some(Pin {
+                    reason: "session mode",
+                    since: Instant::now(),
+                });
             }
-            if held.in_transaction || held.batch_open || (held.pin.is_some() && held.server.is_clean()) {
+            if held.in_transaction
+                || held.batch_open
+                || (held.pin.is_some() && held.server.is_clean())
+            {
                 index += 1;
             } else {
                 self.held.remove(index).let_go().await;
@@ -337,7 +379,11 @@ impl Executor {
     pub async fn note_cancel_target(&self) {
         let mut target = self.cancel.target.lock().await;
         target.running.clear();
-        target.running.extend(self.held.iter().map(|h| (h.member, h.server.pid, h.server.secret)));
+        target.running.extend(
+            self.held
+                .iter()
+                .map(|h| (h.member, h.server.pid, h.server.secret)),
+        );
     }
 
     /// From now on a cancel request finds nothing to stop. Waits for one that is under way.
@@ -349,14 +395,21 @@ impl Executor {
     pub fn note_effects(&mut self, index: usize, job: &Job) {
         let held = &mut self.held[index];
         if let Some(reason) = job.effects.pins {
-            held.pin.get_or_insert(Pin { reason, since: Instant::now() });
+            held.pin.get_or_insert(Pin {
+                reason,
+                since: Instant::now(),
+            });
             held.opaque = true;
         }
         held.opaque |= job.effects.opaque;
         if let (true, Some(tx)) = (job.effects.ddl, &mut self.transaction) {
             tx.ddl = true;
         }
-        if let Some(setting) = &job.setting {
+        if job.is_set() && job.keeps_batch_open() {
+            // an error before the Sync would undo it unseen
+            self.held[index].opaque = true;
+        }
+        for setting in &job.settings {
             self.note_setting(index, setting);
         }
     }
@@ -365,9 +418,10 @@ impl Executor {
     fn note_setting(&mut self, index: usize, setting: &Setting) {
         if let Setting::Local { statement } = setting {
             if let Some(tx) = &mut self.transaction
-                && !tx.locals.contains(statement) {
-                    tx.locals.push(statement.clone());
-                }
+                && !tx.locals.contains(statement)
+            {
+                tx.locals.push(statement.clone());
+            }
             return;
         }
         for vars in [&mut self.vars, &mut self.held[index].server.vars] {
@@ -390,6 +444,9 @@ pub fn in_failed_transaction() -> Report {
 }
 
 fn several_shards() -> Report {
-    Report::new(SqlState::FEATURE_NOT_SUPPORTED, "this statement would need several shards")
-        .hint("Give the shard key a value, so that one shard is named.")
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "this statement would need several shards",
+    )
+    .hint("Give the shard key a value, so that one shard is named.")
 }

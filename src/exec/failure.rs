@@ -14,7 +14,11 @@ pub struct Report {
 impl Report {
     #[must_use]
     pub fn new(code: SqlState, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     #[must_use]
@@ -26,7 +30,11 @@ impl Report {
 
 impl From<Refusal> for Report {
     fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message, hint: refusal.hint }
+        Self {
+            code: refusal.code,
+            message: refusal.message,
+            hint: refusal.hint,
+        }
     }
 }
 

@@ -30,7 +30,11 @@ impl Freshness {
 
     #[must_use]
     pub fn new(marks: Marks, level: Level) -> Self {
-        Self { marks, level, writing: SmallVec::new() }
+        Self {
+            marks,
+            level,
+            writing: SmallVec::new(),
+        }
     }
 
     /// A write is about to be sent. Its acknowledgement may reach the client before we have read it whole, and the

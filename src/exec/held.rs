@@ -38,7 +38,12 @@ pub struct Held {
 
 impl Held {
     #[must_use]
-    pub fn new(shard: ShardId, member: ServerId, is_replica: bool, server: Checkout<Server>) -> Self {
+    pub fn new(
+        shard: ShardId,
+        member: ServerId,
+        is_replica: bool,
+        server: Checkout<Server>,
+    ) -> Self {
         Self {
             shard,
             member,
@@ -74,7 +79,9 @@ impl Held {
             }
         }
         if self.server.is_clean() {
-            self.server.info.note_idle(self.server.prepared_len(), Instant::now());
+            self.server
+                .info
+                .note_idle(self.server.prepared_len(), Instant::now());
             self.server.check_in();
         }
     }

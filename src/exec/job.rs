@@ -29,7 +29,11 @@ pub struct Prepared {
 
 impl Prepared {
     fn name(&self) -> String {
-        if self.named { statement_name(self.id) } else { String::new() }
+        if self.named {
+            statement_name(self.id)
+        } else {
+            String::new()
+        }
     }
 }
 
@@ -37,10 +41,17 @@ impl Prepared {
 #[derive(Debug, Clone)]
 pub enum Step {
     Parse(Arc<Prepared>),
-    Bind { portal: Bytes, prepared: Arc<Prepared>, rest: Bytes },
+    Bind {
+        portal: Bytes,
+        prepared: Arc<Prepared>,
+        rest: Bytes,
+    },
     DescribeStatement(Arc<Prepared>),
     /// Describe or Execute of a portal, Close of a portal: the client's own bytes
-    Portal { reply: Reply, frame: Bytes },
+    Portal {
+        reply: Reply,
+        frame: Bytes,
+    },
     CloseStatement,
 }
 
@@ -94,19 +105,31 @@ fn compose_step(step: &Step, server: &mut Server) {
                 server.synthesize(Bytes::from_static(b"1\0\0\0\x04"));
             }
         }
-        Step::Bind { portal, prepared, rest } => {
+        Step::Bind {
+            portal,
+            prepared,
+            rest,
+        } => {
             ensure(prepared, server, Fate::Skip);
             let name = prepared.name();
-            server.ask(Reply::Bind, Fate::Forward, |out| build::bind(out, portal, name.as_bytes(), rest));
+            server.ask(Reply::Bind, Fate::Forward, |out| {
+                build::bind(out, portal, name.as_bytes(), rest)
+            });
         }
         Step::DescribeStatement(prepared) => {
             ensure(prepared, server, Fate::Skip);
             let name = prepared.name();
-            let reply = Reply::DescribeStatement { hidden: prepared.hidden };
-            server.ask(reply, Fate::Forward, |out| build::named(out, b'D', b'S', name.as_bytes()));
+            let reply = Reply::DescribeStatement {
+                hidden: prepared.hidden,
+            };
+            server.ask(reply, Fate::Forward, |out| {
+                build::named(out, b'D', b'S', name.as_bytes())
+            });
         }
         Step::Portal { reply, frame } => {
-            server.ask(*reply, Fate::Forward, |out: &mut BytesMut| out.extend_from_slice(frame));
+            server.ask(*reply, Fate::Forward, |out: &mut BytesMut| {
+                out.extend_from_slice(frame)
+            });
         }
         Step::CloseStatement => server.synthesize(Bytes::from_static(b"3\0\0\0\x04")),
     }
@@ -121,8 +144,8 @@ pub struct Job {
     pub effects: Effects,
     /// rows are asked for in portions (Execute with a limit)
     pub limited: bool,
-    /// a setting it changes, if it succeeds
-    pub setting: Option<Setting>,
+    /// settings it changes, if it succeeds
+    pub settings: Vec<Setting>,
     /// false: statements are only parsed and described, nothing runs
     pub executes: bool,
 }
@@ -130,9 +153,14 @@ pub struct Job {
 /// What a SET or RESET does to the session's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setting {
-    Set { name: String, statement: String },
+    Set {
+        name: String,
+        statement: String,
+    },
     /// SET LOCAL: until the end of the transaction
-    Local { statement: String },
+    Local {
+        statement: String,
+    },
     Reset(String),
     ResetAll,
 }
@@ -140,7 +168,7 @@ pub enum Setting {
 impl Job {
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.setting.is_some()
+        !self.settings.is_empty()
     }
 
     #[must_use]
@@ -150,6 +178,12 @@ impl Job {
 
     #[must_use]
     pub fn keeps_batch_open(&self) -> bool {
-        matches!(self.ask, Ask::Batch { end: End::Flush, .. })
+        matches!(
+            self.ask,
+            Ask::Batch {
+                end: End::Flush,
+                ..
+            }
+        )
     }
 }

@@ -55,15 +55,20 @@ pub async fn relay(
 }
 
 /// Moves what can be moved; Ready when the server said something more.
-fn poll_exchange(client: &mut Client, server: &mut Server, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+fn poll_exchange(
+    client: &mut Client,
+    server: &mut Server,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), RelayError>> {
     if server.unsent() > 0
-        && let Poll::Ready(Err(e)) = server.poll_send(cx) {
-            // what it said before it went may explain it
-            return match server.poll_fill(cx) {
-                Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
-                _ => Poll::Ready(Err(RelayError::Server(e))),
-            };
-        }
+        && let Poll::Ready(Err(e)) = server.poll_send(cx)
+    {
+        // what it said before it went may explain it
+        return match server.poll_fill(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(RelayError::Server(e))),
+        };
+    }
     if let Poll::Ready(Err(_)) = client.poll_send(cx) {
         return Poll::Ready(Err(RelayError::ClientGone));
     }
@@ -79,7 +84,10 @@ fn poll_exchange(client: &mut Client, server: &mut Server, cx: &mut Context<'_>)
 }
 
 /// Reads ahead so that a vanished client is noticed while its server works.
-pub fn poll_client_presence(client: &mut Client, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+pub fn poll_client_presence(
+    client: &mut Client,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), RelayError>> {
     loop {
         match client.poll_fill(cx) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(RelayError::ClientGone)),
@@ -104,12 +112,13 @@ pub async fn settle(server: &mut Server, answer: &mut Answer) -> Result<(), Rela
 /// Sends and reads on one server; Ready when it said something more.
 pub fn poll_server(server: &mut Server, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
     if server.unsent() > 0
-        && let Poll::Ready(Err(e)) = server.poll_send(cx) {
-            return match server.poll_fill(cx) {
-                Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
-                _ => Poll::Ready(Err(RelayError::Server(e))),
-            };
-        }
+        && let Poll::Ready(Err(e)) = server.poll_send(cx)
+    {
+        return match server.poll_fill(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(RelayError::Server(e))),
+        };
+    }
     match server.poll_fill(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(RelayError::ServerGone)),
         Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
@@ -120,5 +129,7 @@ pub fn poll_server(server: &mut Server, cx: &mut Context<'_>) -> Poll<Result<(),
 
 /// Sends what is unsent without waiting for answers (the other shards of a scatter start early).
 pub async fn send_only(server: &mut Server) -> Result<(), RelayError> {
-    poll_fn(|cx| server.poll_send(cx)).await.map_err(RelayError::Server)
+    poll_fn(|cx| server.poll_send(cx))
+        .await
+        .map_err(RelayError::Server)
 }

@@ -13,7 +13,12 @@ use crate::wire::{build, message};
 use std::time::Instant;
 
 impl Executor {
-    pub async fn run_concatenated(&mut self, job: &Job, shards: &[ShardId], level: Level) -> Result<Done, Failure> {
+    pub async fn run_concatenated(
+        &mut self,
+        job: &Job,
+        shards: &[ShardId],
+        level: Level,
+    ) -> Result<Done, Failure> {
         if job.limited || job.keeps_batch_open() {
             return Err(Report::new(
                 SqlState::FEATURE_NOT_SUPPORTED,
@@ -33,7 +38,11 @@ impl Executor {
             let mut begun = false;
             let outcome = self.collect(&indexes, &mut rows, &mut begun).await;
             let unseen = outside && placement != Placement::Primary && !begun;
-            if outcome.is_err() && unseen && self.any_replica(&indexes) && !matches!(outcome, Err(Failure::ClientGone)) {
+            if outcome.is_err()
+                && unseen
+                && self.any_replica(&indexes)
+                && !matches!(outcome, Err(Failure::ClientGone))
+            {
                 self.client.forget_held();
                 self.drop_unfinished();
                 self.let_idle_servers_go().await;
@@ -45,7 +54,14 @@ impl Executor {
             self.drop_unfinished_outside();
             let tag = outcome?;
             self.note_reads();
-            return Ok(Done { rows, tag: Some(tag), by_replica, shards: shards.len() as u32, shard: None, captured: Vec::new() });
+            return Ok(Done {
+                rows,
+                tag: Some(tag),
+                by_replica,
+                shards: shards.len() as u32,
+                shard: None,
+                captured: Vec::new(),
+            });
         }
     }
 
@@ -61,7 +77,9 @@ impl Executor {
         }
         self.note_cancel_target().await;
         for shard in shards {
-            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else { continue };
+            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
+                continue;
+            };
             job.ask.compose(&mut self.held[index].server);
             self.held[index].read = true;
             if let Err(error) = send_only(&mut self.held[index].server).await {
@@ -74,18 +92,35 @@ impl Executor {
     }
 
     /// Passes on the rows of one shard after the other; ends with one CommandComplete.
-    async fn collect(&mut self, shards: &[ShardId], rows: &mut u64, begun: &mut bool) -> Result<String, Failure> {
+    async fn collect(
+        &mut self,
+        shards: &[ShardId],
+        rows: &mut u64,
+        begun: &mut bool,
+    ) -> Result<String, Failure> {
         let mut tag = String::new();
         for (n, shard) in shards.iter().enumerate() {
-            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else { continue };
+            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
+                continue;
+            };
             let filter = if n == 0 { Filter::First } else { Filter::Rest };
             let mut answer = Answer::default();
-            let result = relay(&mut self.client, &mut self.held[index].server, filter, &mut answer).await;
+            let result = relay(
+                &mut self.client,
+                &mut self.held[index].server,
+                filter,
+                &mut answer,
+            )
+            .await;
             *begun |= answer.rows_begun;
             if let Err(error) = result {
                 let said = answer.error.is_some();
                 let failure = self.lost(index, &error);
-                return Err(if said && !matches!(failure, Failure::ClientGone) { Failure::Shown } else { failure });
+                return Err(if said && !matches!(failure, Failure::ClientGone) {
+                    Failure::Shown
+                } else {
+                    failure
+                });
             }
             if let Some(own) = &answer.own_error {
                 self.client.output.extend_from_slice(own);
@@ -110,7 +145,9 @@ impl Executor {
     /// The others' rows are no longer wanted: inside a transaction they are read and thrown away, else they are closed.
     async fn silence_others(&mut self, shards: &[ShardId]) {
         for shard in shards {
-            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else { continue };
+            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
+                continue;
+            };
             let mut answer = Answer::default();
             if let Err(error) = settle(&mut self.held[index].server, &mut answer).await {
                 self.lost(index, &error);
@@ -119,7 +156,9 @@ impl Executor {
     }
 
     fn any_replica(&self, shards: &[ShardId]) -> bool {
-        self.held.iter().any(|h| h.is_replica && shards.contains(&h.shard))
+        self.held
+            .iter()
+            .any(|h| h.is_replica && shards.contains(&h.shard))
     }
 
     /// Servers that are out of step are closed.

@@ -75,13 +75,20 @@ pub struct Connection {
 impl Entry {
     #[must_use]
     pub fn connections(&self, now: Instant) -> Vec<Connection> {
-        let open: Vec<Arc<ServerInfo>> =
-            self.connections.open.lock().iter().filter_map(std::sync::Weak::upgrade).collect();
+        let open: Vec<Arc<ServerInfo>> = self
+            .connections
+            .open
+            .lock()
+            .iter()
+            .filter_map(std::sync::Weak::upgrade)
+            .collect();
         open.iter()
             .map(|info| Connection {
                 pid: info.pid,
                 age: now.saturating_duration_since(info.born),
-                idle: info.idle_since().map(|since| now.saturating_duration_since(since)),
+                idle: info
+                    .idle_since()
+                    .map(|since| now.saturating_duration_since(since)),
                 prepared: info.prepared(),
             })
             .collect()
@@ -91,7 +98,14 @@ impl Entry {
 impl Servers {
     #[must_use]
     pub fn new(database: Arc<Database>, connector: Connector, topology: Arc<Topology>) -> Self {
-        Self { dialer: Arc::new(Dialer { database, connector, topology }), pools: RwLock::default() }
+        Self {
+            dialer: Arc::new(Dialer {
+                database,
+                connector,
+                topology,
+            }),
+            pools: RwLock::default(),
+        }
     }
 
     /// The pool of a server and user.
@@ -122,8 +136,17 @@ impl Servers {
             account: account.clone(),
             connections: connections.clone(),
         };
-        tokio::spawn(upkeep::run(Arc::downgrade(&pool), Arc::new(keeper), UPKEEP_PAUSE));
-        let entry = Arc::new(Entry { member, pool, account, connections });
+        tokio::spawn(upkeep::run(
+            Arc::downgrade(&pool),
+            Arc::new(keeper),
+            UPKEEP_PAUSE,
+        ));
+        let entry = Arc::new(Entry {
+            member,
+            pool,
+            account,
+            connections,
+        });
         pools.insert(key, entry.clone());
         entry
     }
@@ -141,10 +164,13 @@ impl Servers {
     /// Servers of this member and user that are in use (for the choice of the least loaded).
     #[must_use]
     pub fn load(&self, member: ServerId, user: &Arc<str>) -> usize {
-        self.pools.read().get(&(member, user.clone())).map_or(0, |e| {
-            let status = e.pool.status();
-            status.in_use + status.waiting
-        })
+        self.pools
+            .read()
+            .get(&(member, user.clone()))
+            .map_or(0, |e| {
+                let status = e.pool.status();
+                status.in_use + status.waiting
+            })
     }
 
     /// A server, from the pool or newly dialled.
@@ -152,7 +178,11 @@ impl Servers {
         loop {
             let lease = match entry.pool.try_checkout() {
                 Some(lease) => lease,
-                None => entry.pool.checkout().await.map_err(|e| checkout_report(&e))?,
+                None => entry
+                    .pool
+                    .checkout()
+                    .await
+                    .map_err(|e| checkout_report(&e))?,
             };
             match lease {
                 Lease::Ready(mut server) => {
@@ -177,15 +207,26 @@ impl Dialer {
     #[must_use]
     pub fn member_name(&self, member: ServerId) -> String {
         let shard = self.shard_name(member);
-        if member.member == 0 { shard.to_owned() } else { format!("{shard}/replica{}", member.member) }
+        if member.member == 0 {
+            shard.to_owned()
+        } else {
+            format!("{shard}/replica{}", member.member)
+        }
     }
 
     fn shard_name(&self, member: ServerId) -> &str {
-        self.database.shards.get(member.shard.index()).map_or("?", |s| s.name.as_str())
+        self.database
+            .shards
+            .get(member.shard.index())
+            .map_or("?", |s| s.name.as_str())
     }
 
     /// Turns a permission into a server; a failure is remembered by pool and topology.
-    pub async fn dial(&self, account: &Account, permit: DialPermit<Server>) -> Result<Checkout<Server>, Report> {
+    pub async fn dial(
+        &self,
+        account: &Account,
+        permit: DialPermit<Server>,
+    ) -> Result<Checkout<Server>, Report> {
         match self.connect(account).await {
             Ok(server) => Ok(permit.fulfil(server)),
             Err((report, down)) => {
@@ -206,14 +247,20 @@ impl Dialer {
         let unreachable = |why: String| {
             let report = Report::new(
                 SqlState::CANNOT_CONNECT,
-                format!("cannot connect to {name} at {}:{}: {why}", address.host, address.port),
+                format!(
+                    "cannot connect to {name} at {}:{}: {why}",
+                    address.host, address.port
+                ),
             )
             .hint("SHOW REPLICAS in the admin database shows which servers are up.");
             (report, true)
         };
         let attempt = async {
-            let mut stream =
-                self.connector.connect(address, limit).await.map_err(|e| unreachable(e.to_string()))?;
+            let mut stream = self
+                .connector
+                .connect(address, limit)
+                .await
+                .map_err(|e| unreachable(e.to_string()))?;
             let done = login(
                 &mut stream,
                 &account.user,
@@ -223,7 +270,12 @@ impl Dialer {
             )
             .await
             .map_err(|e| login_report(&name, &e, &unreachable))?;
-            Ok(Server::new(stream, done, self.database.pool.prepared_max, Instant::now()))
+            Ok(Server::new(
+                stream,
+                done,
+                self.database.pool.prepared_max,
+                Instant::now(),
+            ))
         };
         match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -233,7 +285,11 @@ impl Dialer {
 }
 
 fn failure_of(report: &Report) -> DialFailure {
-    DialFailure { code: report.code.0.to_owned(), message: report.message.clone(), hint: report.hint.clone() }
+    DialFailure {
+        code: report.code.0.to_owned(),
+        message: report.message.clone(),
+        hint: report.hint.clone(),
+    }
 }
 
 /// Keeps one pool in shape: closes what is old, dials what is missing.
@@ -245,7 +301,11 @@ struct PoolKeeper {
 
 impl Keeper<Server> for PoolKeeper {
     async fn dial(&self, _pool: &Arc<Pool<Server>>) -> Result<Server, DialFailure> {
-        let server = self.dialer.connect(&self.account).await.map_err(|(report, _)| failure_of(&report))?;
+        let server = self
+            .dialer
+            .connect(&self.account)
+            .await
+            .map_err(|(report, _)| failure_of(&report))?;
         self.connections.enroll(&server.info);
         server.info.note_idle(0, Instant::now());
         Ok(server)
@@ -270,7 +330,11 @@ fn login_report(
             let (code, message) = (&error.code, &error.message);
             // 57P03: starting up or shutting down; that says nothing about our credentials
             let down = code == "57P03";
-            let state = if down { SqlState::CANNOT_CONNECT } else { SqlState::CONNECTION_FAILURE };
+            let state = if down {
+                SqlState::CANNOT_CONNECT
+            } else {
+                SqlState::CONNECTION_FAILURE
+            };
             let report = Report::new(state, format!("{name} refused the login: {code}: {message}"))
                 .hint("Check server_user and server_password of this user in the shard map, and the server's pg_hba.conf.");
             (report, down)

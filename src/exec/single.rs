@@ -22,7 +22,12 @@ enum Attempt {
 }
 
 impl Executor {
-    pub async fn run_single(&mut self, job: &Job, shard: ShardId, level: Level) -> Result<Done, Failure> {
+    pub async fn run_single(
+        &mut self,
+        job: &Job,
+        shard: ShardId,
+        level: Level,
+    ) -> Result<Done, Failure> {
         self.guard_second_write(job, shard)?;
         let mut placement = self.placement(job.access, level);
         loop {
@@ -35,11 +40,17 @@ impl Executor {
 
     /// A transaction that has written on one shard must not write on another until there is two-phase commit.
     fn guard_second_write(&self, job: &Job, shard: ShardId) -> Result<(), Failure> {
-        let Some(tx) = &self.transaction else { return Ok(()) };
+        let Some(tx) = &self.transaction else {
+            return Ok(());
+        };
         if job.access == Access::Read || !job.executes || job.is_set() || tx.everywhere {
             return Ok(());
         }
-        let Some(other) = self.held.iter().find(|h| h.in_transaction && h.wrote && h.shard != shard) else {
+        let Some(other) = self
+            .held
+            .iter()
+            .find(|h| h.in_transaction && h.wrote && h.shard != shard)
+        else {
             return Ok(());
         };
         let name = |shard: ShardId| &self.snapshot.database.shards[shard.index()].name;
@@ -55,10 +66,16 @@ impl Executor {
         .into())
     }
 
-    async fn attempt(&mut self, job: &Job, shard: ShardId, placement: Placement) -> Result<Attempt, Failure> {
+    async fn attempt(
+        &mut self,
+        job: &Job,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<Attempt, Failure> {
         let index = self.acquire(shard, placement).await?;
         let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
-        let unseen = self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
+        let unseen =
+            self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
         if unseen {
             self.client.hold();
         }
@@ -70,7 +87,11 @@ impl Executor {
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
         let turned_away = match &result {
-            Ok(()) => answer.error.as_deref().or(answer.own_error.as_deref()).is_some_and(replica_cannot),
+            Ok(()) => answer
+                .error
+                .as_deref()
+                .or(answer.own_error.as_deref())
+                .is_some_and(replica_cannot),
             Err(error) => !matches!(error, RelayError::ClientGone),
         };
         if unseen && turned_away && !answer.rows_begun {
@@ -88,7 +109,12 @@ impl Executor {
     }
 
     /// The exchange itself, with copy data where the server wants some.
-    pub async fn exchange(&mut self, job: &Job, index: usize, answer: &mut Answer) -> Result<(), RelayError> {
+    pub async fn exchange(
+        &mut self,
+        job: &Job,
+        index: usize,
+        answer: &mut Answer,
+    ) -> Result<(), RelayError> {
         let Self { client, held, .. } = self;
         let server = &mut *held[index].server;
         job.ask.compose(server);
@@ -96,11 +122,16 @@ impl Executor {
             if relay(client, server, Filter::All, answer).await? == Stand::Answered {
                 return Ok(());
             }
-            let asked = if job.is_extended() { Asked::Extended } else { Asked::Simple };
+            let asked = if job.is_extended() {
+                Asked::Extended
+            } else {
+                Asked::Simple
+            };
             let mut shown = BytesMut::new();
             let mut answers = [std::mem::take(answer)];
             client.release();
-            let copied = copy_in(client, &mut [&mut *server], &mut answers, &mut shown, asked).await;
+            let copied =
+                copy_in(client, &mut [&mut *server], &mut answers, &mut shown, asked).await;
             let [first] = answers;
             *answer = first;
             client.hold();
@@ -145,7 +176,11 @@ impl Executor {
             }
             let failure = self.lost(index, &error);
             let told = said || answer.own_error.is_some();
-            return Err(if told && !matches!(failure, Failure::ClientGone) { Failure::Shown } else { failure });
+            return Err(if told && !matches!(failure, Failure::ClientGone) {
+                Failure::Shown
+            } else {
+                failure
+            });
         }
         if answer.error.is_some() {
             return Err(Failure::Shown);
@@ -174,7 +209,12 @@ impl Executor {
             return;
         }
         let mut held = self.held.remove(index);
-        if held.in_transaction && held.run("ROLLBACK", crate::pool::outstanding::Fate::Skip).await.is_err() {
+        if held.in_transaction
+            && held
+                .run("ROLLBACK", crate::pool::outstanding::Fate::Skip)
+                .await
+                .is_err()
+        {
             return;
         }
         held.server.vars = held.vars_before.clone();
@@ -187,6 +227,18 @@ fn replica_cannot(error: &[u8]) -> bool {
     matches!(
         message::error_field(error, b'C'),
         // read-only; recovery conflict; no WAL functions; not supported in recovery; shutting down, starting up, crashed
-        Some("25006" | "40001" | "40P01" | "55000" | "0A000" | "57P01" | "57P02" | "57P03" | "58000" | "58P01" | "72000")
+        Some(
+            "25006"
+                | "40001"
+                | "40P01"
+                | "55000"
+                | "0A000"
+                | "57P01"
+                | "57P02"
+                | "57P03"
+                | "58000"
+                | "58P01"
+                | "72000"
+        )
     )
 }

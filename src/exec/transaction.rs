@@ -62,7 +62,12 @@ impl Transaction {
     #[must_use]
     pub fn of(command: &Command, vars: &Vars) -> Self {
         let mut tx = Self::new(Opened::ByClient, vars);
-        if let Command::Begin { read_only, isolation, deferrable } = command {
+        if let Command::Begin {
+            read_only,
+            isolation,
+            deferrable,
+        } = command
+        {
             tx.read_only = *read_only;
             tx.isolation = *isolation;
             tx.deferrable = *deferrable;
@@ -131,7 +136,10 @@ mod tests {
         tx.isolation = Some(Isolation::RepeatableRead);
         tx.read_only = Some(true);
         tx.locals.push("SET LOCAL work_mem = '1MB'".into());
-        tx.savepoints.push(Savepoint { name: "a\"b".into(), vars: Vars::default() });
+        tx.savepoints.push(Savepoint {
+            name: "a\"b".into(),
+            vars: Vars::default(),
+        });
         assert_eq!(
             tx.opening(),
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET LOCAL work_mem = '1MB';SAVEPOINT \"a\"\"b\""

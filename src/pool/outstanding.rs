@@ -12,7 +12,9 @@ pub enum Reply {
     Bind,
     Close,
     /// Describe of a statement whose last `n` parameters are ours and are not shown
-    DescribeStatement { hidden: usize },
+    DescribeStatement {
+        hidden: usize,
+    },
     DescribePortal,
     Execute,
     Sync,
@@ -95,13 +97,18 @@ impl Queue {
     /// A Parse of this statement has been sent and is not answered yet.
     #[must_use]
     pub fn parse_due(&self, id: u128) -> bool {
-        self.entries.iter().any(|e| matches!(e, Outstanding::Await(Reply::Parse(due), _) if *due == id))
+        self.entries
+            .iter()
+            .any(|e| matches!(e, Outstanding::Await(Reply::Parse(due), _) if *due == id))
     }
 
     /// Named statements whose Parse is not answered yet.
     #[must_use]
     pub fn parses_due(&self) -> usize {
-        self.entries.iter().filter(|e| matches!(e, Outstanding::Await(Reply::Parse(id), _) if *id != 0)).count()
+        self.entries
+            .iter()
+            .filter(|e| matches!(e, Outstanding::Await(Reply::Parse(id), _) if *id != 0))
+            .count()
     }
 
     /// How many Sync and Query replies are due.
@@ -133,12 +140,21 @@ pub fn effect(tag: u8, front: Option<Reply>) -> Result<Effect, OutOfStep> {
         return Ok(Aside);
     }
     let Some(reply) = front else {
-        return if tag == b'E' { Ok(Error) } else { Err(OutOfStep { tag, expected: "nothing" }) };
+        return if tag == b'E' {
+            Ok(Error)
+        } else {
+            Err(OutOfStep {
+                tag,
+                expected: "nothing",
+            })
+        };
     };
     let (found, expected) = match (reply, tag) {
         (Reply::Query | Reply::Sync, b'Z') => (Some(Ends), ""),
         (_, b'E') => (Some(Error), ""),
-        (Reply::Query, b'T' | b'D' | b'C' | b'I' | b'G' | b'H' | b'W' | b'd' | b'c') => (Some(Within), ""),
+        (Reply::Query, b'T' | b'D' | b'C' | b'I' | b'G' | b'H' | b'W' | b'd' | b'c') => {
+            (Some(Within), "")
+        }
         (Reply::Query, _) => (None, "an answer to Query"),
         (Reply::Parse(_), b'1') | (Reply::Bind, b'2') | (Reply::Close, b'3') => (Some(Ends), ""),
         (Reply::DescribeStatement { .. }, b't') => (Some(Within), ""),

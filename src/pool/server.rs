@@ -118,7 +118,12 @@ pub struct Server {
 
 impl Server {
     #[must_use]
-    pub fn new(stream: Stream, login: crate::auth::server::ServerLogin, prepared_max: usize, now: Instant) -> Self {
+    pub fn new(
+        stream: Stream,
+        login: crate::auth::server::ServerLogin,
+        prepared_max: usize,
+        now: Instant,
+    ) -> Self {
         Self {
             stream,
             input: login.leftover,
@@ -127,7 +132,9 @@ impl Server {
             passing: 0,
             status: Status::Idle,
             tainted: None,
-            prepared: lru::LruCache::new(NonZeroUsize::new(prepared_max).unwrap_or(NonZeroUsize::MIN)),
+            prepared: lru::LruCache::new(
+                NonZeroUsize::new(prepared_max).unwrap_or(NonZeroUsize::MIN),
+            ),
             unnamed: None,
             vars: Vars::default(),
             parameters: login.parameters,
@@ -156,7 +163,10 @@ impl Server {
     /// All that was asked has been answered.
     #[must_use]
     pub fn in_step(&self) -> bool {
-        self.queue.is_empty() && self.passing == 0 && self.input.is_empty() && self.output.is_empty()
+        self.queue.is_empty()
+            && self.passing == 0
+            && self.input.is_empty()
+            && self.output.is_empty()
     }
 
     /// Never to be reused, for this reason.
@@ -199,10 +209,12 @@ impl Server {
             return false;
         }
         if self.prepared.len() + self.queue.parses_due() >= self.prepared.cap().get()
-            && let Some((old, ())) = self.prepared.pop_lru() {
-                build::named(&mut self.output, b'C', b'S', statement_name(old).as_bytes());
-                self.queue.push(Outstanding::Await(Reply::Close, Fate::Skip));
-            }
+            && let Some((old, ())) = self.prepared.pop_lru()
+        {
+            build::named(&mut self.output, b'C', b'S', statement_name(old).as_bytes());
+            self.queue
+                .push(Outstanding::Await(Reply::Close, Fate::Skip));
+        }
         build::parse(&mut self.output, statement_name(id).as_bytes(), text, types);
         self.queue.push(Outstanding::Await(Reply::Parse(id), fate));
         true
@@ -269,7 +281,8 @@ impl Server {
                 // parameter changes after a reload are no reason to close it; anything else is
                 let mut nothing = BytesMut::new();
                 let mut answer = Answer::default();
-                self.digest(Filter::Errors, &mut nothing, &mut answer).is_ok()
+                self.digest(Filter::Errors, &mut nothing, &mut answer)
+                    .is_ok()
                     && answer.own_error.is_none()
                     && self.in_step()
             }
@@ -279,7 +292,12 @@ impl Server {
     // ---- answers -----------------------------------------------------------------------------
 
     /// Takes every message that has come in whole, passes on what `filter` lets through.
-    pub fn digest(&mut self, filter: Filter, sink: &mut BytesMut, answer: &mut Answer) -> Result<(), OutOfStep> {
+    pub fn digest(
+        &mut self,
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> Result<(), OutOfStep> {
         loop {
             self.release_synthetic(filter, sink, answer);
             if self.passing > 0 && !self.pass_on(sink) {
@@ -288,7 +306,12 @@ impl Server {
             let head = match frame::header(&self.input, MESSAGE_MAX) {
                 Ok(Some(head)) => head,
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(OutOfStep { tag: self.input[0], expected: "a message of sane length" }),
+                Err(_) => {
+                    return Err(OutOfStep {
+                        tag: self.input[0],
+                        expected: "a message of sane length",
+                    });
+                }
             };
             if self.input.len() < head.len {
                 self.begin_passing(head, filter, sink, answer)?;
@@ -329,21 +352,25 @@ impl Server {
         sink: &mut BytesMut,
         answer: &mut Answer,
     ) -> Result<(), OutOfStep> {
-        let shown = filter != Filter::Errors && matches!(self.queue.front(), Some((_, Fate::Forward)));
+        let shown =
+            filter != Filter::Errors && matches!(self.queue.front(), Some((_, Fate::Forward)));
         if matches!(head.tag, b'D' | b'd') && shown && head.len > READ {
             effect(head.tag, self.queue.front().map(|f| f.0))?;
             answer.rows_begun = true;
             self.passing = head.len;
             self.pass_on(sink);
         } else if head.len > self.input.capacity() {
-            self.input.reserve((head.len - self.input.len()).min(1 << 20));
+            self.input
+                .reserve((head.len - self.input.len()).min(1 << 20));
         }
         Ok(())
     }
 
     /// The hot loop: a run of whole rows goes over in one copy.
     fn take_rows(&mut self, filter: Filter, sink: &mut BytesMut, answer: &mut Answer) -> bool {
-        let Some((reply, Fate::Forward)) = self.queue.front() else { return false };
+        let Some((reply, Fate::Forward)) = self.queue.front() else {
+            return false;
+        };
         if !matches!(reply, Reply::Query | Reply::Execute) {
             return false;
         }
@@ -383,7 +410,9 @@ impl Server {
             b'G' => answer.copy_in = fate == Fate::Forward,
             b'1' if fate == Fate::Forward => answer.parsed += 1,
             b'D' if fate == Fate::Capture => {
-                answer.captured.push(Bytes::copy_from_slice(message::first_column(message).unwrap_or(b"")));
+                answer.captured.push(Bytes::copy_from_slice(
+                    message::first_column(message).unwrap_or(b""),
+                ));
             }
             _ => {}
         }
@@ -399,9 +428,10 @@ impl Server {
         }
         if effect == Effect::Ends {
             if let Some((Reply::Parse(id), _)) = front
-                && id != 0 {
-                    self.prepared.put(id, ());
-                }
+                && id != 0
+            {
+                self.prepared.put(id, ());
+            }
             self.queue.pop();
         }
         Ok(())
@@ -409,16 +439,19 @@ impl Server {
 
     fn forward(&self, message: &[u8], front: Option<(Reply, Fate)>, sink: &mut BytesMut) {
         if let (b't', Some((Reply::DescribeStatement { hidden }, _))) = (message[0], front)
-            && hidden > 0 {
-                let types = message::parameter_types(message).unwrap_or_default();
-                build::parameter_description(sink, &types[..types.len().saturating_sub(hidden)]);
-                return;
-            }
+            && hidden > 0
+        {
+            let types = message::parameter_types(message).unwrap_or_default();
+            build::parameter_description(sink, &types[..types.len().saturating_sub(hidden)]);
+            return;
+        }
         sink.extend_from_slice(message);
     }
 
     fn note_parameter(&mut self, message: &[u8]) {
-        let Ok((name, value)) = message::parameter_status(message) else { return };
+        let Ok((name, value)) = message::parameter_status(message) else {
+            return;
+        };
         match self.parameters.iter_mut().find(|(n, _)| n == name) {
             Some(entry) => value.clone_into(&mut entry.1),
             None => self.parameters.push((name.to_owned(), value.to_owned())),
@@ -452,7 +485,11 @@ fn note_tag(message: &[u8], fate: Fate, sink: &BytesMut, answer: &mut Answer) {
 }
 
 fn note_error(message: &[u8], fate: Fate, unasked: bool, answer: &mut Answer) {
-    let slot = if fate == Fate::Forward && !unasked { &mut answer.error } else { &mut answer.own_error };
+    let slot = if fate == Fate::Forward && !unasked {
+        &mut answer.error
+    } else {
+        &mut answer.own_error
+    };
     slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
 }
 

@@ -11,7 +11,7 @@ mod utility;
 use super::{Access, Command, Effects, Merge, Plan, PlannedText, Refusal, Routing, TextAnchor};
 use crate::catalog::Catalog;
 use crate::config::Database;
-use crate::shard::ShardId;
+use crate::shard::{ShardId, Unmapped};
 use crate::sql::analyze::Env;
 use crate::sql::command::{self, Command as Words};
 use crate::sql::hint::{Hints, hints};
@@ -246,75 +246,56 @@ impl<'a> Statement<'a> {
     }
 
     fn hinted(&self, hints: &Hints) -> Result<Option<ShardId>, Refusal> {
-        let database = self.context.database;
-        if let Some(name) = &hints.shard {
-            let at = database
-                .shards
-                .iter()
-                .position(|shard| shard.name == *name)
-                .and_then(|at| u16::try_from(at).ok());
-            return match at {
-                Some(at) => Ok(Some(ShardId(at))),
-                None => Err(Refusal::new(
-                    SqlState::INVALID_PARAMETER_VALUE,
-                    format!("there is no shard \"{name}\""),
-                    Some(format!("The shards are {}.", self.context.shard_names())),
-                )),
-            };
+        match (&hints.shard, &hints.key) {
+            (Some(name), _) => self.named_shard(name).map(Some),
+            (None, Some(key)) => self.named_key(key, hints.keyspace.as_deref()).map(Some),
+            (None, None) => Ok(None),
         }
-        let Some(key) = &hints.key else {
-            return Ok(None);
-        };
-        let invalid = |message: String, hint: &str| {
-            Refusal::new(
-                SqlState::INVALID_PARAMETER_VALUE,
-                message,
-                Some(hint.to_owned()),
-            )
-        };
-        let keyspace = match (&hints.keyspace, database.keyspaces.as_slice()) {
-            (Some(name), all) => all
-                .iter()
-                .find(|keyspace| keyspace.name == *name)
-                .ok_or_else(|| {
-                    invalid(
-                        format!("there is no keyspace \"{name}\""),
-                        "See keyspaces in the shard map.",
-                    )
-                })?,
-            (None, [only]) => only,
-            (None, _) => {
-                return Err(invalid(
-                    "the hint's key belongs to no keyspace".to_owned(),
-                    "Name it: /* pgshunt: key=42 keyspace=… */",
-                ));
-            }
-        };
-        if key.len() != keyspace.types.len() {
-            return Err(invalid(
-                format!(
-                    "keyspace \"{}\" has {} key columns",
-                    keyspace.name,
-                    keyspace.types.len()
-                ),
-                "Write key=(first, second).",
-            ));
-        }
-        let values = key
-            .iter()
-            .zip(&keyspace.types)
-            .map(|(text, key_type)| key_type.parse_text(text.as_bytes()));
-        let values = values.collect::<Result<Vec<_>, _>>().map_err(|error| {
-            invalid(
-                format!("the hint's key: {error}"),
-                "Write it as the key's type is written.",
-            )
-        })?;
-        keyspace
-            .locate(&values)
-            .map(Some)
-            .map_err(|unmapped| invalid(unmapped.to_string(), "Only mapped keys can be named."))
     }
+
+    fn named_shard(&self, name: &str) -> Result<ShardId, Refusal> {
+        let mut shards = self.context.database.shards.iter();
+        let at = shards.position(|shard| shard.name == name);
+        let id = at.and_then(|at| u16::try_from(at).ok()).map(ShardId);
+        id.ok_or_else(|| {
+            let hint = format!("The shards are {}.", self.context.shard_names());
+            bad_hint(format!("there is no shard \"{name}\""), &hint)
+        })
+    }
+
+    fn named_key(&self, key: &[String], keyspace: Option<&str>) -> Result<ShardId, Refusal> {
+        let keyspaces = self.context.database.keyspaces.as_slice();
+        let keyspace = match (keyspace, keyspaces) {
+            (Some(name), all) => all.iter().find(|keyspace| keyspace.name == name),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let Some(keyspace) = keyspace else {
+            let hint = "Name one of the shard map: /* pgshunt: key=42 keyspace=… */";
+            return Err(bad_hint(
+                "the hint's key belongs to no keyspace".to_owned(),
+                hint,
+            ));
+        };
+        let (name, columns) = (&keyspace.name, keyspace.types.len());
+        if key.len() != columns {
+            let message = format!("keyspace \"{name}\" has {columns} key columns");
+            return Err(bad_hint(message, "Write key=(first, second)."));
+        }
+        let pairs = key.iter().zip(&keyspace.types);
+        let values = pairs.map(|(text, key_type)| key_type.parse_text(text.as_bytes()));
+        let values = values.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            let message = format!("the hint's key: {error}");
+            bad_hint(message, "Write it as the key's type is written.")
+        })?;
+        let unmapped = |error: Unmapped| bad_hint(error.to_string(), "Name a key that is mapped.");
+        keyspace.locate(&values).map_err(unmapped)
+    }
+}
+
+fn bad_hint(message: String, hint: &str) -> Refusal {
+    let code = SqlState::INVALID_PARAMETER_VALUE;
+    Refusal::new(code, message, Some(hint.to_owned()))
 }
 
 /// Statements that pgshunt sends to a server by their own content.

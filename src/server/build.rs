@@ -34,12 +34,19 @@ pub async fn backends(config: &Arc<Config>, strictness: Strictness) -> Result<Ba
     let mut backends = Backends::new();
     for database in &config.databases {
         let backend = backend(config, database, strictness).await?;
-        backends.insert(database.name.clone(), Arc::new(ArcSwap::from_pointee(backend)));
+        backends.insert(
+            database.name.clone(),
+            Arc::new(ArcSwap::from_pointee(backend)),
+        );
     }
     Ok(backends)
 }
 
-async fn backend(config: &Arc<Config>, database: &Database, strictness: Strictness) -> Result<Backend, String> {
+async fn backend(
+    config: &Arc<Config>,
+    database: &Database,
+    strictness: Strictness,
+) -> Result<Backend, String> {
     let database = Arc::new(database.clone());
     let control = Arc::new(ControlPools::new(&database).map_err(|e| e.to_string())?);
     let members = look(&database, &control).await;
@@ -48,13 +55,26 @@ async fn backend(config: &Arc<Config>, database: &Database, strictness: Strictne
     if strictness == Strictness::Serve && report.forbids_serving() {
         return Err(refusal(&report, &database));
     }
-    let catalog = home_catalog(&database, &members).cloned().unwrap_or_default();
+    let catalog = home_catalog(&database, &members)
+        .cloned()
+        .unwrap_or_default();
     let topology = Topology::start(&database, control.clone());
     topology.wait_first_samples(Duration::from_secs(2)).await;
     let connector = Connector::new(&database.server_tls).map_err(|e| e.to_string())?;
     let servers = Servers::new(database.clone(), connector, topology.clone());
-    let loader = Box::new(ControlLoader { database: database.clone(), control, known: parking_lot::Mutex::new(catalog.clone()) });
-    Ok(Backend::new(config.clone(), database, catalog, topology, servers, loader))
+    let loader = Box::new(ControlLoader {
+        database: database.clone(),
+        control,
+        known: parking_lot::Mutex::new(catalog.clone()),
+    });
+    Ok(Backend::new(
+        config.clone(),
+        database,
+        catalog,
+        topology,
+        servers,
+        loader,
+    ))
 }
 
 /// Every server of the database as it is now.
@@ -83,8 +103,11 @@ fn say(report: &Report, database: &Database) {
 }
 
 fn refusal(report: &Report, database: &Database) -> String {
-    let errors: Vec<String> =
-        report.iter().filter(|f| f.severity == Severity::Error).map(|f| f.line(database)).collect();
+    let errors: Vec<String> = report
+        .iter()
+        .filter(|f| f.severity == Severity::Error)
+        .map(|f| f.line(database))
+        .collect();
     errors.join("\n")
 }
 
@@ -127,6 +150,8 @@ impl Loader for ControlLoader {
             };
             keyspace.locate(&[key])
         };
-        draw_on_one_shard(&client, sequence, rows, wanted, locate).await.map_err(|e| e.to_string())
+        draw_on_one_shard(&client, sequence, rows, wanted, locate)
+            .await
+            .map_err(|e| e.to_string())
     }
 }

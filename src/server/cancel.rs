@@ -41,15 +41,27 @@ impl Cancels {
         slot: Arc<CancelSlot>,
         backend: Arc<ArcSwap<Backend>>,
     ) -> Registered {
-        self.entries.lock().insert(pid, Entry { secret, slot, backend });
-        Registered { cancels: self.clone(), pid }
+        self.entries.lock().insert(
+            pid,
+            Entry {
+                secret,
+                slot,
+                backend,
+            },
+        );
+        Registered {
+            cancels: self.clone(),
+            pid,
+        }
     }
 
     /// Stops what the client with this key is doing; a wrong key does nothing.
     pub async fn cancel(&self, pid: i32, secret: &[u8]) {
         let (slot, backend) = {
             let entries = self.entries.lock();
-            let Some(entry) = entries.get(&pid) else { return };
+            let Some(entry) = entries.get(&pid) else {
+                return;
+            };
             if !bool::from(entry.secret.as_slice().ct_eq(secret)) {
                 return;
             }

@@ -21,7 +21,11 @@ pub fn check(path: &Path) -> ExitCode {
         for database in &config.databases {
             errors += runtime.block_on(check_database(database))?;
         }
-        Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if errors == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     })
 }
 
@@ -37,7 +41,11 @@ async fn check_database(database: &Database) -> Result<usize, String> {
         }
         let _ = writeln!(std::io::stdout(), "{}", finding.line(database));
     }
-    let _ = writeln!(std::io::stdout(), "database {}: {errors} errors, {warnings} warnings", database.name);
+    let _ = writeln!(
+        std::io::stdout(),
+        "database {}: {errors} errors, {warnings} warnings",
+        database.name
+    );
     Ok(errors)
 }
 
@@ -59,11 +67,16 @@ pub fn explain(path: &Path, database: Option<&str>, sql: &str) -> ExitCode {
 async fn explain_one(config: &Config, database: &Database, sql: &str) -> Result<String, String> {
     let control = ControlPools::new(database).map_err(|e| e.to_string())?;
     let members = look(database, &control).await;
-    let catalog = home_catalog(database, &members).ok_or("no primary could be asked for its schema")?;
+    let catalog =
+        home_catalog(database, &members).ok_or("no primary could be asked for its schema")?;
     let mut lifted = Lifted::default();
     lift(sql.as_bytes(), true, &mut lifted);
-    let path: Vec<String> =
-        catalog.default_search_path.iter().filter(|s| s.as_str() != "$user").cloned().collect();
+    let path: Vec<String> = catalog
+        .default_search_path
+        .iter()
+        .filter(|s| s.as_str() != "$user")
+        .cloned()
+        .collect();
     let context = PlanContext {
         catalog,
         database,
@@ -76,14 +89,21 @@ async fn explain_one(config: &Config, database: &Database, sql: &str) -> Result<
     let planned = plan(sql.as_bytes(), &lifted, context).map_err(|refusal| refusal.to_string())?;
     let mut text = String::new();
     for plan in &planned.statements {
-        let values = crate::session::simple::Literals { text: sql.as_bytes(), lifted: &lifted };
+        let values = crate::session::simple::Literals {
+            text: sql.as_bytes(),
+            lifted: &lifted,
+        };
         text.push_str(&explain_plan(plan, database, &values));
     }
     Ok(text)
 }
 
 /// The plan, the reason, and where these very values lead.
-fn explain_plan(plan: &crate::route::Plan, database: &Database, values: &dyn crate::route::Values) -> String {
+fn explain_plan(
+    plan: &crate::route::Plan,
+    database: &Database,
+    values: &dyn crate::route::Values,
+) -> String {
     let mut text = format!("{}\n", plan.describe(database));
     if !plan.because.is_empty() {
         text.push_str(&format!("  because: {}\n", plan.because));
@@ -92,7 +112,10 @@ fn explain_plan(plan: &crate::route::Plan, database: &Database, values: &dyn cra
         return text;
     }
     let name = |shard: &crate::shard::ShardId| {
-        database.shards.get(shard.index()).map_or("?", |s| s.name.as_str())
+        database
+            .shards
+            .get(shard.index())
+            .map_or("?", |s| s.name.as_str())
     };
     match plan.resolve(values, database) {
         Ok(Targets::None) => text.push_str("  goes to: any shard\n"),
@@ -109,7 +132,10 @@ fn explain_plan(plan: &crate::route::Plan, database: &Database, values: &dyn cra
                 None => text.push_str(&format!("  goes to: {}\n", names.join(", "))),
             }
         }
-        Err(refusal) => text.push_str(&format!("  refused {}: {}\n", refusal.code.0, refusal.message)),
+        Err(refusal) => text.push_str(&format!(
+            "  refused {}: {}\n",
+            refusal.code.0, refusal.message
+        )),
     }
     text
 }
@@ -133,10 +159,12 @@ fn with_config(
     path: &Path,
     act: impl FnOnce(&Config, &tokio::runtime::Runtime) -> Result<ExitCode, String>,
 ) -> ExitCode {
-    let outcome = crate::config::load(path).map_err(|e| e.to_string()).and_then(|config| {
-        let runtime = super::runtime(1).map_err(|e| e.to_string())?;
-        act(&config, &runtime)
-    });
+    let outcome = crate::config::load(path)
+        .map_err(|e| e.to_string())
+        .and_then(|config| {
+            let runtime = super::runtime(1).map_err(|e| e.to_string())?;
+            act(&config, &runtime)
+        });
     outcome.unwrap_or_else(|error| {
         eprintln!("{error}");
         ExitCode::FAILURE

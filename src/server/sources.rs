@@ -22,7 +22,14 @@ impl App {
         let backends = self.backends.load();
         backends
             .get(database)
-            .and_then(|slot| slot.load().snapshot().database.shards.get(usize::from(shard)).map(|s| s.name.clone()))
+            .and_then(|slot| {
+                slot.load()
+                    .snapshot()
+                    .database
+                    .shards
+                    .get(usize::from(shard))
+                    .map(|s| s.name.clone())
+            })
             .unwrap_or_else(|| shard.to_string())
     }
 }
@@ -30,24 +37,40 @@ impl App {
 #[async_trait::async_trait]
 impl Sources for App {
     fn pools(&self) -> Vec<PoolRow> {
-        self.live().iter().flat_map(|backend| pools_of(backend)).collect()
+        self.live()
+            .iter()
+            .flat_map(|backend| pools_of(backend))
+            .collect()
     }
 
     fn clients(&self) -> Vec<ClientRow> {
         let name = |database: &str, shard: u16| self.shard_name(database, shard);
-        self.clients.status(Instant::now()).into_iter().map(|client| ClientRow::of(client, name)).collect()
+        self.clients
+            .status(Instant::now())
+            .into_iter()
+            .map(|client| ClientRow::of(client, name))
+            .collect()
     }
 
     fn servers(&self) -> Vec<ServerRow> {
-        self.live().iter().flat_map(|backend| servers_of(backend)).collect()
+        self.live()
+            .iter()
+            .flat_map(|backend| servers_of(backend))
+            .collect()
     }
 
     fn shards(&self) -> Vec<ShardRow> {
-        self.live().iter().flat_map(|backend| shards_of(backend)).collect()
+        self.live()
+            .iter()
+            .flat_map(|backend| shards_of(backend))
+            .collect()
     }
 
     fn replicas(&self) -> Vec<ReplicaRow> {
-        self.live().iter().flat_map(|backend| replicas_of(backend)).collect()
+        self.live()
+            .iter()
+            .flat_map(|backend| replicas_of(backend))
+            .collect()
     }
 
     fn config(&self) -> Vec<ConfigRow> {
@@ -68,7 +91,11 @@ impl Sources for App {
                 format!("{}/{}: primary {} {why}", s.database, s.shard, s.primary)
             })
             .collect();
-        if down.is_empty() { Ok(()) } else { Err(down.join("\n")) }
+        if down.is_empty() {
+            Ok(())
+        } else {
+            Err(down.join("\n"))
+        }
     }
 
     async fn reload(&self) -> Result<String, String> {
@@ -133,7 +160,12 @@ fn servers_of(backend: &Backend) -> Vec<ServerRow> {
                 database: database.name.clone(),
                 shard: database.shards[entry.member.shard.index()].name.clone(),
                 user: entry.pool.name().user.clone(),
-                state: if server.idle.is_some() { "idle" } else { "in use" }.to_owned(),
+                state: if server.idle.is_some() {
+                    "idle"
+                } else {
+                    "in use"
+                }
+                .to_owned(),
                 pid: Some(server.pid),
                 age: server.age,
                 idle: server.idle,
@@ -154,7 +186,8 @@ fn shards_of(backend: &Backend) -> Vec<ShardRow> {
         .enumerate()
         .map(|(n, shard)| {
             let id = ShardId(u16::try_from(n).unwrap_or(u16::MAX));
-            let of_shard: Vec<&MemberStatus> = members.iter().filter(|m| m.id.shard == id).collect();
+            let of_shard: Vec<&MemberStatus> =
+                members.iter().filter(|m| m.id.shard == id).collect();
             let primary = of_shard.iter().find(|m| m.id.member == 0);
             ShardRow {
                 database: database.name.clone(),
@@ -183,7 +216,9 @@ fn replicas_of(backend: &Backend) -> Vec<ReplicaRow> {
             shard: database.shards[m.id.shard.index()].name.clone(),
             address: format!("{}:{}", m.address.host, m.address.port),
             up: m.up,
-            lsn: m.lsn.map(|lsn| format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & 0xFFFF_FFFF)),
+            lsn: m
+                .lsn
+                .map(|lsn| format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & 0xFFFF_FFFF)),
             lag_bytes: m.lag_bytes,
             lag: m.lag_ms.map(Duration::from_millis),
             sampled_ago: m.sampled_ago,

@@ -6,13 +6,13 @@ use super::{Portal, Session};
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
-use crate::exec::job::{Ask, End, Job, Prepared, Step};
+use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
 use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Targets, Values};
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::tokens::{TokenKind, tokenize};
-use crate::wire::sqlstate::SqlState;
 use crate::stats::ClientState;
+use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -95,6 +95,8 @@ struct Destination {
     access: Access,
     /// any shard would do
     open: bool,
+    /// SET: not together with other statements
+    alone: bool,
 }
 
 impl Session {
@@ -112,7 +114,11 @@ impl Session {
             _ => {
                 self.gathering.bytes += frame.len();
                 self.gathering.frames.push(frame);
-                if self.gathering.bytes > GATHERED_MAX { self.flush().await } else { Ok(()) }
+                if self.gathering.bytes > GATHERED_MAX {
+                    self.flush().await
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -123,7 +129,11 @@ impl Session {
             self.gathering.skipping = true;
         }
         self.tell(result)?;
-        self.exec.client.send().await.map_err(|_| Failure::ClientGone)
+        self.exec
+            .client
+            .send()
+            .await
+            .map_err(|_| Failure::ClientGone)
     }
 
     /// A simple query in the middle of a batch: what was gathered runs first.
@@ -201,8 +211,14 @@ impl Session {
         };
         let works: Vec<&Work> = segments
             .iter()
-            .filter_map(|s| if let Segment::Work(work) = s { Some(&**work) } else { None })
-            .filter(|w| w.executes > 0)
+            .filter_map(|s| {
+                if let Segment::Work(work) = s {
+                    Some(&**work)
+                } else {
+                    None
+                }
+            })
+            .filter(|w| w.executes > 0 && !w.job.is_set())
             .collect();
         let writes = works.iter().any(|w| w.job.access == Access::Write);
         if works.len() > 1 && writes && !segments.iter().any(begins) {
@@ -244,8 +260,7 @@ impl Session {
         }
     }
 
-    async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure>
-    {
+    async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure> {
         if let Ask::Batch { end: slot, .. } = &mut work.job.ask {
             *slot = end;
         }
@@ -296,7 +311,11 @@ impl Session {
 
     // ---- steps ---------------------------------------------------------------------------------
 
-    async fn add_step(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+    async fn add_step(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
         match frame[0] {
             b'P' => self.add_parse(frame, segments),
             b'B' => self.add_bind(frame, segments).await,
@@ -310,7 +329,10 @@ impl Session {
         let parse = message::parse(frame).map_err(protocol_violation)?;
         let name = frame.slice_ref(parse.name);
         if !name.is_empty() && self.statements.contains_key(&name) {
-            let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(&name));
+            let text = format!(
+                "prepared statement \"{}\" already exists",
+                String::from_utf8_lossy(&name)
+            );
             return Err(Report::new(SqlState::DUPLICATE_STATEMENT, text).into());
         }
         let most = self.exec.backend.config.limits.client_prepared_max;
@@ -319,21 +341,33 @@ impl Session {
                 .hint("limits.client_prepared_max in the shard map bounds them; close those no longer needed.")
                 .into());
         }
-        let prepared = self.prepare(!name.is_empty(), Bytes::copy_from_slice(parse.text), parse.types)?;
-        self.statements.insert(Bytes::copy_from_slice(&name), prepared.clone());
+        let prepared = self.prepare(
+            !name.is_empty(),
+            Bytes::copy_from_slice(parse.text),
+            parse.types,
+        )?;
+        self.statements
+            .insert(Bytes::copy_from_slice(&name), prepared.clone());
         if prepared.local {
-            own(segments).push(OwnStep::Answer(PARSE_COMPLETE));
+            own(segments, OwnStep::Answer(PARSE_COMPLETE));
             return Ok(());
         }
         let destination = self.preference(&prepared);
-        let work = self.work(segments, destination, &prepared);
-        work.parsed.push(Bytes::copy_from_slice(&name));
-        push(work, Step::Parse(prepared));
+        let name = Bytes::copy_from_slice(&name);
+        with_work(segments, destination, &prepared.clone(), |work| {
+            work.parsed.push(name);
+            push(work, Step::Parse(prepared));
+        });
         Ok(())
     }
 
     /// Plans a text; the statement as this session knows it.
-    fn prepare(&mut self, named: bool, text: Bytes, types: Vec<u32>) -> Result<Arc<Prepared>, Report> {
+    fn prepare(
+        &mut self,
+        named: bool,
+        text: Bytes,
+        types: Vec<u32>,
+    ) -> Result<Arc<Prepared>, Report> {
         let planned = self.plan_parse(&text, &types)?;
         let plan = planned.statements.first();
         if let Some(refusal) = plan.and_then(|p| p.refusal.as_ref()) {
@@ -342,8 +376,15 @@ impl Session {
         let mut server_text = text.clone();
         let mut hidden = 0;
         if let Some(draw) = plan.and_then(|p| p.draw.as_ref()) {
-            let first = params_in(&text, self.context.standard_conforming_strings).max(types.len()) + 1;
-            let edited = splice(&text, &[], 0..text.len(), &draw.edits, Drawn::Params { first });
+            let first =
+                params_in(&text, self.context.standard_conforming_strings).max(types.len()) + 1;
+            let edited = splice(
+                &text,
+                &[],
+                0..text.len(),
+                &draw.edits,
+                Drawn::Params { first },
+            );
             server_text = edited.ok_or_else(super::simple::misplaced)?.into();
             hidden = draw.rows;
         }
@@ -372,7 +413,10 @@ impl Session {
             let text = if name.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
             } else {
-                format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))
+                format!(
+                    "prepared statement \"{}\" does not exist",
+                    String::from_utf8_lossy(name)
+                )
             };
             return Err(Report::new(SqlState::INVALID_STATEMENT_NAME, text).into());
         };
@@ -380,17 +424,28 @@ impl Session {
             return Ok(found);
         }
         let fresh = self.prepare(found.named, found.client_text.clone(), found.types.clone())?;
-        self.statements.insert(Bytes::copy_from_slice(name), fresh.clone());
+        self.statements
+            .insert(Bytes::copy_from_slice(name), fresh.clone());
         Ok(fresh)
     }
 
-    async fn add_bind(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+    async fn add_bind(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
         let bind = message::bind(frame).map_err(protocol_violation)?;
         let prepared = self.statement(bind.statement)?;
         let portal = Bytes::copy_from_slice(bind.portal);
         if prepared.local {
-            self.portals.insert(portal, Portal { prepared, targets: Targets::None });
-            own(segments).push(OwnStep::Answer(BIND_COMPLETE));
+            self.portals.insert(
+                portal,
+                Portal {
+                    prepared,
+                    targets: Targets::None,
+                },
+            );
+            own(segments, OwnStep::Answer(BIND_COMPLETE));
             return Ok(());
         }
         let mut rest = frame.slice_ref(bind.rest);
@@ -404,13 +459,29 @@ impl Session {
                     rest = bind.with_text_values(&texts).into();
                     Targets::One(shard)
                 }
-                None => self.targets_of(plan, &Bound { bind: &bind, types: &prepared.types })?,
+                None => self.targets_of(
+                    plan,
+                    &Bound {
+                        bind: &bind,
+                        types: &prepared.types,
+                    },
+                )?,
             },
         };
-        self.portals.insert(portal.clone(), Portal { prepared: prepared.clone(), targets: targets.clone() });
+        self.portals.insert(
+            portal.clone(),
+            Portal {
+                prepared: prepared.clone(),
+                targets: targets.clone(),
+            },
+        );
         let destination = destination(prepared.planned.statements.first(), targets);
-        let work = self.work(segments, destination, &prepared);
-        push(work, Step::Bind { portal, prepared, rest });
+        let step = Step::Bind {
+            portal,
+            prepared: prepared.clone(),
+            rest,
+        };
+        with_work(segments, destination, &prepared, |work| push(work, step));
         Ok(())
     }
 
@@ -421,14 +492,13 @@ impl Session {
         }
         let prepared = self.statement(name)?;
         if prepared.local {
-            let steps = own(segments);
-            steps.push(OwnStep::Answer(b"t\0\0\0\x06\0\0"));
-            steps.push(OwnStep::Describe(prepared));
+            own(segments, OwnStep::Answer(b"t\0\0\0\x06\0\0"));
+            own(segments, OwnStep::Describe(prepared));
             return Ok(());
         }
         let destination = self.preference(&prepared);
-        let work = self.work(segments, destination, &prepared);
-        push(work, Step::DescribeStatement(prepared));
+        let step = Step::DescribeStatement(prepared.clone());
+        with_work(segments, destination, &prepared, |work| push(work, step));
         Ok(())
     }
 
@@ -446,53 +516,67 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         let Some(Portal { prepared, targets }) = self.portals.get(name).cloned() else {
-            let text = format!("portal \"{}\" does not exist", String::from_utf8_lossy(name));
+            let text = format!(
+                "portal \"{}\" does not exist",
+                String::from_utf8_lossy(name)
+            );
             return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
         };
         if prepared.local {
-            let step = if reply == Reply::Execute { OwnStep::Execute(prepared) } else { OwnStep::Describe(prepared) };
-            own(segments).push(step);
+            let step = if reply == Reply::Execute {
+                OwnStep::Execute(prepared)
+            } else {
+                OwnStep::Describe(prepared)
+            };
+            own(segments, step);
             return Ok(());
         }
         let plan = prepared.planned.statements.first();
         let setting = match plan {
-            Some(plan) if reply == Reply::Execute => self.setting_of(plan, &prepared.client_text)?,
+            Some(plan) if reply == Reply::Execute => {
+                self.setting_of(plan, &prepared.client_text)?
+            }
             _ => None,
         };
         let everywhere = setting.is_some() && self.exec.held.iter().any(|h| h.in_transaction);
         let destination = destination(plan, targets);
-        let work = self.work(segments, destination, &prepared);
-        push(work, Step::Portal { reply, frame: frame.clone() });
-        if reply == Reply::Execute {
-            work.executes += 1;
-            work.job.executes = true;
-            work.job.limited |= limited;
-            work.job.setting = setting.or(work.job.setting.take());
-            if everywhere {
-                work.job.merge = Merge::Everywhere;
+        let step = Step::Portal {
+            reply,
+            frame: frame.clone(),
+        };
+        with_work(segments, destination, &prepared, |work| {
+            push(work, step);
+            if reply == Reply::Execute {
+                note_execute(work, plan, limited, setting, everywhere);
             }
-            if let Some(plan) = plan {
-                join_effects(work, plan);
-            }
-        }
+        });
         Ok(())
     }
 
     fn add_close(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
         let (kind, name) = message::named(frame).map_err(protocol_violation)?;
-        let portal = if kind == b'P' { self.portals.remove(name) } else { None };
+        let portal = if kind == b'P' {
+            self.portals.remove(name)
+        } else {
+            None
+        };
         if kind == b'S' {
             self.statements.remove(name);
         }
         match portal {
             Some(Portal { prepared, targets }) if !prepared.local => {
                 let destination = destination(prepared.planned.statements.first(), targets);
-                let work = self.work(segments, destination, &prepared);
-                push(work, Step::Portal { reply: Reply::Close, frame: frame.clone() });
+                let step = Step::Portal {
+                    reply: Reply::Close,
+                    frame: frame.clone(),
+                };
+                with_work(segments, destination, &prepared, |work| push(work, step));
             }
             _ => match segments.last_mut() {
-                Some(Segment::Work(work)) => push(work, Step::CloseStatement),
-                _ => own(segments).push(OwnStep::Answer(CLOSE_COMPLETE)),
+                Some(Segment::Work(work)) if !work.is_complete() => {
+                    push(work, Step::CloseStatement)
+                }
+                _ => own(segments, OwnStep::Answer(CLOSE_COMPLETE)),
             },
         }
         Ok(())
@@ -506,70 +590,99 @@ impl Session {
             merge: Merge::Single,
             access: plan.map_or(Access::Write, |p| p.access),
             open: true,
+            alone: false,
         };
         match plan {
             // a server in a transaction is taken only for what runs
-            Some(plan) if matches!(plan.routing, crate::route::Routing::Home | crate::route::Routing::Unsharded) => {
-                Destination { targets: Targets::One(self.exec.snapshot.database.home), ..anywhere }
+            Some(plan)
+                if matches!(
+                    plan.routing,
+                    crate::route::Routing::Home | crate::route::Routing::Unsharded
+                ) =>
+            {
+                Destination {
+                    targets: Targets::One(self.exec.snapshot.database.home),
+                    ..anywhere
+                }
             }
             _ => anywhere,
         }
     }
+}
 
-    /// The segment that takes a step for this destination: the last one if they agree, else a new one.
-    fn work<'s>(
-        &self,
-        segments: &'s mut Vec<Segment>,
-        destination: Destination,
-        prepared: &Arc<Prepared>,
-    ) -> &'s mut Work {
-        let joins = match segments.last() {
-            Some(Segment::Work(last)) => {
-                destination.open
-                    || last.open
-                    || (last.job.targets == destination.targets && last.job.merge == destination.merge)
-            }
-            _ => false,
-        };
-        if !joins {
-            segments.push(Segment::Work(Box::new(new_work(&destination))));
+/// The segment that takes a step for this destination: the last one if they agree, else a new one.
+fn with_work(
+    segments: &mut Vec<Segment>,
+    destination: Destination,
+    prepared: &Arc<Prepared>,
+    act: impl FnOnce(&mut Work),
+) {
+    let mut work = match segments.pop() {
+        Some(Segment::Work(last)) if last.takes(&destination) => last,
+        other => {
+            segments.extend(other);
+            Box::new(new_work(&destination))
         }
-        if !matches!(segments.last(), Some(Segment::Work(_))) {
-            segments.push(Segment::Work(Box::new(new_work(&destination))));
-        }
-        let Some(Segment::Work(work)) = segments.last_mut() else { unreachable!("a Work was pushed") };
-        if work.open && !destination.open {
-            work.job.targets = destination.targets;
-            work.job.merge = destination.merge;
-            work.open = false;
-        }
-        if destination.access == Access::Write {
-            work.job.access = Access::Write;
-        }
-        work.planned.get_or_insert_with(|| prepared.planned.clone());
-        work
+    };
+    if work.open && !destination.open {
+        work.job.targets = destination.targets;
+        work.job.merge = destination.merge;
+        work.open = false;
+    }
+    if destination.access == Access::Write {
+        work.job.access = Access::Write;
+    }
+    work.planned.get_or_insert_with(|| prepared.planned.clone());
+    act(&mut work);
+    segments.push(Segment::Work(work));
+}
+
+impl Work {
+    fn takes(&self, destination: &Destination) -> bool {
+        let stays_alone = destination.alone && self.executes > 0;
+        !self.is_complete()
+            && !stays_alone
+            && (destination.open
+                || self.open
+                || (self.job.targets == destination.targets && self.job.merge == destination.merge))
+    }
+
+    /// The answers of several shards become one at the end of a segment, and a SET may go to several servers where its
+    /// neighbours go to one: such a segment takes nothing more once it runs something.
+    fn is_complete(&self) -> bool {
+        let scatters =
+            self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
+        self.executes > 0 && (scatters || self.job.is_set())
     }
 }
 
 /// The highest `$n` of a text.
 fn params_in(text: &[u8], scs: bool) -> usize {
     let tokens = tokenize(text, scs).unwrap_or_default();
-    let numbers = tokens.iter().filter(|t| matches!(t.kind, TokenKind::Param(_))).filter_map(|t| {
-        std::str::from_utf8(t.bytes(text)).ok().and_then(|word| word.trim_start_matches('$').parse::<usize>().ok())
-    });
+    let numbers = tokens
+        .iter()
+        .filter(|t| matches!(t.kind, TokenKind::Param(_)))
+        .filter_map(|t| {
+            std::str::from_utf8(t.bytes(text))
+                .ok()
+                .and_then(|word| word.trim_start_matches('$').parse::<usize>().ok())
+        });
     numbers.max().unwrap_or(0)
 }
 
 fn new_work(destination: &Destination) -> Work {
     Work {
         job: Job {
-            ask: Ask::Batch { steps: Vec::new(), end: End::Sync },
+            ask: Ask::Batch {
+                steps: Vec::new(),
+                end: End::Sync,
+            },
             access: destination.access,
             targets: destination.targets.clone(),
             merge: destination.merge,
             effects: crate::route::Effects::default(),
             limited: false,
-            setting: None,
+            settings: Vec::new(),
             executes: false,
         },
         planned: None,
@@ -585,6 +698,26 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
         merge: plan.map_or(Merge::Single, |p| p.merge),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
+        alone: plan.is_some_and(|p| matches!(p.command, Command::Set { .. } | Command::Reset(_))),
+    }
+}
+
+fn note_execute(
+    work: &mut Work,
+    plan: Option<&Plan>,
+    limited: bool,
+    setting: Option<Setting>,
+    everywhere: bool,
+) {
+    work.executes += 1;
+    work.job.executes = true;
+    work.job.limited |= limited;
+    work.job.settings.extend(setting);
+    if everywhere {
+        work.job.merge = Merge::Everywhere;
+    }
+    if let Some(plan) = plan {
+        join_effects(work, plan);
     }
 }
 
@@ -601,12 +734,9 @@ fn push(work: &mut Work, step: Step) {
     }
 }
 
-fn own(segments: &mut Vec<Segment>) -> &mut Vec<OwnStep> {
-    if !matches!(segments.last(), Some(Segment::Own(_))) {
-        segments.push(Segment::Own(Vec::new()));
-    }
+fn own(segments: &mut Vec<Segment>, step: OwnStep) {
     match segments.last_mut() {
-        Some(Segment::Own(steps)) => steps,
-        _ => unreachable!("an Own was pushed"),
+        Some(Segment::Own(steps)) => steps.push(step),
+        _ => segments.push(Segment::Own(vec![step])),
     }
 }

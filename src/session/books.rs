@@ -13,7 +13,12 @@ use std::time::Instant;
 
 impl Session {
     /// One executed text, for SHOW STATS and SHOW QUERIES.
-    pub fn count(&mut self, planned: &PlannedText, started: Instant, result: &Result<Done, Failure>) {
+    pub fn count(
+        &mut self,
+        planned: &PlannedText,
+        started: Instant,
+        result: &Result<Done, Failure>,
+    ) {
         let now = Instant::now();
         let write = planned.statements.iter().any(|p| p.access == Access::Write);
         let (outcome, rows, served_by, shards) = match result {
@@ -75,20 +80,37 @@ impl Session {
             }
             self.shown_held = !self.exec.held.is_empty();
         }
-        let state = if self.shown_transaction { ClientState::IdleInTransaction } else { ClientState::Idle };
+        let state = if self.shown_transaction {
+            ClientState::IdleInTransaction
+        } else {
+            ClientState::Idle
+        };
         self.handle.set_state(state, now);
     }
 
     /// Settings or catalog may have changed what statements mean.
     pub fn refresh_context(&mut self) {
         let exec = &self.exec;
-        let locals = exec.transaction.as_ref().map(|tx| tx.locals.as_slice()).unwrap_or_default();
-        let local_path = locals.iter().rev().find(|s| is_search_path(s)).and_then(|s| super::context::set_values(s));
+        let locals = exec
+            .transaction
+            .as_ref()
+            .map(|tx| tx.locals.as_slice())
+            .unwrap_or_default();
+        let local_path = locals
+            .iter()
+            .rev()
+            .find(|s| is_search_path(s))
+            .and_then(|s| super::context::set_values(s));
         let strings = exec
             .vars
             .statement("standard_conforming_strings")
             .and_then(super::context::set_values)
-            .is_none_or(|v| !matches!(v.first().map(String::as_str), Some("off" | "false" | "no" | "0" | "of" | "f" | "n")));
+            .is_none_or(|v| {
+                !matches!(
+                    v.first().map(String::as_str),
+                    Some("off" | "false" | "no" | "0" | "of" | "f" | "n")
+                )
+            });
         let mut context = Context::new(
             &exec.snapshot.catalog,
             exec.snapshot.version,
@@ -106,9 +128,22 @@ impl Session {
     /// Values for a shard key that is the table's own identity or serial, all of one shard.
     pub async fn draw(&mut self, draw: &KeyDraw) -> Result<(ShardId, Vec<i64>), Failure> {
         // inside a transaction that has written, the row has to live where the others do
-        let wanted = self.exec.held.iter().find(|h| h.in_transaction && h.wrote).map(|h| h.shard);
+        let wanted = self
+            .exec
+            .held
+            .iter()
+            .find(|h| h.in_transaction && h.wrote)
+            .map(|h| h.shard);
         let loader = self.exec.backend.loader();
-        let drawn = loader.draw(draw.keyspace, draw.key_type, &draw.sequence, draw.rows, wanted).await;
+        let drawn = loader
+            .draw(
+                draw.keyspace,
+                draw.key_type,
+                &draw.sequence,
+                draw.rows,
+                wanted,
+            )
+            .await;
         drawn.map_err(|error| {
             Report::new(
                 SqlState::CONNECTION_FAILURE,
@@ -125,7 +160,10 @@ impl Session {
             return;
         }
         let current = self.slot.load();
-        if std::ptr::eq(std::sync::Arc::as_ptr(&current), std::sync::Arc::as_ptr(&self.exec.backend)) {
+        if std::ptr::eq(
+            std::sync::Arc::as_ptr(&current),
+            std::sync::Arc::as_ptr(&self.exec.backend),
+        ) {
             return;
         }
         let backend = current.clone();
@@ -138,7 +176,10 @@ impl Session {
             Marks::Own(_) => None,
         };
         // positions of another map mean nothing here: begin at "the first sample from now"
-        self.exec.freshness.marks = Marks::Own(Box::new(crate::consistency::Watermarks::unknown(shards, Instant::now())));
+        self.exec.freshness.marks = Marks::Own(Box::new(crate::consistency::Watermarks::unknown(
+            shards,
+            Instant::now(),
+        )));
         if name.is_some() {
             self.set_session_name(name.as_deref());
         }

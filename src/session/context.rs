@@ -14,7 +14,15 @@ pub struct Context {
 }
 
 /// Client encodings in which a byte below 128 may be part of a larger character: there SQL cannot be scanned safely.
-const UNSAFE_ENCODINGS: [&str; 7] = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"];
+const UNSAFE_ENCODINGS: [&str; 7] = [
+    "SJIS",
+    "BIG5",
+    "GBK",
+    "UHC",
+    "GB18030",
+    "JOHAB",
+    "SHIFT_JIS_2004",
+];
 
 #[must_use]
 pub fn is_unsafe_encoding(name: &str) -> bool {
@@ -42,18 +50,33 @@ impl Context {
         };
         let search_path: Vec<String> = path
             .iter()
-            .map(|schema| if schema == "$user" { user.to_owned() } else { schema.clone() })
+            .map(|schema| {
+                if schema == "$user" {
+                    user.to_owned()
+                } else {
+                    schema.clone()
+                }
+            })
             .collect();
         let mut hash = version ^ u64::from(standard_conforming_strings) << 63;
         for schema in &search_path {
             hash = xxh3_64_with_seed(schema.as_bytes(), hash.wrapping_add(1));
         }
-        for name in ["role", "session_authorization", "transform_null_equals", "client_encoding"] {
+        for name in [
+            "role",
+            "session_authorization",
+            "transform_null_equals",
+            "client_encoding",
+        ] {
             if let Some(statement) = vars.statement(name) {
                 hash = xxh3_64_with_seed(statement.as_bytes(), hash);
             }
         }
-        Self { search_path, standard_conforming_strings, fingerprint: hash }
+        Self {
+            search_path,
+            standard_conforming_strings,
+            fingerprint: hash,
+        }
     }
 }
 

@@ -1,21 +1,21 @@
 //! What pgshunt answers itself: the bounds of transactions, and its own settings.
 
 use super::Session;
+use crate::consistency::Level;
 use crate::exec::commit::Ended;
+use crate::exec::executor::Done;
 use crate::exec::executor::in_failed_transaction;
 use crate::exec::failure::{Failure, Report};
+use crate::exec::freshness::Marks;
 use crate::exec::job::{Ask, Job, Setting};
 use crate::exec::transaction::{Opened, Transaction};
-use crate::consistency::Level;
-use crate::exec::executor::Done;
-use crate::exec::freshness::Marks;
 use crate::pool::outstanding::Fate;
-use crate::sql::hint::Reads;
-use std::time::Instant;
 use crate::route::{Access, Command, Merge, Plan, Routing, Targets, Values};
 use crate::shard::ShardId;
+use crate::sql::hint::Reads;
 use crate::wire::build::{self, Severity};
 use crate::wire::sqlstate::SqlState;
+use std::time::Instant;
 
 impl Session {
     /// Whether no server is asked, or only those that the transaction holds.
@@ -75,7 +75,11 @@ impl Session {
             }
             Command::SetLocal { name, value } => {
                 self.set_local(name, value.as_deref())?;
-                if value.is_some() { "SET".to_owned() } else { "RESET".to_owned() }
+                if value.is_some() {
+                    "SET".to_owned()
+                } else {
+                    "RESET".to_owned()
+                }
             }
             Command::ShowLocal(name) => {
                 let value = self.show_local(name).await?;
@@ -95,12 +99,22 @@ impl Session {
     }
 
     fn warn(&mut self, code: SqlState, text: &str) {
-        build::report(&mut self.exec.client.output, Severity::Warning, code, text, None);
+        build::report(
+            &mut self.exec.client.output,
+            Severity::Warning,
+            code,
+            text,
+            None,
+        );
     }
 
     fn begin(&mut self, command: &Command, sql: &[u8]) -> String {
         let word = sql.trim_ascii_start().get(..5).unwrap_or(b"");
-        let tag = if word.eq_ignore_ascii_case(b"start") { "START TRANSACTION" } else { "BEGIN" };
+        let tag = if word.eq_ignore_ascii_case(b"start") {
+            "START TRANSACTION"
+        } else {
+            "BEGIN"
+        };
         match &mut self.exec.transaction {
             Some(tx) if tx.opened == Opened::Implicitly => {
                 let fresh = Transaction::of(command, &tx.vars_before);
@@ -109,7 +123,10 @@ impl Session {
                 tx.isolation = fresh.isolation;
                 tx.deferrable = fresh.deferrable;
             }
-            Some(_) => self.warn(SqlState("25001"), "there is already a transaction in progress"),
+            Some(_) => self.warn(
+                SqlState("25001"),
+                "there is already a transaction in progress",
+            ),
             None => self.exec.transaction = Some(Transaction::of(command, &self.exec.vars)),
         }
         tag.to_owned()
@@ -118,7 +135,10 @@ impl Session {
     async fn commit(&mut self, chain: bool) -> Result<&'static str, Failure> {
         let Some(tx) = self.exec.transaction.clone() else {
             self.need_chain(chain)?;
-            self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress");
+            self.warn(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "there is no transaction in progress",
+            );
             return Ok("COMMIT");
         };
         self.close_open_batches().await;
@@ -143,7 +163,10 @@ impl Session {
 
     async fn rollback(&mut self, chain: bool) -> &'static str {
         let Some(tx) = self.exec.transaction.clone() else {
-            self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress");
+            self.warn(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "there is no transaction in progress",
+            );
             return "ROLLBACK";
         };
         self.exec.rollback_all().await;
@@ -156,7 +179,11 @@ impl Session {
     }
 
     fn need_chain(&self, chain: bool) -> Result<(), Failure> {
-        if chain { self.need_block("COMMIT AND CHAIN") } else { Ok(()) }
+        if chain {
+            self.need_block("COMMIT AND CHAIN")
+        } else {
+            Ok(())
+        }
     }
 
     fn chain(&mut self, old: &Transaction) {
@@ -187,7 +214,10 @@ impl Session {
     /// SET TRANSACTION: noted while no server has begun, else sent to those that have.
     async fn set_transaction(&mut self, plan: &Plan, sql: &[u8]) -> Result<String, Failure> {
         if self.exec.transaction.is_none() {
-            self.warn(SqlState::NO_ACTIVE_TRANSACTION, "SET TRANSACTION can only be used in transaction blocks");
+            self.warn(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "SET TRANSACTION can only be used in transaction blocks",
+            );
             return Ok("SET".to_owned());
         }
         for index in 0..self.exec.held.len() {
@@ -198,15 +228,23 @@ impl Session {
             match self.exec.held[index].run(&text, Fate::Skip).await {
                 Ok(answer) if answer.own_error.is_none() => {}
                 Ok(answer) => {
-                    self.exec.client.output.extend_from_slice(&answer.own_error.unwrap_or_default());
+                    self.exec
+                        .client
+                        .output
+                        .extend_from_slice(&answer.own_error.unwrap_or_default());
                     self.exec.note_failure();
                     return Err(Failure::Shown);
                 }
                 Err(error) => return Err(self.exec.lost(index, &error)),
             }
         }
-        if let (Command::SetTransaction { read_only, isolation }, Some(tx)) =
-            (&plan.command, &mut self.exec.transaction)
+        if let (
+            Command::SetTransaction {
+                read_only,
+                isolation,
+            },
+            Some(tx),
+        ) = (&plan.command, &mut self.exec.transaction)
         {
             tx.read_only = read_only.or(tx.read_only);
             tx.isolation = isolation.or(tx.isolation);
@@ -215,9 +253,18 @@ impl Session {
     }
 
     async fn discard_all(&mut self) -> Result<String, Failure> {
-        if self.exec.transaction.as_ref().is_some_and(|tx| tx.opened == Opened::ByClient) {
+        if self
+            .exec
+            .transaction
+            .as_ref()
+            .is_some_and(|tx| tx.opened == Opened::ByClient)
+        {
             self.exec.note_failure();
-            return Err(Report::new(SqlState("25001"), "DISCARD ALL cannot run inside a transaction block").into());
+            return Err(Report::new(
+                SqlState("25001"),
+                "DISCARD ALL cannot run inside a transaction block",
+            )
+            .into());
         }
         self.statements.clear();
         self.portals.clear();
@@ -235,7 +282,8 @@ impl Session {
     async fn deallocate_all(&mut self) -> String {
         self.statements.clear();
         for held in &mut self.exec.held {
-            if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none()) {
+            if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
+            {
                 held.server.forget_prepared();
             }
         }
@@ -270,7 +318,15 @@ impl Session {
             return home;
         }
         let declared = self.exec.transaction.as_ref().and_then(|tx| tx.cursor);
-        declared.or_else(|| self.exec.held.iter().find(|h| h.pin.is_some()).map(|h| h.shard)).unwrap_or(home)
+        declared
+            .or_else(|| {
+                self.exec
+                    .held
+                    .iter()
+                    .find(|h| h.pin.is_some())
+                    .map(|h| h.shard)
+            })
+            .unwrap_or(home)
     }
 
     /// Where what any shard can answer is answered: where the session already is, else in turn.
@@ -286,22 +342,33 @@ impl Session {
 
     pub fn job(&self, plan: &Plan, ask: Ask, targets: Targets, setting: Option<Setting>) -> Job {
         let in_transaction = self.exec.held.iter().any(|h| h.in_transaction);
-        let merge = if setting.is_some() && in_transaction { Merge::Everywhere } else { plan.merge };
+        let merge = if setting.is_some() && in_transaction {
+            Merge::Everywhere
+        } else {
+            plan.merge
+        };
         Job {
             ask,
-            access: if setting.is_some() { Access::Read } else { plan.access },
+            access: if setting.is_some() {
+                Access::Read
+            } else {
+                plan.access
+            },
             targets,
             merge,
             effects: plan.effects.clone(),
             limited: false,
-            setting,
+            settings: setting.into_iter().collect(),
             executes: true,
         }
     }
 
     /// What a SET or RESET will have changed.
     pub fn setting_of(&self, plan: &Plan, sql: &[u8]) -> Result<Option<Setting>, Failure> {
-        let statement = String::from_utf8_lossy(sql).trim().trim_end_matches(';').to_owned();
+        let statement = String::from_utf8_lossy(sql)
+            .trim()
+            .trim_end_matches(';')
+            .to_owned();
         Ok(match &plan.command {
             Command::Set { name, local: true } => {
                 let _ = name;
@@ -309,7 +376,10 @@ impl Session {
             }
             Command::Set { name, local: false } => {
                 self.refuse_unsafe_encoding(name, &statement)?;
-                Some(Setting::Set { name: name.clone(), statement })
+                Some(Setting::Set {
+                    name: name.clone(),
+                    statement,
+                })
             }
             Command::Reset(Some(name)) => Some(Setting::Reset(name.clone())),
             Command::Reset(None) => Some(Setting::ResetAll),
@@ -322,7 +392,10 @@ impl Session {
             return Ok(());
         }
         let values = super::context::set_values(statement).unwrap_or_default();
-        match values.iter().find(|v| super::context::is_unsafe_encoding(v)) {
+        match values
+            .iter()
+            .find(|v| super::context::is_unsafe_encoding(v))
+        {
             Some(encoding) => Err(super::startup::unsafe_encoding(encoding).into()),
             None => Ok(()),
         }
@@ -330,7 +403,7 @@ impl Session {
 
     /// A setting may have changed what statements mean.
     pub fn after_setting(&mut self, job: &Job) {
-        if job.setting.is_some() {
+        if job.is_set() {
             self.refresh_context();
         }
     }
@@ -349,10 +422,15 @@ impl Session {
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
         let level = self.level_of(plan);
-        let Some(name) = &plan.session else { return self.exec.run(job, level).await };
+        let Some(name) = &plan.session else {
+            return self.exec.run(job, level).await;
+        };
         let shards = self.exec.snapshot.database.shards.len();
         let shared = self.exec.backend.named.open(name, shards, Instant::now());
-        let own = std::mem::replace(&mut self.exec.freshness.marks, Marks::Named(name.clone(), shared.clone()));
+        let own = std::mem::replace(
+            &mut self.exec.freshness.marks,
+            Marks::Named(name.clone(), shared.clone()),
+        );
         let result = self.exec.run(job, level).await;
         self.exec.freshness.marks = own;
         // what this connection has written or seen under the name, it has written or seen
@@ -363,5 +441,8 @@ impl Session {
 }
 
 pub fn all_shards(count: usize) -> smallvec::SmallVec<[ShardId; 8]> {
-    (0..count).filter_map(|n| u16::try_from(n).ok()).map(ShardId).collect()
+    (0..count)
+        .filter_map(|n| u16::try_from(n).ok())
+        .map(ShardId)
+        .collect()
 }

@@ -1,9 +1,9 @@
 //! The session's own settings, `pgshunt.*`: consistency level, named session, token, a shard forced by hand.
 
 use super::Session;
+use crate::consistency::{Level, Watermarks};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
-use crate::consistency::{Level, Watermarks};
 use crate::wire::sqlstate::SqlState;
 use std::time::Instant;
 
@@ -58,21 +58,37 @@ impl Session {
 
     async fn token(&mut self) -> Result<String, Failure> {
         let marks = self.exec.freshness.with(|marks| marks.clone());
-        self.exec.backend.topology.token(&marks).await.map_err(|error| {
-            Report::new(SqlState::CANNOT_CONNECT_NOW, format!("no token can be made: {error}"))
+        self.exec
+            .backend
+            .topology
+            .token(&marks)
+            .await
+            .map_err(|error| {
+                Report::new(
+                    SqlState::CANNOT_CONNECT_NOW,
+                    format!("no token can be made: {error}"),
+                )
                 .hint("A token needs the position of every shard's primary.")
                 .into()
-        })
+            })
     }
 
     fn set_token(&mut self, value: Option<&str>) -> Result<(), Failure> {
-        let Some(text) = value.filter(|t| !t.is_empty()) else { return Ok(()) };
+        let Some(text) = value.filter(|t| !t.is_empty()) else {
+            return Ok(());
+        };
         let topology = self.exec.backend.topology.clone();
-        let taken = self.exec.freshness.with(|marks| topology.take_token(marks, text));
+        let taken = self
+            .exec
+            .freshness
+            .with(|marks| topology.take_token(marks, text));
         taken.map_err(|error| {
-            Report::new(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"pgshunt.token\": {error}"))
-                .hint("Use what SHOW pgshunt.token printed, unchanged.")
-                .into()
+            Report::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid value for parameter \"pgshunt.token\": {error}"),
+            )
+            .hint("Use what SHOW pgshunt.token printed, unchanged.")
+            .into()
         })
     }
 
@@ -91,9 +107,12 @@ impl Session {
                 let shards = &self.exec.snapshot.database.shards;
                 let Some(n) = shards.iter().position(|s| s.name == name) else {
                     let names: Vec<_> = shards.iter().map(|s| s.name.as_str()).collect();
-                    return Err(Report::new(SqlState::INVALID_PARAMETER_VALUE, format!("there is no shard \"{name}\""))
-                        .hint(format!("The shards are {}.", names.join(", ")))
-                        .into());
+                    return Err(Report::new(
+                        SqlState::INVALID_PARAMETER_VALUE,
+                        format!("there is no shard \"{name}\""),
+                    )
+                    .hint(format!("The shards are {}.", names.join(", ")))
+                    .into());
                 };
                 u16::try_from(n).ok().map(crate::shard::ShardId)
             }
@@ -104,12 +123,18 @@ impl Session {
 }
 
 fn unknown(name: &str) -> Report {
-    Report::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"pgshunt.{name}\"")).hint(KNOWN)
+    Report::new(
+        SqlState::UNDEFINED_OBJECT,
+        format!("unrecognized configuration parameter \"pgshunt.{name}\""),
+    )
+    .hint(KNOWN)
 }
 
 /// `eventual`, `bounded 200`, `session`, `strong`.
 pub fn parse_level(text: &str) -> Result<Level, Report> {
-    let mut words = text.split([' ', ':', '=', '(', ')']).filter(|w| !w.is_empty());
+    let mut words = text
+        .split([' ', ':', '=', '(', ')'])
+        .filter(|w| !w.is_empty());
     let level = match (words.next(), words.next()) {
         (Some("eventual"), None) => Some(Level::Eventual),
         (Some("session"), None) => Some(Level::Session),
@@ -118,8 +143,11 @@ pub fn parse_level(text: &str) -> Result<Level, Report> {
         _ => None,
     };
     level.ok_or_else(|| {
-        Report::new(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"pgshunt.consistency\": \"{text}\""))
-            .hint("Use eventual, bounded 200 (milliseconds), session or strong.")
+        Report::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("invalid value for parameter \"pgshunt.consistency\": \"{text}\""),
+        )
+        .hint("Use eventual, bounded 200 (milliseconds), session or strong.")
     })
 }
 

@@ -9,8 +9,8 @@ use crate::exec::transaction::{Opened, Transaction};
 use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::lift::Lifted;
-use crate::wire::sqlstate::SqlState;
 use crate::stats::ClientState;
+use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -96,7 +96,10 @@ impl Session {
                 && plan.refusal.is_none()
                 && plan.draw.is_none()
                 && plan.effects.pins.is_none()
-                && !matches!(plan.command, Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_))
+                && !matches!(
+                    plan.command,
+                    Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_)
+                )
         };
         if self.exec.transaction.is_some() || !planned.statements.iter().all(plain) {
             return Ok(None);
@@ -106,13 +109,18 @@ impl Session {
 
     /// Several plain statements for one shard: the server runs them in its own implicit transaction.
     fn common_job(&self, planned: &PlannedText, text: &Bytes) -> Result<Option<Job>, Failure> {
-        let literals = Literals { text, lifted: &self.lifted };
+        let literals = Literals {
+            text,
+            lifted: &self.lifted,
+        };
         let mut common: Option<Job> = None;
         for plan in &planned.statements {
             if plan.merge != Merge::Single && plan.merge != Merge::Concatenate {
                 return Ok(None);
             }
-            let Targets::One(shard) = self.targets_of(plan, &literals)? else { return Ok(None) };
+            let Targets::One(shard) = self.targets_of(plan, &literals)? else {
+                return Ok(None);
+            };
             let targets = Targets::One(shard);
             match &mut common {
                 None => common = Some(self.job(plan, Ask::Simple(text.clone()), targets, None)),
@@ -137,19 +145,30 @@ impl Session {
         if let Some(draw) = &plan.draw {
             let (shard, values) = self.draw(draw).await?;
             let slots = &self.lifted.slots;
-            let range = if sql.len() == text.len() { 0..text.len() } else { self.range_of(plan, text.len()) };
+            let range = if sql.len() == text.len() {
+                0..text.len()
+            } else {
+                self.range_of(plan, text.len())
+            };
             let edited = splice(text, slots, range, &draw.edits, Drawn::Literals(&values));
             let edited = edited.ok_or_else(misplaced)?;
             return Ok(self.job(plan, Ask::Simple(edited.into()), Targets::One(shard), None));
         }
-        let literals = Literals { text, lifted: &self.lifted };
+        let literals = Literals {
+            text,
+            lifted: &self.lifted,
+        };
         let targets = self.targets_of(plan, &literals)?;
         let setting = self.setting_of(plan, &sql)?;
         Ok(self.job(plan, Ask::Simple(sql), targets, setting))
     }
 
     /// Statement after statement, in one transaction around those that are not in one already.
-    async fn one_by_one(&mut self, planned: &Arc<PlannedText>, text: &Bytes) -> Result<Done, Failure> {
+    async fn one_by_one(
+        &mut self,
+        planned: &Arc<PlannedText>,
+        text: &Bytes,
+    ) -> Result<Done, Failure> {
         let several = planned.statements.len() > 1;
         let mut done = Done::default();
         for plan in &planned.statements {
@@ -194,7 +213,10 @@ impl Session {
     }
 
     fn is_implicit(&self) -> bool {
-        self.exec.transaction.as_ref().is_some_and(|tx| tx.opened == Opened::Implicitly)
+        self.exec
+            .transaction
+            .as_ref()
+            .is_some_and(|tx| tx.opened == Opened::Implicitly)
     }
 
     async fn one(&mut self, plan: &Plan, text: &Bytes) -> Result<Done, Failure> {
@@ -222,11 +244,17 @@ impl Session {
         let tag = self.own(plan, sql).await?;
         build::command_complete(&mut self.exec.client.output, &tag);
         self.exec.client.release();
-        Ok(Done { tag: Some(tag), ..Done::default() })
+        Ok(Done {
+            tag: Some(tag),
+            ..Done::default()
+        })
     }
 }
 
 /// The plan's places do not fit the text: a promise of ours is broken, and nothing is sent.
 pub fn misplaced() -> Report {
-    Report::new(SqlState::INTERNAL_ERROR, "a drawn key could not be put into the statement")
+    Report::new(
+        SqlState::INTERNAL_ERROR,
+        "a drawn key could not be put into the statement",
+    )
 }

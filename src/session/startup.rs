@@ -83,7 +83,13 @@ async fn turn_away(login: Login, report: &Report) -> Option<Session> {
 /// The last word to a client that gets no session.
 pub async fn refuse(login: Login, report: &Report) {
     let mut client = Client::new(login.stream, login.unread);
-    build::report(&mut client.output, Severity::Fatal, report.code, &report.message, report.hint.as_deref());
+    build::report(
+        &mut client.output,
+        Severity::Fatal,
+        report.code,
+        &report.message,
+        report.hint.as_deref(),
+    );
     let _ = client.send().await;
 }
 
@@ -95,7 +101,14 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let message_bytes_max = backend.config.limits.message_bytes_max;
     let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
-    let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, None, true);
+    let context = Context::new(
+        &snapshot.catalog,
+        snapshot.version,
+        &user,
+        &vars,
+        None,
+        true,
+    );
     let exec = Executor {
         client: Client::new(parts.login.stream, parts.login.unread),
         backend,
@@ -143,7 +156,11 @@ impl Session {
             Some(parameters) => parameters,
             None => {
                 let parameters = Arc::new(self.ask_parameters().await?);
-                self.exec.backend.greetings.lock().put(key, parameters.clone());
+                self.exec
+                    .backend
+                    .greetings
+                    .lock()
+                    .put(key, parameters.clone());
                 parameters
             }
         };
@@ -158,7 +175,9 @@ impl Session {
             return None;
         }
         let statement = self.exec.vars.statement("client_encoding")?;
-        context::set_values(statement)?.into_iter().find(|v| context::is_unsafe_encoding(v))
+        context::set_values(statement)?
+            .into_iter()
+            .find(|v| context::is_unsafe_encoding(v))
     }
 
     /// Any server that can be had knows the parameters; the home shard's primary is asked first.
@@ -188,7 +207,10 @@ impl Session {
 const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];
 
 fn wishes(parameters: &HashMap<String, String>) -> Result<Wishes, Report> {
-    if let Some(mode) = parameters.get("replication").filter(|m| !matches!(m.as_str(), "false" | "off" | "no" | "0")) {
+    if let Some(mode) = parameters
+        .get("replication")
+        .filter(|m| !matches!(m.as_str(), "false" | "off" | "no" | "0"))
+    {
         return Err(Report::new(
             SqlState::FEATURE_NOT_SUPPORTED,
             format!("replication connections (replication={mode}) are not supported"),
@@ -196,7 +218,10 @@ fn wishes(parameters: &HashMap<String, String>) -> Result<Wishes, Report> {
         .hint("Connect to the server itself."));
     }
     let mut wishes = Wishes::default();
-    let mut names: Vec<_> = parameters.keys().filter(|n| !NOT_SETTINGS.contains(&n.as_str())).collect();
+    let mut names: Vec<_> = parameters
+        .keys()
+        .filter(|n| !NOT_SETTINGS.contains(&n.as_str()))
+        .collect();
     names.sort();
     if let Some(options) = parameters.get("options") {
         for (name, value) in parse_options(options)? {
@@ -260,10 +285,24 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, Report> {
 
 /// The statement that sets what a start-up packet asked for.
 fn set_statement(name: &str, value: &str) -> String {
-    let identifier = name.split('.').map(crate::exec::transaction::quote_ident).collect::<Vec<_>>().join(".");
+    let identifier = name
+        .split('.')
+        .map(crate::exec::transaction::quote_ident)
+        .collect::<Vec<_>>()
+        .join(".");
     if name == "search_path" || name.ends_with("_tablespaces") || name.ends_with("_libraries") {
-        let items: Vec<String> = split_list(value).iter().map(|item| quote_literal(item)).collect();
-        return format!("SET {identifier} TO {}", if items.is_empty() { "''".to_owned() } else { items.join(", ") });
+        let items: Vec<String> = split_list(value)
+            .iter()
+            .map(|item| quote_literal(item))
+            .collect();
+        return format!(
+            "SET {identifier} TO {}",
+            if items.is_empty() {
+                "''".to_owned()
+            } else {
+                items.join(", ")
+            }
+        );
     }
     format!("SET {identifier} TO {}", quote_literal(value))
 }
@@ -302,7 +341,11 @@ fn split_list(value: &str) -> Vec<String> {
 
 fn quote_literal(value: &str) -> String {
     let doubled = value.replace('\'', "''");
-    if value.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if value.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 #[must_use]
@@ -333,14 +376,23 @@ mod tests {
     fn options_are_read_as_the_server_reads_them() {
         let read = parse_options("-c search_path=a,b --work-mem=4MB -cx.y=a\\ b").unwrap();
         let read: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(read, [("search_path", "a,b"), ("work_mem", "4MB"), ("x.y", "a b")]);
+        assert_eq!(
+            read,
+            [("search_path", "a,b"), ("work_mem", "4MB"), ("x.y", "a b")]
+        );
         assert!(parse_options("-c nothing").is_err());
     }
 
     #[test]
     fn start_up_settings_become_statements_without_injection() {
-        assert_eq!(set_statement("timezone", "UTC'; DROP"), "SET \"timezone\" TO 'UTC''; DROP'");
-        assert_eq!(set_statement("search_path", "a, \"B c\""), "SET \"search_path\" TO 'a', 'B c'");
+        assert_eq!(
+            set_statement("timezone", "UTC'; DROP"),
+            "SET \"timezone\" TO 'UTC''; DROP'"
+        );
+        assert_eq!(
+            set_statement("search_path", "a, \"B c\""),
+            "SET \"search_path\" TO 'a', 'B c'"
+        );
         assert_eq!(set_statement("x.y", "a\\b"), "SET \"x\".\"y\" TO E'a\\\\b'");
     }
 }

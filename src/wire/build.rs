@@ -99,8 +99,18 @@ impl Severity {
 }
 
 /// ErrorResponse, or NoticeResponse for warnings and notices.
-pub fn report(out: &mut BytesMut, severity: Severity, code: SqlState, message: &str, hint: Option<&str>) {
-    let tag = if matches!(severity, Severity::Error | Severity::Fatal) { b'E' } else { b'N' };
+pub fn report(
+    out: &mut BytesMut,
+    severity: Severity,
+    code: SqlState,
+    message: &str,
+    hint: Option<&str>,
+) {
+    let tag = if matches!(severity, Severity::Error | Severity::Fatal) {
+        b'E'
+    } else {
+        b'N'
+    };
     frame(out, tag, |b| {
         let mut field = |kind: u8, text: &str| {
             b.put_u8(kind);
@@ -200,7 +210,13 @@ mod tests {
     #[test]
     fn an_error_has_its_fields() {
         let mut out = BytesMut::new();
-        report(&mut out, Severity::Error, SqlState::FEATURE_NOT_SUPPORTED, "no", Some("yes"));
+        report(
+            &mut out,
+            Severity::Error,
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "no",
+            Some("yes"),
+        );
         assert_eq!(&out[5..], b"SERROR\0VERROR\0C0A000\0Mno\0Hyes\0\0");
     }
 }

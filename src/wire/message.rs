@@ -47,7 +47,11 @@ impl<'a> Reader<'a> {
     }
 
     fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed(self.what)) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed(self.what))
+        }
     }
 }
 
@@ -126,7 +130,15 @@ pub fn bind(frame: &[u8]) -> Result<Bind<'_>, Malformed> {
     if n_formats > 1 && n_formats != params {
         return Err(Malformed("Bind"));
     }
-    Ok(Bind { portal, statement, rest, formats, params, values_at, values_end })
+    Ok(Bind {
+        portal,
+        statement,
+        rest,
+        formats,
+        params,
+        values_at,
+        values_end,
+    })
 }
 
 impl<'a> Bind<'a> {
@@ -145,15 +157,24 @@ impl<'a> Bind<'a> {
         if n >= self.params {
             return None;
         }
-        let mut r = Reader { rest: &self.rest[self.values_at + 2..], what: "Bind" };
+        let mut r = Reader {
+            rest: &self.rest[self.values_at + 2..],
+            what: "Bind",
+        };
         for _ in 0..n {
             let len = r.i32().ok()?;
             r.take(usize::try_from(len).unwrap_or(0)).ok()?;
         }
         let len = r.i32().ok()?;
-        let Ok(len) = usize::try_from(len) else { return Some(BindValue::Null) };
+        let Ok(len) = usize::try_from(len) else {
+            return Some(BindValue::Null);
+        };
         let bytes = r.take(len).ok()?;
-        Some(if self.is_binary(n) { BindValue::Binary(bytes) } else { BindValue::Text(bytes) })
+        Some(if self.is_binary(n) {
+            BindValue::Binary(bytes)
+        } else {
+            BindValue::Text(bytes)
+        })
     }
 
     /// The body behind the names with further text values at the end.
@@ -188,7 +209,11 @@ pub fn named(frame: &[u8]) -> Result<(u8, &[u8]), Malformed> {
     let kind = r.u8()?;
     let name = r.cstr()?;
     r.end()?;
-    if kind == b'S' || kind == b'P' { Ok((kind, name)) } else { Err(Malformed("Describe or Close")) }
+    if kind == b'S' || kind == b'P' {
+        Ok((kind, name))
+    } else {
+        Err(Malformed("Describe or Close"))
+    }
 }
 
 /// Execute: portal and row limit (0 is none).
@@ -247,7 +272,9 @@ pub fn parameter_status(frame: &[u8]) -> Result<(&str, &str), Malformed> {
 pub fn parameter_types(frame: &[u8]) -> Result<Vec<u32>, Malformed> {
     let mut r = Reader::new(frame, "ParameterDescription")?;
     let count = r.u16()?;
-    (0..count).map(|_| r.i32().map(i32::cast_unsigned)).collect()
+    (0..count)
+        .map(|_| r.i32().map(i32::cast_unsigned))
+        .collect()
 }
 
 /// The first column of a DataRow as text, if it is not NULL.

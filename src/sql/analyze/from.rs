@@ -194,30 +194,7 @@ impl Analyzer<'_> {
         context: ContextId,
     ) -> Outcome<()> {
         match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args,
-                with_hints,
-                version: None,
-                partitions,
-                json_path: None,
-                sample,
-                index_hints,
-                ..
-            } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
-                if sample.is_some() {
-                    self.limited = true;
-                    self.not_concatenable
-                        .get_or_insert_with(|| "TABLESAMPLE".to_owned());
-                }
-                match args {
-                    Some(args) => {
-                        self.table_function(name, &args.args, alias.as_ref(), scope, ctes, context)
-                    }
-                    None => self.named(name, alias.as_ref(), scope, ctes, context),
-                }
-            }
+            TableFactor::Table { .. } => self.plain_item(factor, scope, ctes, context),
             TableFactor::Derived {
                 lateral,
                 subquery,
@@ -259,6 +236,44 @@ impl Analyzer<'_> {
                 alias,
             } => self.nested(table_with_joins, alias.as_ref(), scope, ctes, context),
             _ => Err(Trouble::Unsupported("an item of FROM")),
+        }
+    }
+
+    /// A name, with arguments or not.
+    fn plain_item<'q>(
+        &mut self,
+        factor: &'q TableFactor,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args,
+            with_hints,
+            version: None,
+            partitions,
+            json_path: None,
+            sample,
+            index_hints,
+            ..
+        } = factor
+        else {
+            return Err(Trouble::Unsupported("an item of FROM"));
+        };
+        if !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty() {
+            return Err(Trouble::Unsupported("an item of FROM"));
+        }
+        if sample.is_some() {
+            self.limited = true;
+            let reason = || "TABLESAMPLE".to_owned();
+            self.not_concatenable.get_or_insert_with(reason);
+        }
+        let alias = alias.as_ref();
+        match args {
+            Some(args) => self.table_function(name, &args.args, alias, scope, ctes, context),
+            None => self.named(name, alias, scope, ctes, context),
         }
     }
 

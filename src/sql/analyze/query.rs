@@ -4,13 +4,13 @@
 
 use super::facts::Alternatives;
 use super::predicate::{column, unwrap};
-use super::scope::{Scope, folded};
+use super::scope::{Rel, Scope, folded, schema_and_name};
 use super::{Analyzer, ContextId, Node, Outcome, Trouble};
 use crate::sql::statement::{IntoTarget, Overriding};
 use sqlparser::ast::{
     Cte, Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query,
-    Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    SetQuantifier, Value, WildcardAdditionalOptions, With,
+    Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind as Kind, SetExpr,
+    SetOperator, SetQuantifier, Statement, Value, WildcardAdditionalOptions, With,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -341,32 +341,40 @@ impl Analyzer<'_> {
             SetExpr::Insert(statement)
             | SetExpr::Update(statement)
             | SetExpr::Delete(statement)
-            | SetExpr::Merge(statement) => {
-                self.modifying_cte = true;
-                let inside = self.base.root();
-                self.inner += 1;
-                let columns = self.modification(statement, Overriding::Nothing, ctes, Some(inside));
-                self.inner -= 1;
-                let columns = columns?;
-                let own = self.base.own_closure(inside);
-                let carry = |column: OutColumn| {
-                    let Some(inner) = column.node else {
-                        return column;
-                    };
-                    let node = self.base.node(self.base.type_of(inner));
-                    if let Some(values) = own.values(inner) {
-                        self.base.constant(context, node, values.clone());
-                    }
-                    OutColumn {
-                        node: Some(node),
-                        pushable: false,
-                        ..column
-                    }
-                };
-                Ok(columns.map(|columns| columns.into_iter().map(carry).collect()))
-            }
+            | SetExpr::Merge(statement) => self.returned(statement, ctes, context),
             SetExpr::Table(_) => Err(Trouble::Unsupported("TABLE")),
         }
+    }
+
+    /// A data-modifying CTE: what is known of the rows it returns flows out.
+    fn returned<'q>(
+        &mut self,
+        statement: &'q Statement,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<Columns> {
+        self.modifying_cte = true;
+        let inside = self.base.root();
+        self.inner += 1;
+        let columns = self.modification(statement, Overriding::Nothing, ctes, Some(inside));
+        self.inner -= 1;
+        let columns = columns?;
+        let own = self.base.own_closure(inside);
+        let carry = |column: OutColumn| {
+            let Some(inner) = column.node else {
+                return column;
+            };
+            let node = self.base.node(self.base.type_of(inner));
+            if let Some(values) = own.values(inner) {
+                self.base.constant(context, node, values.clone());
+            }
+            OutColumn {
+                node: Some(node),
+                pushable: false,
+                ..column
+            }
+        };
+        Ok(columns.map(|columns| columns.into_iter().map(carry).collect()))
     }
 
     /// Every branch is a context of its own; a column of the whole may have what any branch gives it.
@@ -478,14 +486,10 @@ impl Analyzer<'_> {
                     self.expr(expr, &scope, ctes, context)?
                 }
                 SelectItem::Wildcard(options) => plain_wildcard(options)?,
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::ObjectName(_),
-                    options,
-                ) => plain_wildcard(options)?,
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::Expr(expr),
-                    options,
-                ) => {
+                SelectItem::QualifiedWildcard(Kind::ObjectName(_), options) => {
+                    plain_wildcard(options)?
+                }
+                SelectItem::QualifiedWildcard(Kind::Expr(expr), options) => {
                     plain_wildcard(options)?;
                     self.expr(expr, &scope, ctes, context)?;
                 }
@@ -542,78 +546,63 @@ impl Analyzer<'_> {
     }
 
     fn out_columns(&self, select: &Select, scope: &Scope<'_>) -> Columns {
-        let groups = group_exprs(select);
-        let sets = groups
-            .iter()
-            .any(|e| matches!(e, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)));
-        let ordinals: Vec<usize> = groups.iter().filter_map(ordinal).collect();
-        let group_nodes: Vec<Node> = groups.iter().filter_map(|e| column(e, scope)).collect();
-        let aggregated = select
-            .projection
-            .iter()
-            .filter_map(item_expr)
-            .any(|e| self.aggregate_in(e).is_some());
-        let distinct_on = matches!(select.distinct, Some(Distinct::On(_)));
+        let grouping = self.grouping(select, scope);
         let mut columns = Vec::new();
         for (at, item) in select.projection.iter().enumerate() {
-            let push = |node: Option<Node>| {
-                let grouped_by = ordinals.contains(&(at + 1))
-                    || node.is_some_and(|node| group_nodes.contains(&node));
-                // a window function is an aggregate here: with GROUP BY or without, nothing is pushed past it
-                let windowed = aggregated && groups.is_empty();
-                !distinct_on
-                    && !sets
-                    && !windowed
-                    && (groups.is_empty() || grouped_by)
-                    && !self.has_window(select)
+            let out = |name: String, node: Option<Node>| OutColumn {
+                name,
+                node,
+                pushable: grouping.lets_in(at, node),
+            };
+            let all = |rel: &Rel| -> Option<Vec<OutColumn>> {
+                let columns = rel.columns.as_ref()?.iter();
+                Some(
+                    columns
+                        .map(|(name, node)| out(name.clone(), *node))
+                        .collect(),
+                )
             };
             match item {
                 SelectItem::UnnamedExpr(expr) => {
-                    let node = column(expr, scope).filter(|_| !sets);
-                    columns.push(OutColumn {
-                        name: item_name(expr)?,
-                        node,
-                        pushable: push(node),
-                    });
+                    columns.push(out(item_name(expr)?, grouping.node(expr, scope)));
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
-                    let node = column(expr, scope).filter(|_| !sets);
-                    columns.push(OutColumn {
-                        name: folded(alias),
-                        node,
-                        pushable: push(node),
-                    });
+                    columns.push(out(folded(alias), grouping.node(expr, scope)));
                 }
                 SelectItem::Wildcard(_) if scope.merged.is_empty() => {
                     for rel in &scope.rels {
-                        let all = rel.columns.as_ref()?.iter();
-                        columns.extend(all.map(|(name, node)| OutColumn {
-                            name: name.clone(),
-                            node: *node,
-                            pushable: push(*node),
-                        }));
+                        columns.extend(all(rel)?);
                     }
                 }
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::ObjectName(name),
-                    _,
-                ) => {
-                    let (schema, name) = super::scope::schema_and_name(name)?;
-                    let mut named = scope.rels.iter().filter(|rel| {
+                SelectItem::QualifiedWildcard(Kind::ObjectName(name), _) => {
+                    let (schema, name) = schema_and_name(name)?;
+                    let named = |rel: &&Rel| {
                         rel.alias == name && (schema.is_none() || rel.schema == schema)
-                    });
-                    let rel = named.next()?;
-                    let all = rel.columns.as_ref()?.iter();
-                    columns.extend(all.map(|(name, node)| OutColumn {
-                        name: name.clone(),
-                        node: *node,
-                        pushable: push(*node),
-                    }));
+                    };
+                    columns.extend(all(scope.rels.iter().find(named)?)?);
                 }
                 _ => return None,
             }
         }
         Some(columns)
+    }
+
+    fn grouping(&self, select: &Select, scope: &Scope<'_>) -> Grouping {
+        let groups = group_exprs(select);
+        let set = |e: &Expr| matches!(e, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_));
+        let mut exprs = select.projection.iter().filter_map(item_expr);
+        // a window function counts as an aggregate: nothing is pushed past it
+        let aggregated = groups.is_empty() && exprs.any(|e| self.aggregate_in(e).is_some());
+        let closed = matches!(select.distinct, Some(Distinct::On(_)))
+            || aggregated
+            || self.has_window(select);
+        Grouping {
+            sets: groups.iter().any(set),
+            closed,
+            grouped: !groups.is_empty(),
+            ordinals: groups.iter().filter_map(ordinal).collect(),
+            nodes: groups.iter().filter_map(|e| column(e, scope)).collect(),
+        }
     }
 
     fn has_window(&self, select: &Select) -> bool {
@@ -833,10 +822,7 @@ impl Analyzer<'_> {
                         }));
                     }
                 }
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::ObjectName(_),
-                    options,
-                ) => {
+                SelectItem::QualifiedWildcard(Kind::ObjectName(_), options) => {
                     plain_wildcard(options)?;
                     return Ok(None);
                 }
@@ -844,6 +830,29 @@ impl Analyzer<'_> {
             }
         }
         Ok(Some(columns))
+    }
+}
+
+/// What may be said of a block's columns from outside.
+struct Grouping {
+    /// GROUPING SETS, ROLLUP, CUBE: a column may be NULL where its rows have a value
+    sets: bool,
+    /// its rows depend on each other
+    closed: bool,
+    grouped: bool,
+    ordinals: Vec<usize>,
+    nodes: Vec<Node>,
+}
+
+impl Grouping {
+    fn node(&self, expr: &Expr, scope: &Scope<'_>) -> Option<Node> {
+        column(expr, scope).filter(|_| !self.sets)
+    }
+
+    /// May a condition on this column be applied before grouping?
+    fn lets_in(&self, at: usize, node: Option<Node>) -> bool {
+        let by = self.ordinals.contains(&(at + 1)) || node.is_some_and(|n| self.nodes.contains(&n));
+        !self.closed && !self.sets && (!self.grouped || by)
     }
 }
 
@@ -891,9 +900,7 @@ fn item_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Identifier(name) => Some(folded(name)),
         Expr::CompoundIdentifier(parts) => parts.last().map(folded),
-        Expr::Function(function) => {
-            super::scope::schema_and_name(&function.name).map(|(_, name)| name)
-        }
+        Expr::Function(function) => schema_and_name(&function.name).map(|(_, name)| name),
         Expr::Value(_) | Expr::BinaryOp { .. } => Some("?column?".to_owned()),
         Expr::Case { .. } => Some("case".to_owned()),
         Expr::Exists { .. } => Some("exists".to_owned()),
