@@ -30,6 +30,7 @@ enum Event {
     RunRead(usize),
     EndRead(usize),
     Replay(usize, usize),
+    SampleAll,
     Sample(usize),
     Ask(usize),
     Answer(usize),
@@ -47,22 +48,23 @@ fn event() -> impl Strategy<Value = Event> {
     let member = 0..=REPLICAS;
     let replica = 0..REPLICAS;
     prop_oneof![
-        2 => (1..20u64).prop_map(Event::Tick),
-        3 => Just(Event::OthersWrite),
-        3 => session.clone().prop_map(Event::Write),
-        1 => session.clone().prop_map(Event::StartWrite),
-        1 => session.clone().prop_map(Event::EndWrite),
-        12 => read.clone().prop_map(|(s, l)| Event::Read(s, l)),
-        3 => read.prop_map(|(s, l)| Event::StartRead(s, l)),
-        2 => session.clone().prop_map(Event::RunRead),
-        3 => session.prop_map(Event::EndRead),
-        8 => (replica.clone(), 1..6usize).prop_map(|(r, n)| Event::Replay(r, n)),
-        16 => member.clone().prop_map(Event::Sample),
+        4 => (1..20u64).prop_map(Event::Tick),
+        12 => Just(Event::OthersWrite),
+        4 => session.clone().prop_map(Event::Write),
+        2 => session.clone().prop_map(Event::StartWrite),
+        2 => session.clone().prop_map(Event::EndWrite),
+        60 => read.clone().prop_map(|(s, l)| Event::Read(s, l)),
+        4 => read.prop_map(|(s, l)| Event::StartRead(s, l)),
+        4 => session.clone().prop_map(Event::RunRead),
+        6 => session.prop_map(Event::EndRead),
+        20 => (replica.clone(), 1..12usize).prop_map(|(r, n)| Event::Replay(r, n)),
+        20 => Just(Event::SampleAll),
+        20 => member.clone().prop_map(Event::Sample),
         2 => member.clone().prop_map(Event::Ask),
         2 => member.clone().prop_map(Event::Answer),
         2 => member.clone().prop_map(Event::Deliver),
         1 => member.prop_map(Event::MarkFailed),
-        1 => (replica.clone(), 0..6usize).prop_map(|(r, n)| Event::Restart(r, n)),
+        2 => (replica.clone(), 0..6usize).prop_map(|(r, n)| Event::Restart(r, n)),
         1 => replica.prop_map(Event::Rebuild),
         1 => (0..5usize).prop_map(Event::Failover),
     ]
@@ -177,6 +179,7 @@ impl World {
             Event::RunRead(s) => self.run_read(s),
             Event::EndRead(s) => self.end_read(s),
             Event::Replay(r, n) => self.replay(r + 1, n),
+            Event::SampleAll => (0..=REPLICAS).for_each(|m| self.sample(m)),
             Event::Sample(m) => self.sample(m),
             Event::Ask(m) => self.ask(m),
             Event::Answer(m) => self.answer(m),
@@ -446,7 +449,7 @@ proptest! {
 
     #[test]
     fn no_read_misses_what_its_session_wrote_or_saw(
-        events in prop::collection::vec(event(), 1..120)
+        events in prop::collection::vec(event(), 1..200)
     ) {
         let mut world = World::new();
         for event in &events {
