@@ -1,8 +1,13 @@
 //! The servers behind the shards: who they are, how they are, which one may serve. Also what the control plane asks of
 //! them: schema, checks, key values.
 
+pub mod check;
+pub mod compare;
 pub mod control;
+pub mod draw;
+pub mod finding;
 pub mod health;
+pub mod inspect;
 pub mod load;
 pub mod sampler;
 pub mod topology;

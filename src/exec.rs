@@ -1,1 +1,21 @@
+//! Running what the planner decided: the only place where thinking (plans) and holding (servers) meet.
 
+pub mod backend;
+pub mod cancel;
+pub mod client;
+pub mod commit;
+pub mod copy;
+pub mod everywhere;
+pub mod executor;
+pub mod failure;
+pub mod freshness;
+pub mod held;
+pub mod job;
+pub mod relay;
+pub mod scatter;
+pub mod servers;
+pub mod single;
+pub mod transaction;
+
+pub use executor::{Done, Executor};
+pub use failure::{Failure, Report};

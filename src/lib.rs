@@ -1,6 +1,7 @@
 //! pgshunt: a sharding-aware proxy for PostgreSQL. ARCHITECTURE.md is the map of the house.
 
 pub mod config;
+pub mod log;
 pub mod stats;
 pub mod wire;
 

@@ -10,3 +10,5 @@ pub mod upkeep;
 pub use checkout_error::{CheckoutError, DialFailure};
 pub use lease::{Checkout, DialPermit, Lease};
 pub use lending::{Pool, PoolName, PoolStatus, PoolTotals};
+pub mod outstanding;
+pub mod server;

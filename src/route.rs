@@ -2,9 +2,16 @@
 //! Pure: no async, no sockets, no clock, no logging.
 
 pub mod cache;
+mod display;
 pub mod planner;
+pub mod resolve;
 
-use crate::shard::{KeyType, KeyValue, ShardId};
+pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
+pub use crate::sql::statement::{KeyTuple, ValueSource};
+
+use crate::shard::{KeyType, ShardId};
+use crate::sql::command::Setting;
+use crate::sql::hint::Reads;
 use crate::wire::sqlstate::SqlState;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -24,8 +31,8 @@ pub struct PlannedText {
 #[derive(Debug)]
 pub struct Plan {
     /// where the statement stands in the text it was planned from (without its semicolon)
-    pub start: sqlpos::TextAnchor,
-    pub end: sqlpos::TextAnchor,
+    pub start: TextAnchor,
+    pub end: TextAnchor,
     pub command: Command,
     pub access: Access,
     pub routing: Routing,
@@ -38,27 +45,17 @@ pub struct Plan {
     pub draw: Option<KeyDraw>,
     /// a refusal decided at planning time: sent when the statement is executed (Parse itself may still succeed)
     pub refusal: Option<Refusal>,
+    /// sent instead when the key values of this execution lie on more than one shard; None when `merge` copes with several
+    pub multi_refusal: Option<Refusal>,
+    /// a hint says where and how fresh it must be read
+    pub reads: Option<Reads>,
+    /// a hint names the session whose watermark counts
+    pub session: Option<String>,
+    /// `Command::Set`: the whole of it, with its value
+    pub setting: Option<Setting>,
 }
 
-/// Where the value of a key column comes from at execution.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ValueSource {
-    /// literal slot number of the lifted simple query (0-based)
-    Slot(usize),
-    /// `$n` (1-based)
-    Param(usize),
-    /// a value fixed at planning time
-    Fixed(KeyValue),
-    /// a parameter that is an array (`= ANY($1)`) of the key's type
-    ArrayParam(usize),
-    /// a literal slot that is an array text `'{1,2}'`
-    ArraySlot(usize),
-}
-
-/// One alternative of a constraint: one source per key column of the keyspace.
-pub type KeyTuple = SmallVec<[ValueSource; 1]>;
-
-#[derive(Clone, Debug)]
 pub enum Routing {
     /// one shard only in this database: everything passes
     Unsharded,
@@ -70,6 +67,7 @@ pub enum Routing {
         tuples: Vec<KeyTuple>,
     },
     /// reference tables only, or nothing at all (`SELECT 1`)
+    /// (`resolve` gives `Targets::None`: any shard may answer)
     AnyShard,
     /// every shard
     AllShards,
@@ -182,44 +180,20 @@ pub struct KeyDraw {
     /// quoted, qualified, ready for nextval('…')
     pub sequence: String,
     pub rows: usize,
-    /// edits of the statement's original text, ascending by offset
+    /// edits of the statement's original text, ascending by offset: see `sql::edit::splice`
     pub edits: Vec<DrawEdit>,
-}
-
-#[derive(Clone, Debug)]
-pub struct DrawEdit {
-    /// where in the statement: position relative to a literal slot or a fixed token, see `sql::edit`
-    pub at: sqlpos::TextAnchor,
-    /// bytes removed at that place (a DEFAULT keyword), usually 0
-    pub remove: usize,
-    pub insert: EditPart,
-}
-
-#[derive(Clone, Debug)]
-pub enum EditPart {
-    Text(String),
-    /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
-    Value {
-        row: usize,
-        before: &'static str,
-        after: &'static str,
-    },
 }
 
 /// Positions that survive literals of other lengths.
 pub mod sqlpos {
-    /// Byte offset in the planned text = offset after `after_slot` literals' end (or the text's start when None).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct TextAnchor {
-        pub after_slot: Option<usize>,
-        pub offset: usize,
-    }
+    pub use crate::sql::edit::TextAnchor;
 }
 
 /// The shards a statement is sent to in one execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {
-    /// proven to match nothing (key = NULL): any shard may answer (it answers with no rows)
+    /// any shard may answer: nothing of it is sharded, or it is proven that no sharded row matches (key = NULL).
+    /// Also of an INSERT whose key pgshunt draws (`Plan::draw`): the drawn values say the shard
     None,
     One(ShardId),
     /// ascending

@@ -1,1 +1,381 @@
+//! pgshunt as a process: listeners, signals, reload, drain. It puts the parts together and holds none of their work.
 
+pub mod build;
+pub mod cancel;
+pub mod inspect;
+pub mod sources;
+
+use crate::auth::client::{AcceptContext, Accepted, ListenerSecurity, Login, accept};
+use crate::auth::keys::BackendKeys;
+use crate::auth::users::Users;
+use crate::config::Config;
+use crate::exec::backend::Backend;
+use crate::exec::executor::CancelSlot;
+use crate::exec::failure::Report;
+use crate::log::LogHandle;
+use crate::session::startup::{Parts, begin, refuse};
+use crate::stats::{Clients, Identity, Stats};
+use crate::wire::sqlstate::SqlState;
+use arc_swap::ArcSwap;
+use cancel::Cancels;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+
+/// Connections that have not proven who they are; more wait in the listener's queue.
+const LOGINS_MAX: usize = 512;
+/// Pause between two rounds of the statistics' upkeep.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at the home shard's schema.
+const CATALOG_PAUSE: Duration = Duration::from_secs(30);
+
+type Backends = HashMap<String, Arc<ArcSwap<Backend>>>;
+
+/// What every connection may need.
+pub struct App {
+    path: PathBuf,
+    config: ArcSwap<Config>,
+    backends: ArcSwap<Backends>,
+    users: ArcSwap<Users>,
+    keys: Arc<BackendKeys>,
+    cancels: Arc<Cancels>,
+    clients: Arc<Clients>,
+    stats: Arc<Stats>,
+    log: LogHandle,
+    shutdown: watch::Sender<bool>,
+    logins: Arc<Semaphore>,
+    /// one reload at a time
+    reload: tokio::sync::Mutex<()>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+#[must_use]
+pub fn serve(path: &Path) -> ExitCode {
+    let config = match crate::config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let log = match crate::log::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = match runtime(config.workers) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(path, config, log)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("pgshunt: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread costs least per query; more are there when asked for.
+pub fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    if workers <= 1 {
+        return tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+}
+
+async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> {
+    let config = Arc::new(config);
+    let users = Users::new(&config).map_err(|e| e.to_string())?;
+    let backends = build::backends(&config, build::Strictness::Serve).await?;
+    let app = Arc::new(App {
+        path: path.to_owned(),
+        backends: ArcSwap::from_pointee(backends),
+        users: ArcSwap::from_pointee(users),
+        keys: Arc::default(),
+        cancels: Arc::default(),
+        clients: Clients::new(config.limits.clients_max),
+        stats: Stats::new(config.workers, config.limits.queries_max),
+        log,
+        shutdown: watch::Sender::new(false),
+        logins: Arc::new(Semaphore::new(LOGINS_MAX)),
+        reload: tokio::sync::Mutex::new(()),
+        config: ArcSwap::new(config.clone()),
+    });
+    app.clone().listen(&config).await?;
+    app.clone().upkeep(&config).await?;
+    app.until_stopped().await
+}
+
+impl App {
+    async fn listen(self: Arc<Self>, config: &Config) -> Result<(), String> {
+        for listener in &config.listeners {
+            let tls = match &listener.tls {
+                Some(tls) => Some(ListenerSecurity::new(tls).map_err(|e| e.to_string())?),
+                None => None,
+            };
+            let address = format!("{}:{}", listener.host, listener.port);
+            let sockets = crate::net::listen(&listener.host, listener.port)
+                .map_err(|e| format!("cannot listen on {address}: {e}"))?;
+            tracing::info!(%address, "listening");
+            for socket in sockets {
+                tokio::spawn(self.clone().accept_all(socket, tls.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn accept_all(self: Arc<Self>, listener: TcpListener, tls: Option<ListenerSecurity>) {
+        let mut shutdown = self.shutdown.subscribe();
+        loop {
+            let Ok(permit) = self.logins.clone().acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = shutdown.wait_for(|down| *down) => return,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    let app = self.clone();
+                    let tls = tls.clone();
+                    tokio::spawn(async move { app.welcome(socket, tls, permit).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(
+        self: Arc<Self>,
+        socket: TcpStream,
+        tls: Option<ListenerSecurity>,
+        permit: tokio::sync::OwnedSemaphorePermit,
+    ) {
+        let context = AcceptContext {
+            tls,
+            users: self.users.load_full(),
+            keys: self.keys.clone(),
+            login_max: self.config.load().limits.login_max,
+        };
+        let accepted = accept(socket, &context).await;
+        drop(permit);
+        match accepted {
+            Ok(Accepted::Cancel {
+                pid,
+                secret,
+                stream,
+            }) => {
+                self.cancels.cancel(pid, &secret).await;
+                drop(stream);
+            }
+            Ok(Accepted::Session(login)) => Box::pin(self.session(*login)).await,
+            Err(error) => tracing::debug!(%error, "log-in failed"),
+        }
+    }
+
+    async fn session(self: Arc<Self>, login: Login) {
+        let config = self.config.load_full();
+        let identity = Identity {
+            user: login.user.clone(),
+            database: login.database.clone(),
+            peer: login.peer,
+            pid: login.pid,
+        };
+        let Some(handle) = self.clients.register(identity, Instant::now()) else {
+            let report = Report::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "sorry, too many clients already",
+            )
+            .hint("limits.clients_max in the shard map bounds them.");
+            return refuse(login, &report).await;
+        };
+        if let Some(name) = login.parameters.get("application_name") {
+            handle.set_application_name(name);
+        }
+        if login.database == config.admin.database {
+            return self.console(login, handle).await;
+        }
+        let Some(slot) = self.backends.load().get(&login.database).cloned() else {
+            let report = Report::new(
+                SqlState::INVALID_CATALOG_NAME,
+                format!("database \"{}\" does not exist", login.database),
+            );
+            return refuse(login, &report).await;
+        };
+        let cancel = Arc::new(CancelSlot::default());
+        let _registered = self.cancels.register(
+            login.pid,
+            login.secret.clone(),
+            cancel.clone(),
+            slot.clone(),
+        );
+        let recorder = self.stats.recorder(&login.database, &login.user);
+        let shutdown = self.shutdown.subscribe();
+        let parts = Parts {
+            login,
+            slot,
+            cancel,
+            recorder,
+            handle,
+            shutdown,
+        };
+        if let Some(session) = begin(parts).await {
+            session.serve().await;
+        }
+    }
+
+    async fn console(self: Arc<Self>, login: Login, _handle: crate::stats::ClientHandle) {
+        let greeting = crate::admin::Greeting {
+            user: login.user,
+            database: login.database,
+            application_name: login
+                .parameters
+                .get("application_name")
+                .cloned()
+                .unwrap_or_default(),
+            peer: login.peer,
+            pid: login.pid,
+            secret: login.secret,
+        };
+        let mut shutdown = self.shutdown.subscribe();
+        let sources: Arc<dyn crate::admin::Sources> = self.clone();
+        tokio::select! {
+            served = crate::admin::serve(login.stream, login.unread, greeting, sources) => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "the admin console's client is gone");
+                }
+            }
+            _ = shutdown.wait_for(|down| *down) => {}
+        }
+    }
+
+    async fn upkeep(self: Arc<Self>, config: &Config) -> Result<(), String> {
+        if let Some(address) = &config.admin.http {
+            let listener = TcpListener::bind(address).await.map_err(|e| {
+                format!("cannot listen on {address} for /metrics and /healthz: {e}")
+            })?;
+            tracing::info!(%address, "serving /metrics and /healthz");
+            let sources: Arc<dyn crate::admin::Sources> = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = crate::admin::serve_http(listener, sources).await {
+                    tracing::error!(%error, "/metrics and /healthz are no longer served");
+                }
+            });
+        }
+        tokio::spawn(self.clone().sweep());
+        tokio::spawn(self.refresh_catalogs());
+        Ok(())
+    }
+
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_PAUSE).await;
+            self.stats.sweep();
+        }
+    }
+
+    /// DDL may reach a shard by another way, or the home shard may have been down at the start.
+    async fn refresh_catalogs(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(CATALOG_PAUSE).await;
+            let slots: Vec<_> = self.backends.load().values().cloned().collect();
+            for slot in slots {
+                if let Err(error) = slot.load_full().refresh_catalog().await {
+                    tracing::debug!(%error, "the catalog could not be loaded");
+                }
+            }
+        }
+    }
+
+    async fn until_stopped(self: Arc<Self>) -> Result<(), String> {
+        let handle = |kind| signal(kind).map_err(|e| format!("cannot wait for signals: {e}"));
+        let mut hangup = handle(SignalKind::hangup())?;
+        let mut terminate = handle(SignalKind::terminate())?;
+        let mut interrupt = handle(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => match self.reload_map().await {
+                    Ok(what) => tracing::info!("reloaded: {what}"),
+                    Err(why) => tracing::error!("not reloaded, everything stays as it was: {why}"),
+                },
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Lets transactions in flight end; idle clients are told at once.
+    async fn drain(&self) {
+        let most = self.config.load().limits.drain_max;
+        tracing::info!(clients = self.clients.count(), ?most, "shutting down");
+        self.shutdown.send_replace(true);
+        let end = Instant::now() + most;
+        while self.clients.count() > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = self.clients.count();
+        if left > 0 {
+            tracing::warn!(clients = left, "closed before their transactions ended");
+        }
+    }
+
+    /// Reads the shard map again. Sessions take the new one over between transactions.
+    async fn reload_map(&self) -> Result<String, String> {
+        let _one = self.reload.lock().await;
+        let config = Arc::new(crate::config::load(&self.path).map_err(|e| e.to_string())?);
+        let users = Users::new(&config).map_err(|e| e.to_string())?;
+        let fresh = build::backends(&config, build::Strictness::Serve).await?;
+        let old = self.backends.load_full();
+        let mut merged = Backends::new();
+        for (name, slot) in fresh {
+            match old.get(&name) {
+                Some(existing) => {
+                    existing.store(slot.load_full());
+                    merged.insert(name, existing.clone());
+                }
+                None => {
+                    merged.insert(name, slot);
+                }
+            }
+        }
+        let mut names: Vec<_> = merged.keys().cloned().collect();
+        names.sort();
+        self.log
+            .set_level(&config.log.level)
+            .map_err(|e| e.to_string())?;
+        let differ =
+            format!("{:?}", config.listeners) != format!("{:?}", self.config.load().listeners);
+        self.backends.store(Arc::new(merged));
+        self.config.store(config);
+        self.users.store(Arc::new(users));
+        let note = if differ {
+            "; listeners change only with a restart"
+        } else {
+            ""
+        };
+        Ok(format!("databases {}{note}", names.join(", ")))
+    }
+}

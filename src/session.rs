@@ -1,1 +1,265 @@
+//! One client's session: what it sends is cut into requests, planned, run, answered.
+//! It owns the client's statements and portals; servers and transactions are the executor's.
 
+pub mod batch;
+pub mod books;
+pub mod context;
+pub mod control;
+pub mod local;
+pub mod plan;
+pub mod simple;
+pub mod startup;
+
+use crate::exec::cancel::send_cancel;
+use crate::exec::executor::Executor;
+use crate::exec::failure::{Failure, Report};
+use crate::exec::job::Prepared;
+use crate::route::Targets;
+use crate::sql::lift::Lifted;
+use crate::stats::{ClientHandle, Recorder};
+use crate::wire::build::{self, Severity};
+use crate::wire::sqlstate::SqlState;
+use batch::Gathering;
+use bytes::{Bytes, BytesMut};
+use context::Context;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// What a portal was bound to.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    pub prepared: Arc<Prepared>,
+    pub targets: Targets,
+}
+
+pub struct Session {
+    pub exec: Executor,
+    /// where a reload puts a new backend
+    pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
+    pub context: Context,
+    pub statements: HashMap<Bytes, Arc<Prepared>>,
+    pub portals: HashMap<Bytes, Portal>,
+    pub lifted: Lifted,
+    pub recorder: Recorder,
+    pub handle: ClientHandle,
+    /// messages of the extended protocol that wait for their Sync
+    pub gathering: Gathering,
+    pub shutdown: tokio::sync::watch::Receiver<bool>,
+    pub message_bytes_max: usize,
+    /// SET pgshunt.shard
+    pub forced_shard: Option<crate::shard::ShardId>,
+    /// takes shards in turn for what any of them can answer
+    pub turn: std::cell::Cell<usize>,
+    /// what SHOW CLIENTS was told last
+    pub shown_transaction: bool,
+    pub shown_held: bool,
+}
+
+/// What the session does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    End,
+}
+
+impl Session {
+    /// Serves the client until it leaves, breaks the protocol, or pgshunt shuts down.
+    pub async fn serve(mut self) {
+        loop {
+            match self.turn().await {
+                Ok(Next::GoOn) => {}
+                Ok(Next::End) | Err(Failure::ClientGone) => break,
+                Err(Failure::Shown) => {}
+                Err(Failure::Report(report)) => {
+                    self.say_fatal(&report).await;
+                    break;
+                }
+            }
+        }
+        self.leave().await;
+    }
+
+    /// One frame of the client. An error here ends the connection.
+    async fn turn(&mut self) -> Result<Next, Failure> {
+        let Some(frame) = self.next_frame().await? else {
+            return Ok(Next::End);
+        };
+        match frame[0] {
+            b'Q' => self.on_query(frame.freeze()).await?,
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => {
+                self.on_extended(frame.freeze()).await?
+            }
+            b'X' => return Ok(Next::End),
+            // copy data after the copy has failed: the protocol lets the client go on until it hears of it
+            b'd' | b'c' | b'f' => {}
+            b'F' => self.on_function_call().await?,
+            tag => {
+                return Err(Report::new(
+                    SqlState::PROTOCOL_VIOLATION,
+                    format!("invalid frontend message type {tag}"),
+                )
+                .into());
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// The client's next message; meanwhile notifications of pinned servers are passed on.
+    async fn next_frame(&mut self) -> Result<Option<BytesMut>, Failure> {
+        if !self.exec.client.has_frame() {
+            self.exec
+                .client
+                .send()
+                .await
+                .map_err(|_| Failure::ClientGone)?;
+            if !self.wait_for_client().await? {
+                return Ok(None);
+            }
+        }
+        use crate::exec::client::NextFrame;
+        match self.exec.client.next_frame(self.message_bytes_max).await {
+            Ok(frame) => Ok(frame),
+            Err(NextFrame::Io(_)) => Err(Failure::ClientGone),
+            Err(NextFrame::Frame(error)) => {
+                let hint = "limits.message_bytes_max in the shard map bounds a message.";
+                Err(Report::new(SqlState::PROTOCOL_VIOLATION, error.to_string())
+                    .hint(hint)
+                    .into())
+            }
+        }
+    }
+
+    /// Waits for bytes of the client; false when pgshunt shuts down and nothing is open here.
+    async fn wait_for_client(&mut self) -> Result<bool, Failure> {
+        let idle = self.exec.transaction.is_none() && self.gathering.is_empty();
+        loop {
+            let Self { exec, shutdown, .. } = self;
+            let quiet = tokio::select! {
+                biased;
+                quiet = poll_fn(|cx| exec.poll_idle(cx)) => quiet,
+                _ = shutdown.wait_for(|down| *down), if idle => {
+                    let report = Report::new(SqlState::ADMIN_SHUTDOWN, "terminating connection: pgshunt is shutting down");
+                    return Err(report.into());
+                }
+            };
+            match quiet? {
+                true => return Ok(true),
+                false => self
+                    .exec
+                    .client
+                    .send()
+                    .await
+                    .map_err(|_| Failure::ClientGone)?,
+            }
+        }
+    }
+
+    async fn on_function_call(&mut self) -> Result<(), Failure> {
+        let report = Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "the function call message is not supported",
+        )
+        .hint("Call the function by SELECT.");
+        self.say(&report);
+        self.exec.note_failure();
+        self.ready();
+        Ok(())
+    }
+
+    /// The one place where an error of ours becomes a message.
+    pub fn say(&mut self, report: &Report) {
+        let out = &mut self.exec.client.output;
+        build::report(
+            out,
+            Severity::Error,
+            report.code,
+            &report.message,
+            report.hint.as_deref(),
+        );
+    }
+
+    async fn say_fatal(&mut self, report: &Report) {
+        self.exec.client.release();
+        let out = &mut self.exec.client.output;
+        build::report(
+            out,
+            Severity::Fatal,
+            report.code,
+            &report.message,
+            report.hint.as_deref(),
+        );
+        let _ = self.exec.client.send().await;
+    }
+
+    pub fn ready(&mut self) {
+        let status = self.exec.status();
+        build::ready_for_query(&mut self.exec.client.output, status);
+    }
+
+    /// The client is gone: what it held is rolled back, or closed where that is not sure.
+    async fn leave(&mut self) {
+        for held in self.exec.held.iter().filter(|h| !h.server.in_step()) {
+            // nobody waits for it any more: it must not go on holding locks
+            let address = self.exec.backend.topology.address(held.member);
+            send_cancel(address, held.server.pid, held.server.secret).await;
+        }
+        self.exec.rollback_all().await;
+        self.exec.forget_cancel().await;
+        for held in std::mem::take(&mut self.exec.held) {
+            if held.pin.is_none() {
+                held.let_go().await;
+            }
+        }
+    }
+}
+
+impl Executor {
+    /// Ready(true): bytes of the client are there; Ready(false): something is to be sent to it.
+    fn poll_idle(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<bool, Failure>> {
+        if self.poll_held(cx)? {
+            return Poll::Ready(Ok(false));
+        }
+        match self.client.poll_fill_more(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Failure::ClientGone)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What held servers say unasked (notifications), and whether they are still there.
+    fn poll_held(&mut self, cx: &mut std::task::Context<'_>) -> Result<bool, Failure> {
+        use crate::pool::server::{Answer, Filter};
+        for index in 0..self.held.len() {
+            let held = &mut self.held[index];
+            let polled = held.server.poll_fill(cx);
+            let Poll::Ready(read) = polled else { continue };
+            let mut answer = Answer::default();
+            let digested = held
+                .server
+                .digest(Filter::All, &mut self.client.output, &mut answer);
+            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.own_error.is_none() {
+                cx.waker().wake_by_ref();
+                return Ok(!self.client.output.is_empty());
+            }
+            return Err(self.held_server_gone(index, answer.own_error));
+        }
+        Ok(false)
+    }
+
+    /// A server that the session's state lives on has gone while the client was idle: so must the session.
+    fn held_server_gone(&mut self, index: usize, last_words: Option<Bytes>) -> Failure {
+        let member = self.drop_held(index);
+        if let Some(words) = last_words {
+            self.client.output.extend_from_slice(&words);
+        }
+        let name = self.backend.servers.member_name(member);
+        Report::new(
+            SqlState::ADMIN_SHUTDOWN,
+            format!("the connection to {name}, which this session held, was closed"),
+        )
+        .hint("Connect again; a transaction that was open has been rolled back.")
+        .into()
+    }
+}

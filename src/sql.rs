@@ -1,1 +1,13 @@
+//! SQL text as pgshunt understands it: tokens, literals lifted into slots, hints in comments, the kind of a statement.
+//! Pure: bytes in, values out. It knows no servers.
 
+pub mod analyze;
+pub mod array;
+pub mod command;
+pub mod edit;
+pub mod hint;
+pub mod lift;
+pub mod name;
+pub mod parse;
+pub mod statement;
+pub mod tokens;

@@ -1,1 +1,127 @@
+//! Session settings: what a client's session wants set against what a server has set, and the SETs between.
+//! It keeps statements as the client wrote them and knows nothing of their values.
 
+/// Settings in the order in which they were last set; each is the statement that sets it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vars {
+    entries: Vec<(String, String)>,
+}
+
+impl Vars {
+    /// A `SET name …` that succeeded; `statement` replays it.
+    pub fn set(&mut self, name: &str, statement: &str) {
+        self.reset(name);
+        // SET SESSION AUTHORIZATION ends every SET ROLE before it
+        if name == "session_authorization" {
+            self.reset("role");
+        }
+        self.entries.push((name.to_owned(), statement.to_owned()));
+    }
+
+    pub fn reset(&mut self, name: &str) {
+        self.entries.retain(|(n, _)| n != name);
+    }
+
+    /// RESET ALL leaves role and session authorization as they are.
+    pub fn reset_all(&mut self) {
+        self.entries
+            .retain(|(n, _)| n == "role" || n == "session_authorization");
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The statement that last set `name`.
+    #[must_use]
+    pub fn statement(&self, name: &str) -> Option<&str> {
+        self.entries
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, s)| s.as_str())
+    }
+
+    /// A number that differs when the settings do (for plan and statement identities).
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = 0;
+        for (name, statement) in &self.entries {
+            hash = xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), hash);
+            hash = xxhash_rust::xxh3::xxh3_64_with_seed(statement.as_bytes(), hash);
+        }
+        hash
+    }
+
+    /// The statements that bring a server which has `self` to `wanted`; None when nothing is to be sent.
+    /// Where the server only lacks settings they are added, otherwise it starts afresh.
+    #[must_use]
+    pub fn way_to(&self, wanted: &Self) -> Option<String> {
+        if self == wanted {
+            return None;
+        }
+        let mut sql = String::new();
+        let missing = if wanted.entries.starts_with(&self.entries) {
+            &wanted.entries[self.entries.len()..]
+        } else {
+            sql.push_str("RESET SESSION AUTHORIZATION;RESET ALL;");
+            &wanted.entries[..]
+        };
+        for (_, statement) in missing {
+            sql.push_str(statement);
+            sql.push(';');
+        }
+        Some(sql)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(list: &[(&str, &str)]) -> Vars {
+        let mut vars = Vars::default();
+        for (name, statement) in list {
+            vars.set(name, statement);
+        }
+        vars
+    }
+
+    #[test]
+    fn nothing_is_sent_when_both_agree() {
+        let a = vars(&[("timezone", "SET timezone TO 'UTC'")]);
+        assert_eq!(a.way_to(&a.clone()), None);
+    }
+
+    #[test]
+    fn missing_settings_are_added_and_strange_ones_make_a_fresh_start() {
+        let none = Vars::default();
+        let a = vars(&[("a.b", "SET a.b TO 1")]);
+        assert_eq!(none.way_to(&a).as_deref(), Some("SET a.b TO 1;"));
+        assert_eq!(
+            a.way_to(&none).as_deref(),
+            Some("RESET SESSION AUTHORIZATION;RESET ALL;")
+        );
+        let b = vars(&[("a.c", "SET a.c TO 2")]);
+        assert_eq!(
+            a.way_to(&b).as_deref(),
+            Some("RESET SESSION AUTHORIZATION;RESET ALL;SET a.c TO 2;")
+        );
+    }
+
+    #[test]
+    fn the_last_set_wins_and_session_authorization_ends_a_role() {
+        let a = vars(&[
+            ("role", "SET ROLE x"),
+            ("session_authorization", "SET SESSION AUTHORIZATION y"),
+        ]);
+        assert_eq!(a.statement("role"), None);
+        let mut b = vars(&[("role", "SET ROLE x"), ("c.d", "SET c.d TO 1")]);
+        b.reset_all();
+        assert_eq!(b, vars(&[("role", "SET ROLE x")]));
+    }
+}

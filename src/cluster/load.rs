@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 3;
 
 /// Texts are made under settings that are the same everywhere, so that equal definitions are equal texts. `SET LOCAL`
 /// ends with the implicit transaction of the one message all this is sent in.
-const SETTINGS: &str = "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '60s'; \
+const SETTINGS: &str = "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '120s'; \
     SET LOCAL lock_timeout = '10s'; SET LOCAL transaction_read_only = on; SET LOCAL jit = off; \
     SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL DateStyle = ISO; SET LOCAL IntervalStyle = postgres; \
     SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = hex; \

@@ -43,6 +43,18 @@ pub struct ReadChoice {
 }
 
 impl ReadChoice {
+    /// The primary, without asking any further.
+    #[must_use]
+    pub fn primary(shard: ShardId) -> Self {
+        let server = ServerId { shard, member: 0 };
+        Self {
+            server,
+            is_replica: false,
+            worth_waiting: false,
+            proven_at: None,
+        }
+    }
+
     /// A replica is proven by a sample. A connection opened after that sample may lead to a server that was restarted
     /// in between and shows less: it must not serve this read (the primary does), but the next ones.
     #[must_use]

@@ -66,6 +66,14 @@ pub fn listener_tls(settings: &ListenerTls) -> Result<Arc<ServerConfig>, TlsErro
     Ok(Arc::new(config))
 }
 
+/// The first certificate of a file: the one that is shown.
+pub fn certificate(path: &Path) -> Result<CertificateDer<'static>, TlsError> {
+    certificates(path)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| TlsError::NoCertificate(path.to_owned()))
+}
+
 /// What we ask of servers; None where TLS is not wanted.
 pub fn server_tls(settings: &ServerTls) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     // libpq's rule: a root certificate that is given is used, so `require` then checks as `verify-ca` does

@@ -1,1 +1,222 @@
-//! Builders of messages.
+//! Builders of messages: each appends one whole frame to a buffer.
+
+use super::sqlstate::SqlState;
+use bytes::{BufMut, BytesMut};
+
+/// Appends a frame whose body `body` writes; the length is filled in afterwards.
+pub fn frame(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(tag);
+    let start = out.len();
+    out.put_i32(0);
+    body(out);
+    let len = i32::try_from(out.len() - start).unwrap_or(i32::MAX);
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+fn cstr(out: &mut BytesMut, text: &[u8]) {
+    out.put_slice(text);
+    out.put_u8(0);
+}
+
+// ---- towards servers -------------------------------------------------------------------------
+
+pub fn query(out: &mut BytesMut, text: &[u8]) {
+    frame(out, b'Q', |b| cstr(b, text));
+}
+
+pub fn parse(out: &mut BytesMut, name: &[u8], text: &[u8], types: &[u32]) {
+    frame(out, b'P', |b| {
+        cstr(b, name);
+        cstr(b, text);
+        b.put_i16(i16::try_from(types.len()).unwrap_or(i16::MAX));
+        for oid in types {
+            b.put_u32(*oid);
+        }
+    });
+}
+
+/// Bind of `portal` to `statement`; `rest` is the client's own body behind the two names.
+pub fn bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], rest: &[u8]) {
+    frame(out, b'B', |b| {
+        cstr(b, portal);
+        cstr(b, statement);
+        b.put_slice(rest);
+    });
+}
+
+/// Describe or Close: `kind` is `S` (statement) or `P` (portal).
+pub fn named(out: &mut BytesMut, tag: u8, kind: u8, name: &[u8]) {
+    frame(out, tag, |b| {
+        b.put_u8(kind);
+        cstr(b, name);
+    });
+}
+
+pub fn sync(out: &mut BytesMut) {
+    frame(out, b'S', |_| {});
+}
+
+pub fn flush(out: &mut BytesMut) {
+    frame(out, b'H', |_| {});
+}
+
+pub fn terminate(out: &mut BytesMut) {
+    frame(out, b'X', |_| {});
+}
+
+pub fn copy_fail(out: &mut BytesMut, why: &str) {
+    frame(out, b'f', |b| cstr(b, why.as_bytes()));
+}
+
+/// The packet that asks a postmaster to cancel what backend `pid` is doing.
+pub fn cancel_request(out: &mut BytesMut, pid: i32, secret: i32) {
+    out.put_i32(16);
+    out.put_i32(80_877_102);
+    out.put_i32(pid);
+    out.put_i32(secret);
+}
+
+// ---- towards clients -------------------------------------------------------------------------
+
+/// How bad an error is for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Fatal,
+    Warning,
+    Notice,
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+        }
+    }
+}
+
+/// ErrorResponse, or NoticeResponse for warnings and notices.
+pub fn report(
+    out: &mut BytesMut,
+    severity: Severity,
+    code: SqlState,
+    message: &str,
+    hint: Option<&str>,
+) {
+    let tag = if matches!(severity, Severity::Error | Severity::Fatal) {
+        b'E'
+    } else {
+        b'N'
+    };
+    frame(out, tag, |b| {
+        let mut field = |kind: u8, text: &str| {
+            b.put_u8(kind);
+            cstr(b, text.as_bytes());
+        };
+        field(b'S', severity.word());
+        field(b'V', severity.word());
+        field(b'C', code.0);
+        field(b'M', message);
+        if let Some(hint) = hint {
+            field(b'H', hint);
+        }
+        b.put_u8(0);
+    });
+}
+
+/// `status`: `I` idle, `T` in a transaction, `E` in a failed one.
+pub fn ready_for_query(out: &mut BytesMut, status: u8) {
+    frame(out, b'Z', |b| b.put_u8(status));
+}
+
+pub fn command_complete(out: &mut BytesMut, tag: &str) {
+    frame(out, b'C', |b| cstr(b, tag.as_bytes()));
+}
+
+/// A message without a body: ParseComplete `1`, BindComplete `2`, CloseComplete `3`, NoData `n`, EmptyQueryResponse `I`.
+pub fn bare(out: &mut BytesMut, tag: u8) {
+    frame(out, tag, |_| {});
+}
+
+pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
+    frame(out, b'S', |b| {
+        cstr(b, name.as_bytes());
+        cstr(b, value.as_bytes());
+    });
+}
+
+pub fn backend_key_data(out: &mut BytesMut, pid: i32, secret: &[u8]) {
+    frame(out, b'K', |b| {
+        b.put_i32(pid);
+        b.put_slice(secret);
+    });
+}
+
+/// RowDescription of text columns.
+pub fn text_columns(out: &mut BytesMut, names: &[&str]) {
+    const TEXT: u32 = 25;
+    frame(out, b'T', |b| {
+        b.put_i16(i16::try_from(names.len()).unwrap_or(0));
+        for name in names {
+            cstr(b, name.as_bytes());
+            b.put_u32(0);
+            b.put_i16(0);
+            b.put_u32(TEXT);
+            b.put_i16(-1);
+            b.put_i32(-1);
+            b.put_i16(0);
+        }
+    });
+}
+
+/// DataRow of text values.
+pub fn text_row(out: &mut BytesMut, values: &[&str]) {
+    frame(out, b'D', |b| {
+        b.put_i16(i16::try_from(values.len()).unwrap_or(0));
+        for value in values {
+            b.put_i32(i32::try_from(value.len()).unwrap_or(0));
+            b.put_slice(value.as_bytes());
+        }
+    });
+}
+
+/// ParameterDescription.
+pub fn parameter_description(out: &mut BytesMut, types: &[u32]) {
+    frame(out, b't', |b| {
+        b.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
+        for oid in types {
+            b.put_u32(*oid);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::header;
+
+    #[test]
+    fn a_built_frame_reads_back() {
+        let mut out = BytesMut::new();
+        query(&mut out, b"SELECT 1");
+        let head = header(&out, 1 << 20).unwrap().unwrap();
+        assert_eq!((head.tag, head.len), (b'Q', out.len()));
+        assert_eq!(&out[5..], b"SELECT 1\0");
+    }
+
+    #[test]
+    fn an_error_has_its_fields() {
+        let mut out = BytesMut::new();
+        report(
+            &mut out,
+            Severity::Error,
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "no",
+            Some("yes"),
+        );
+        assert_eq!(&out[5..], b"SERROR\0VERROR\0C0A000\0Mno\0Hyes\0\0");
+    }
+}

@@ -4,13 +4,13 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use tokio_postgres::{Client, NoTls};
 
 pub struct Servers {
     pub servers: Vec<Server>,
+    settings: &'static [&'static str],
     // after the servers: they stop before their folder goes
-    _folder: Arc<tempfile::TempDir>,
+    folder: tempfile::TempDir,
 }
 
 pub struct Server {
@@ -19,22 +19,23 @@ pub struct Server {
 }
 
 /// `count` primaries, each a cluster of its own, with `settings` (`-c name=value`) added.
-pub fn start(count: usize, settings: &[&str]) -> Servers {
-    let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+pub fn start(count: usize, settings: &'static [&'static str]) -> Servers {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     give_away(folder.path());
     let servers = (0..count)
         .map(|number| primary(&folder.path().join(format!("s{number}")), settings))
         .collect();
     Servers {
         servers,
-        _folder: folder,
+        settings,
+        folder,
     }
 }
 
 impl Servers {
     /// A streaming replica of the server at this position.
     pub fn replicate(&mut self, position: usize) -> u16 {
-        let data = self._folder.path().join(format!("r{}", self.servers.len()));
+        let data = self.folder.path().join(format!("r{}", self.servers.len()));
         let source = self.servers[position].port.to_string();
         let target = data.display().to_string();
         let backup = [
@@ -53,7 +54,7 @@ impl Servers {
             "stream",
         ];
         run(unprivileged(&program("pg_basebackup")).args(backup));
-        let port = launch(&data, &[]);
+        let port = launch(&data, self.settings);
         self.servers.push(Server { port, data });
         port
     }

@@ -232,9 +232,9 @@ fn setting<'a>(row: &'a SettingRow, name: &str) -> Option<&'a str> {
         .iter()
         .filter_map(|setting| setting.split_once('='));
     pairs
-        .filter(|(known, _)| *known == name)
+        .rev()
+        .find(|(known, _)| *known == name)
         .map(|(_, value)| value)
-        .last()
 }
 
 fn shape(rows: &Rows, names: &HashMap<Oid, QualifiedName>) -> Shape {

@@ -25,6 +25,9 @@ const PURE_EXTENSIONS: [&str; 15] = [
     "vector",
 ];
 
+/// Volatile functions that are handlers of the system; in a body these are ordinary words.
+const NEVER_CALLED: [&str; 2] = ["bernoulli", "system"];
+
 pub struct Functions<'a> {
     rows: &'a [FunctionRow],
     by_oid: HashMap<Oid, usize>,
@@ -146,12 +149,11 @@ impl<'a> Functions<'a> {
     }
 
     fn volatile_names(&self) -> HashSet<&'a str> {
-        let volatile = self
-            .rows
-            .iter()
-            .zip(&self.volatility)
-            .filter(|(_, v)| **v == Volatility::Volatile);
-        volatile.map(|(row, _)| row.name.as_str()).collect()
+        let rows = self.rows.iter().zip(&self.volatility);
+        rows.filter(|(_, volatility)| **volatility == Volatility::Volatile)
+            .map(|(row, _)| row.name.as_str())
+            .filter(|name| !NEVER_CALLED.contains(name))
+            .collect()
     }
 }
 

@@ -1,0 +1,126 @@
+//! One database of the shard map, live: its pools, topology, catalog and plans.
+//! A transaction reads one snapshot of it, which a reload or DDL replaces whole.
+
+use super::servers::Servers;
+use crate::catalog::Catalog;
+use crate::cluster::topology::Topology;
+use crate::config::{Config, Database, User};
+use crate::consistency::NamedSessions;
+use crate::route::PlannedText;
+use crate::route::cache::PlanCache;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Sets of reported parameters kept.
+const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Reported parameters by user and settings.
+type Greetings = lru::LruCache<(Arc<str>, u64), Arc<Vec<(String, String)>>>;
+
+/// What one transaction may read.
+pub struct Snapshot {
+    pub database: Arc<Database>,
+    pub catalog: Arc<Catalog>,
+    /// part of every plan's key: differs whenever map or catalog do
+    pub version: u64,
+}
+
+pub struct Backend {
+    pub config: Arc<Config>,
+    pub topology: Arc<Topology>,
+    pub servers: Servers,
+    pub named: NamedSessions,
+    pub plans: PlanCache<PlannedText>,
+    /// what servers report at log-in, by user and settings
+    pub greetings: Mutex<Greetings>,
+    snapshot: ArcSwap<Snapshot>,
+    /// one refresh of the catalog at a time
+    refresh: tokio::sync::Mutex<()>,
+    /// loads the catalog from the home shard; given by whoever built this
+    loader: Box<dyn Loader>,
+}
+
+/// Where a fresh catalog comes from.
+#[async_trait::async_trait]
+pub trait Loader: Send + Sync {
+    async fn load(&self) -> Result<Catalog, String>;
+    /// Values of a sequence of the home shard, all of one shard of the keyspace.
+    async fn draw(
+        &self,
+        keyspace: usize,
+        key_type: crate::shard::KeyType,
+        sequence: &str,
+        rows: usize,
+        wanted: Option<crate::shard::ShardId>,
+    ) -> Result<(crate::shard::ShardId, Vec<i64>), String>;
+}
+
+impl Backend {
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        database: Arc<Database>,
+        catalog: Catalog,
+        topology: Arc<Topology>,
+        servers: Servers,
+        loader: Box<dyn Loader>,
+    ) -> Self {
+        let snapshot = Snapshot {
+            database: database.clone(),
+            catalog: Arc::new(catalog),
+            version: 1,
+        };
+        Self {
+            plans: PlanCache::new(config.limits.plans_max),
+            named: NamedSessions::new(database.consistency.sessions_max),
+            greetings: Mutex::new(lru::LruCache::new(GREETINGS_MAX)),
+            config,
+            topology,
+            servers,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            refresh: tokio::sync::Mutex::new(()),
+            loader,
+        }
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Whether `snapshot` is still the one in force (no counting on the hot path).
+    #[must_use]
+    pub fn is_current(&self, snapshot: &Arc<Snapshot>) -> bool {
+        std::ptr::eq(Arc::as_ptr(snapshot), Arc::as_ptr(&self.snapshot.load()))
+    }
+
+    #[must_use]
+    pub fn loader(&self) -> &dyn Loader {
+        &*self.loader
+    }
+
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.config.users.iter().find(|u| u.name == name)
+    }
+
+    /// Loads the catalog again; if it has changed, plans of the old one are no longer found.
+    pub async fn refresh_catalog(&self) -> Result<(), String> {
+        let _one = self.refresh.lock().await;
+        let catalog = self.loader.load().await?;
+        let old = self.snapshot.load();
+        if catalog.version == old.catalog.version {
+            return Ok(());
+        }
+        let snapshot = Snapshot {
+            database: old.database.clone(),
+            catalog: Arc::new(catalog),
+            version: old.version + 1,
+        };
+        self.snapshot.store(Arc::new(snapshot));
+        self.plans.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! The client's socket with its two buffers. What must not be shown yet is held back here.
+
+use crate::net::Stream;
+use crate::pool::server::{poll_read_once, poll_write_all};
+use crate::wire::frame;
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+/// Bytes asked of the socket at a time.
+const READ: usize = 8 * 1024;
+/// How far a client may run ahead of its own requests before it is left unread.
+const AHEAD_MAX: usize = 256 * 1024;
+/// Output beyond this is sent before more is made.
+pub const OUTPUT_MAX: usize = 256 * 1024;
+
+pub struct Client {
+    stream: Stream,
+    pub input: BytesMut,
+    pub output: BytesMut,
+    /// output from this offset on stays here until released
+    hold: Option<usize>,
+    traffic: Traffic,
+}
+
+/// Bytes since they were last asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl Client {
+    #[must_use]
+    pub fn new(stream: Stream, unread: BytesMut) -> Self {
+        Self {
+            stream,
+            input: unread,
+            output: BytesMut::new(),
+            hold: None,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Keeps everything written from now on.
+    pub fn hold(&mut self) {
+        self.hold_at(self.output.len());
+    }
+
+    /// Keeps everything from this offset of the output on.
+    pub fn hold_at(&mut self, offset: usize) {
+        self.hold.get_or_insert(offset);
+    }
+
+    /// Lets go of what was held.
+    pub fn release(&mut self) {
+        self.hold = None;
+    }
+
+    /// Throws away what was held: it was never seen.
+    pub fn forget_held(&mut self) {
+        if let Some(offset) = self.hold.take() {
+            self.output.truncate(offset);
+        }
+    }
+
+    /// Ready when all that may be shown has been sent.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.output.len();
+        let limit = self.hold.unwrap_or(before);
+        if limit == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = poll_write_all(&mut self.stream, &mut self.output, limit, cx);
+        let sent = before - self.output.len();
+        self.traffic.bytes_out += sent as u64;
+        self.hold = self.hold.map(|offset| offset - sent);
+        polled
+    }
+
+    /// Reads once, unless the client is far enough ahead; Ok(0) is the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.len() > AHEAD_MAX {
+            return Poll::Pending;
+        }
+        self.poll_fill_more(cx)
+    }
+
+    /// Reads once however far ahead the client is (it is in the middle of a message).
+    pub fn poll_fill_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let polled = poll_read_once(&mut self.stream, &mut self.input, READ, cx);
+        if let Poll::Ready(Ok(n)) = polled {
+            self.traffic.bytes_in += n as u64;
+        }
+        polled
+    }
+
+    pub async fn send(&mut self) -> io::Result<()> {
+        let sent = poll_fn(|cx| self.poll_send(cx)).await;
+        if self.output.is_empty() && self.output.capacity() > READ {
+            self.output = BytesMut::new();
+        }
+        sent
+    }
+
+    /// The next whole frame, or None at the end of the stream. Output is sent before waiting.
+    pub async fn next_frame(&mut self, max: usize) -> Result<Option<BytesMut>, NextFrame> {
+        loop {
+            if let Some(head) = frame::header(&self.input, max)? {
+                if self.input.len() >= head.len {
+                    return Ok(Some(self.input.split_to(head.len)));
+                }
+                let missing = head.len - self.input.len();
+                self.input.reserve(missing.min(1 << 20));
+            }
+            if !self.output.is_empty() {
+                self.send().await?;
+            }
+            self.shed();
+            if poll_fn(|cx| self.poll_fill_more(cx)).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// An idle client keeps no buffer.
+    fn shed(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+    }
+
+    /// Whether a whole frame has come in already.
+    #[must_use]
+    pub fn has_frame(&self) -> bool {
+        matches!(frame::header(&self.input, usize::MAX), Ok(Some(head)) if self.input.len() >= head.len)
+    }
+
+    /// Bytes moved since the last call.
+    pub fn take_traffic(&mut self) -> Traffic {
+        std::mem::take(&mut self.traffic)
+    }
+
+    /// Gives the socket back, with what was read and not used.
+    #[must_use]
+    pub fn into_parts(self) -> (Stream, BytesMut) {
+        (self.stream, self.input)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NextFrame {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] frame::FrameError),
+}

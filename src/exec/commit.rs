@@ -1,0 +1,289 @@
+//! The ends of a transaction: COMMIT and ROLLBACK over the servers it holds, savepoints between.
+//! Several servers are committed one after the other, and only when all have done their work; a failure
+//! between two commits names the shards.
+
+use super::executor::{Executor, in_failed_transaction};
+use super::failure::{Failure, Report};
+use super::held::Held;
+use super::transaction::{Savepoint, Transaction, quote_ident};
+use crate::pool::outstanding::Fate;
+use crate::pool::server::Status;
+use crate::shard::ShardId;
+use crate::wire::sqlstate::SqlState;
+use bytes::Bytes;
+use std::time::Instant;
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Committed,
+    RolledBack,
+}
+
+impl Executor {
+    /// COMMIT on every server of the transaction.
+    pub async fn commit_all(&mut self) -> Result<Ended, Failure> {
+        let Some(tx) = self.transaction.take() else {
+            return Ok(Ended::Committed);
+        };
+        if tx.failed {
+            self.roll_back(tx).await;
+            return Ok(Ended::RolledBack);
+        }
+        self.note_cancel_target().await;
+        let mut order: Vec<ShardId> = self
+            .held
+            .iter()
+            .filter(|h| h.in_transaction)
+            .map(|h| h.shard)
+            .collect();
+        order.sort();
+        let mut committed: Vec<ShardId> = Vec::new();
+        for (n, shard) in order.iter().enumerate() {
+            if let Err(failure) = self.commit_one(*shard).await {
+                return Err(self
+                    .commit_failed(tx, failure, &committed, &order[n..])
+                    .await);
+            }
+            committed.push(*shard);
+        }
+        if tx.ddl {
+            self.reload_catalog().await;
+        }
+        self.let_idle_servers_go().await;
+        Ok(Ended::Committed)
+    }
+
+    async fn commit_one(&mut self, shard: ShardId) -> Result<(), Failure> {
+        let Some(index) = self.held.iter().position(|h| h.shard == shard) else {
+            return Ok(());
+        };
+        if self.held[index].wrote {
+            self.freshness.begin_write(shard);
+        }
+        let result = self.held[index].run("COMMIT", Fate::Skip).await;
+        let now = Instant::now();
+        let (member, wrote) = (self.held[index].member, self.held[index].wrote);
+        if wrote {
+            self.freshness.note_write(shard, now);
+        } else if self.held[index].read {
+            self.freshness.note_read(member, now);
+        }
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.lost(index, &error)),
+        };
+        leave(&mut self.held[index]);
+        match answer.own_error {
+            Some(error) => {
+                let before = self.held[index].vars_before.clone();
+                self.held[index].server.vars = before;
+                self.held_error(error);
+                Err(Failure::Shown)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn held_error(&mut self, error: Bytes) {
+        self.pending_error = Some(error);
+    }
+
+    /// The server's error of a commit, put where the client sees it.
+    pub fn show_pending_error(&mut self) {
+        if let Some(error) = self.pending_error.take() {
+            self.client.output.extend_from_slice(&error);
+        }
+    }
+
+    async fn commit_failed(
+        &mut self,
+        tx: Transaction,
+        failure: Failure,
+        committed: &[ShardId],
+        rest: &[ShardId],
+    ) -> Failure {
+        self.vars = tx.vars_before.clone();
+        for shard in rest {
+            if let Some(index) = self
+                .held
+                .iter()
+                .position(|h| h.shard == *shard && h.in_transaction)
+            {
+                self.roll_back_one(index).await;
+            }
+        }
+        if tx.ddl && !committed.is_empty() {
+            self.reload_catalog().await;
+        }
+        self.let_idle_servers_go().await;
+        if committed.is_empty() {
+            return failure;
+        }
+        let why = match (&failure, self.pending_error.take()) {
+            (Failure::Report(report), _) => report.message.clone(),
+            (_, Some(error)) => crate::wire::message::error_field(&error, b'M')
+                .unwrap_or("unknown error")
+                .to_owned(),
+            _ => "the client is gone".to_owned(),
+        };
+        let names = |list: &[ShardId]| {
+            let shards = &self.snapshot.database.shards;
+            list.iter()
+                .map(|s| shards[s.index()].name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        Report::new(
+            SqlState::TRANSACTION_UNKNOWN,
+            format!("committed on {} but not on {}: {why}", names(committed), names(rest)),
+        )
+        .hint("The shards differ now: repeat the statement on the shards named last, with a hint /* pgshunt: shard=… */.")
+        .into()
+    }
+
+    /// ROLLBACK on every server of the transaction.
+    pub async fn rollback_all(&mut self) {
+        if let Some(tx) = self.transaction.take() {
+            self.roll_back(tx).await;
+        }
+    }
+
+    async fn roll_back(&mut self, tx: Transaction) {
+        self.vars = tx.vars_before;
+        let mut index = 0;
+        while index < self.held.len() {
+            if self.held[index].in_transaction && !self.roll_back_one(index).await {
+                continue;
+            }
+            index += 1;
+        }
+        self.let_idle_servers_go().await;
+    }
+
+    /// False when the server had to be closed, which rolls back as well.
+    async fn roll_back_one(&mut self, index: usize) -> bool {
+        let member = self.held[index].member;
+        let done = if self.held[index].server.in_step() || self.held[index].batch_open {
+            self.close_batch(index).await
+                && self.held[index].run("ROLLBACK", Fate::Skip).await.is_ok()
+        } else {
+            false
+        };
+        // what was rolled back may have raised sequences, and an error may have hidden a commit inside a procedure
+        if self.held.get(index).is_some_and(|h| h.wrote) {
+            self.freshness.note_write(member.shard, Instant::now());
+        }
+        if !done {
+            self.drop_held(index);
+            return false;
+        }
+        let held = &mut self.held[index];
+        held.server.vars = held.vars_before.clone();
+        leave(held);
+        true
+    }
+
+    /// Sends the Sync that a batch ended by Flush still owes.
+    pub async fn close_batch(&mut self, index: usize) -> bool {
+        let held = &mut self.held[index];
+        if !held.batch_open {
+            return true;
+        }
+        held.batch_open = false;
+        held.server.sync();
+        let mut answer = crate::pool::server::Answer::default();
+        super::relay::settle(&mut held.server, &mut answer)
+            .await
+            .is_ok()
+    }
+
+    /// SAVEPOINT, RELEASE and ROLLBACK TO on every server of the transaction.
+    pub async fn savepoint(&mut self, name: &str) -> Result<(), Failure> {
+        self.on_all_held(&format!("SAVEPOINT {}", quote_ident(name)))
+            .await?;
+        let vars = self.vars.clone();
+        if let Some(tx) = &mut self.transaction {
+            tx.savepoints.push(Savepoint {
+                name: name.to_owned(),
+                vars,
+            });
+        }
+        Ok(())
+    }
+
+    pub async fn release_savepoint(&mut self, name: &str) -> Result<(), Failure> {
+        let position = self.find_savepoint(name)?;
+        self.on_all_held(&format!("RELEASE SAVEPOINT {}", quote_ident(name)))
+            .await?;
+        if let Some(tx) = &mut self.transaction {
+            tx.savepoints.truncate(position);
+        }
+        Ok(())
+    }
+
+    pub async fn rollback_to_savepoint(&mut self, name: &str) -> Result<(), Failure> {
+        let position = self.find_savepoint(name)?;
+        if self.transaction.as_ref().is_some_and(|tx| tx.lost) {
+            return Err(in_failed_transaction().into());
+        }
+        self.on_all_held(&format!("ROLLBACK TO SAVEPOINT {}", quote_ident(name)))
+            .await?;
+        if let Some(tx) = &mut self.transaction {
+            tx.savepoints.truncate(position + 1);
+            tx.failed = false;
+            self.vars = tx.savepoints[position].vars.clone();
+        }
+        for held in &mut self.held {
+            held.server.vars = self.vars.clone();
+        }
+        Ok(())
+    }
+
+    fn find_savepoint(&mut self, name: &str) -> Result<usize, Failure> {
+        let found = self.transaction.as_ref().and_then(|tx| tx.savepoint(name));
+        found.ok_or_else(|| {
+            self.note_failure();
+            Report::new(
+                SqlState("3B001"),
+                format!("savepoint \"{name}\" does not exist"),
+            )
+            .into()
+        })
+    }
+
+    async fn on_all_held(&mut self, sql: &str) -> Result<(), Failure> {
+        for index in 0..self.held.len() {
+            if !self.held[index].in_transaction {
+                continue;
+            }
+            match self.held[index].run(sql, Fate::Skip).await {
+                Ok(answer) => {
+                    if let Some(error) = answer.own_error {
+                        self.client.output.extend_from_slice(&error);
+                        self.note_failure();
+                        return Err(Failure::Shown);
+                    }
+                }
+                Err(error) => return Err(self.lost(index, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// DDL has been committed: what is planned from now on must know it.
+    pub(super) async fn reload_catalog(&mut self) {
+        if let Err(error) = self.backend.refresh_catalog().await {
+            tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
+        }
+        self.snapshot = self.backend.snapshot();
+    }
+}
+
+/// The server is out of the transaction.
+fn leave(held: &mut Held) {
+    held.in_transaction = false;
+    held.wrote = false;
+    held.read = false;
+    debug_assert!(!held.server.is_clean() || held.server.status() == Status::Idle);
+}

@@ -1,0 +1,211 @@
+//! COPY FROM STDIN: the client's data to one server, or the same data to every one of several.
+
+use super::client::Client;
+use super::relay::{RelayError, poll_client_presence};
+use crate::pool::server::{Answer, Filter, Server};
+use crate::wire::{build, frame};
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// Unsent copy data beyond this waits.
+const UNSENT_MAX: usize = 1 << 20;
+const FRAME_MAX: usize = 1 << 30;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Data,
+    /// CopyDone or CopyFail has gone out; in the extended protocol the client's Sync is still to come
+    AwaitSync,
+    Done,
+}
+
+/// How the copy was asked for: only the extended protocol ends it with a Sync of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Simple,
+    Extended,
+}
+
+/// Feeds every server until each has answered. Answers are collected, nothing is shown to the client
+/// but what `first` (the first server's sink) takes.
+pub async fn copy_in(
+    client: &mut Client,
+    servers: &mut [&mut Server],
+    answers: &mut [Answer],
+    first: &mut BytesMut,
+    asked: Asked,
+) -> Result<(), RelayError> {
+    let mut phase = Phase::Data;
+    let mut nothing = BytesMut::new();
+    loop {
+        for (n, (server, answer)) in servers.iter_mut().zip(answers.iter_mut()).enumerate() {
+            let (filter, sink) = if n == 0 {
+                (Filter::All, &mut *first)
+            } else {
+                (Filter::Errors, &mut nothing)
+            };
+            server.digest(filter, sink, answer)?;
+            answer.copy_in = false;
+        }
+        let failed = answers.iter().any(|a| a.error.is_some());
+        if failed && phase == Phase::Data {
+            stop_others(servers, answers);
+            phase = if asked == Asked::Simple {
+                Phase::Done
+            } else {
+                Phase::AwaitSync
+            };
+        }
+        phase = take_frames(client, servers, phase, asked, failed)?;
+        if phase == Phase::Done && servers.iter().all(|s| s.is_answered()) {
+            return Ok(());
+        }
+        poll_fn(|cx| poll_copy(client, servers, phase, cx)).await?;
+    }
+}
+
+/// One server refused the data: the others must not keep what they have got.
+fn stop_others(servers: &mut [&mut Server], answers: &[Answer]) {
+    for (server, answer) in servers.iter_mut().zip(answers) {
+        if answer.error.is_none() && !server.is_answered() {
+            let mut fail = BytesMut::new();
+            build::copy_fail(&mut fail, "the copy failed on another shard");
+            server.send(&fail);
+        }
+    }
+}
+
+/// Takes the client's frames as far as the phase goes.
+fn take_frames(
+    client: &mut Client,
+    servers: &mut [&mut Server],
+    mut phase: Phase,
+    asked: Asked,
+    failed: bool,
+) -> Result<Phase, RelayError> {
+    while phase != Phase::Done && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
+        let Ok(Some(head)) = frame::header(&client.input, FRAME_MAX) else {
+            break;
+        };
+        if client.input.len() < head.len {
+            let missing = head.len - client.input.len();
+            client.input.reserve(missing.min(1 << 20));
+            break;
+        }
+        let message = client.input.split_to(head.len);
+        phase = take_frame(&message, servers, phase, asked, failed)?;
+    }
+    Ok(phase)
+}
+
+fn take_frame(
+    message: &[u8],
+    servers: &mut [&mut Server],
+    phase: Phase,
+    asked: Asked,
+    failed: bool,
+) -> Result<Phase, RelayError> {
+    let to_all = |servers: &mut [&mut Server], bytes: &[u8]| {
+        for server in servers.iter_mut() {
+            server.send(bytes);
+        }
+    };
+    Ok(match (message[0], phase) {
+        (b'd', Phase::Data) => {
+            to_all(servers, message);
+            Phase::Data
+        }
+        (b'c' | b'f', Phase::Data) => {
+            to_all(servers, message);
+            if asked == Asked::Simple {
+                Phase::Done
+            } else {
+                Phase::AwaitSync
+            }
+        }
+        (b'S', Phase::AwaitSync) => {
+            for server in servers.iter_mut() {
+                send_sync(server);
+            }
+            Phase::Done
+        }
+        // the server itself ignores these while it copies, or after its error
+        (b'H' | b'S', Phase::Data) | (b'd' | b'c' | b'f' | b'H', Phase::AwaitSync) => phase,
+        (b'X', _) => return Err(RelayError::ClientGone),
+        _ if failed => phase,
+        _ => {
+            let mut fail = BytesMut::new();
+            build::copy_fail(&mut fail, "unexpected message during COPY from stdin");
+            to_all(servers, &fail);
+            if asked == Asked::Simple {
+                Phase::Done
+            } else {
+                Phase::AwaitSync
+            }
+        }
+    })
+}
+
+/// The Sync sent with the Execute was swallowed by the copy: its entry is still due.
+fn send_sync(server: &mut Server) {
+    if server.ready_due() == 0 {
+        server.sync();
+    } else {
+        let mut sync = BytesMut::new();
+        build::sync(&mut sync);
+        server.send(&sync);
+    }
+}
+
+fn poll_copy(
+    client: &mut Client,
+    servers: &mut [&mut Server],
+    phase: Phase,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Result<(), RelayError>> {
+    let mut moved = false;
+    let mut room = true;
+    // the client waits for CopyInResponse before it sends anything
+    if let Poll::Ready(Err(_)) = client.poll_send(cx) {
+        return Poll::Ready(Err(RelayError::ClientGone));
+    }
+    for server in servers.iter_mut() {
+        let before = server.unsent();
+        if before > 0 {
+            if let Poll::Ready(Err(e)) = server.poll_send(cx) {
+                return match server.poll_fill(cx) {
+                    Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+                    _ => Poll::Ready(Err(RelayError::Server(e))),
+                };
+            }
+            moved |= before >= UNSENT_MAX && server.unsent() < UNSENT_MAX;
+        }
+        room &= server.unsent() < UNSENT_MAX;
+        match server.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(RelayError::ServerGone)),
+            Poll::Ready(Ok(_)) => moved = true,
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(RelayError::Server(e))),
+            Poll::Pending => {}
+        }
+    }
+    if phase == Phase::Done {
+        return if moved {
+            Poll::Ready(Ok(()))
+        } else {
+            poll_client_presence(client, cx)
+        };
+    }
+    if room {
+        match client.poll_fill_more(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(RelayError::ClientGone)),
+            Poll::Ready(Ok(_)) => moved = true,
+            Poll::Pending => {}
+        }
+    }
+    if moved {
+        Poll::Ready(Ok(()))
+    } else {
+        Poll::Pending
+    }
+}

@@ -1,0 +1,336 @@
+//! DDL and writes to reference tables: the same statement in a transaction on every shard.
+//! Shards are taken in order, one after the other, so that two such statements cannot block each other across shards.
+
+use super::copy::{Asked, copy_in};
+use super::executor::{Done, Executor, Placement, in_failed_transaction};
+use super::failure::{Failure, Report};
+use super::held::Held;
+use super::job::Job;
+use super::relay::{RelayError, Stand, relay};
+use super::transaction::{Opened, Transaction};
+use crate::pool::server::{Answer, Filter, Server};
+use crate::shard::ShardId;
+use crate::wire::sqlstate::SqlState;
+use bytes::BytesMut;
+use std::time::Instant;
+
+impl Executor {
+    /// Every shard, or, for SET, every server that the transaction holds.
+    fn everywhere_shards(&self, job: &Job) -> Vec<ShardId> {
+        if job.is_set() {
+            let mut held: Vec<_> = self.held.iter().map(|h| h.shard).collect();
+            if held.is_empty() {
+                held.push(self.snapshot.database.home);
+            }
+            return held;
+        }
+        (0..self.snapshot.database.shards.len())
+            .filter_map(|n| u16::try_from(n).ok())
+            .map(ShardId)
+            .collect()
+    }
+
+    pub async fn run_everywhere(&mut self, job: &Job) -> Result<Done, Failure> {
+        if job.keeps_batch_open() && !job.is_set() {
+            return Err(Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a statement for every shard must end with a Sync of its own",
+            )
+            .into());
+        }
+        let alone = self.transaction.is_none() && !job.is_set();
+        if alone {
+            self.transaction = Some(Transaction::new(Opened::Implicitly, &self.vars));
+        }
+        if let (false, Some(tx)) = (job.is_set(), &mut self.transaction) {
+            tx.everywhere = true;
+        }
+        self.client.hold();
+        let result = self.on_every_shard(job).await;
+        if result.is_err() {
+            self.note_failure();
+        }
+        let ended = if alone {
+            self.end_alone(result.is_ok()).await
+        } else {
+            Ok(())
+        };
+        self.client.release();
+        match (result, ended) {
+            (Ok(done), Ok(())) => Ok(done),
+            (Err(failure), _) | (Ok(_), Err(failure)) => Err(failure),
+        }
+    }
+
+    /// The statement's own transaction: committed on all shards, or on none.
+    async fn end_alone(&mut self, good: bool) -> Result<(), Failure> {
+        if good {
+            let committed = self.commit_all().await;
+            if committed.is_err() {
+                self.client.forget_held();
+                self.show_pending_error();
+            }
+            committed.map(|_| ())
+        } else {
+            self.rollback_all().await;
+            Ok(())
+        }
+    }
+
+    async fn on_every_shard(&mut self, job: &Job) -> Result<Done, Failure> {
+        let shards = self.everywhere_shards(job);
+        let shown_from = self.client.output.len();
+        let mut first: Option<(u64, Option<String>)> = None;
+        let mut rows = 0;
+        for (n, shard) in shards.iter().enumerate() {
+            let index = self.acquire(*shard, Placement::Primary).await?;
+            self.note_cancel_target().await;
+            let mut answer = Answer::default();
+            let filter = if n == 0 { Filter::All } else { Filter::Errors };
+            job.ask.compose(&mut self.held[index].server);
+            let stand = relay(
+                &mut self.client,
+                &mut self.held[index].server,
+                filter,
+                &mut answer,
+            )
+            .await;
+            self.held[index].wrote = !job.is_set();
+            if matches!(stand, Ok(Stand::CopyIn)) {
+                return self.copy_everywhere(job, &shards).await;
+            }
+            let result = stand.map(|_| ());
+            self.take_answer(job, index, &answer, result, shown_from)?;
+            rows = answer.rows;
+            self.same_count(&mut first, &answer, *shard)?;
+        }
+        let tag = first.and_then(|(_, tag)| tag);
+        Ok(Done {
+            rows,
+            tag,
+            by_replica: false,
+            shards: shards.len() as u32,
+            shard: None,
+            captured: Vec::new(),
+        })
+    }
+
+    /// An error of any shard takes the place of what the first has answered.
+    fn take_answer(
+        &mut self,
+        job: &Job,
+        index: usize,
+        answer: &Answer,
+        result: Result<(), RelayError>,
+        shown_from: usize,
+    ) -> Result<(), Failure> {
+        let shard = self.held[index].shard;
+        let now = Instant::now();
+        if !job.is_set() {
+            self.freshness.note_write(shard, now);
+        }
+        if let Err(error) = result {
+            self.client.output.truncate(shown_from);
+            return Err(self.lost(index, &error));
+        }
+        if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
+            self.client.output.truncate(shown_from);
+            self.client.output.extend_from_slice(error);
+            return Err(Failure::Shown);
+        }
+        self.note_effects(index, job);
+        Ok(())
+    }
+
+    /// Copies of a reference table that count differently are no copies.
+    fn same_count(
+        &self,
+        first: &mut Option<(u64, Option<String>)>,
+        answer: &Answer,
+        shard: ShardId,
+    ) -> Result<(), Failure> {
+        match first {
+            None => *first = Some((answer.rows, answer.tag.clone())),
+            Some((rows, _)) if *rows != answer.rows => {
+                let name = &self.snapshot.database.shards[shard.index()].name;
+                return Err(Report::new(
+                    SqlState::DATA_CORRUPTED,
+                    format!("the statement touched {rows} rows on the first shard but {} on shard {name}", answer.rows),
+                )
+                .hint("The copies of a reference table differ between the shards; nothing was changed. Compare and repair them.")
+                .into());
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// COPY FROM STDIN into a reference table: every shard gets the same data.
+    async fn copy_everywhere(&mut self, job: &Job, shards: &[ShardId]) -> Result<Done, Failure> {
+        for shard in &shards[1..] {
+            let index = self.acquire(*shard, Placement::Primary).await?;
+            job.ask.compose(&mut self.held[index].server);
+            self.held[index].wrote = true;
+            let mut answer = Answer::default();
+            let stand = relay(
+                &mut self.client,
+                &mut self.held[index].server,
+                Filter::Errors,
+                &mut answer,
+            )
+            .await;
+            if !matches!(stand, Ok(Stand::CopyIn)) {
+                return Err(self.copy_not_begun(index, stand, &answer));
+            }
+        }
+        self.client.release();
+        let asked = if job.is_extended() {
+            Asked::Extended
+        } else {
+            Asked::Simple
+        };
+        let mut answers: Vec<Answer> = shards.iter().map(|_| Answer::default()).collect();
+        let mut shown = BytesMut::new();
+        let mut held: Vec<&mut Held> = self
+            .held
+            .iter_mut()
+            .filter(|h| shards.contains(&h.shard))
+            .collect();
+        held.sort_by_key(|h| h.shard);
+        let mut servers: Vec<&mut Server> = held.into_iter().map(|h| &mut *h.server).collect();
+        let result = copy_in(
+            &mut self.client,
+            &mut servers,
+            &mut answers,
+            &mut shown,
+            asked,
+        )
+        .await;
+        self.client.hold();
+        self.end_copy(result, &answers, &shown, shards)
+    }
+
+    fn copy_not_begun(
+        &mut self,
+        index: usize,
+        stand: Result<Stand, RelayError>,
+        answer: &Answer,
+    ) -> Failure {
+        if let Some(error) = &answer.error {
+            self.client.output.extend_from_slice(error);
+        }
+        // servers that wait for data in vain are closed, which undoes their part
+        self.held.retain(|h| h.server.in_step());
+        if let Some(tx) = &mut self.transaction {
+            tx.lost = true;
+        }
+        match stand {
+            Err(error) if index < self.held.len() => self.lost(index, &error),
+            _ if answer.error.is_some() => Failure::Shown,
+            _ => in_failed_transaction().into(),
+        }
+    }
+
+    fn end_copy(
+        &mut self,
+        result: Result<(), RelayError>,
+        answers: &[Answer],
+        shown: &[u8],
+        shards: &[ShardId],
+    ) -> Result<Done, Failure> {
+        let now = Instant::now();
+        for shard in shards {
+            self.freshness.note_write(*shard, now);
+        }
+        if let Err(error) = result {
+            self.held.retain(|h| h.server.in_step());
+            if let Some(tx) = &mut self.transaction {
+                tx.failed = true;
+                tx.lost = true;
+            }
+            return Err(match error {
+                RelayError::ClientGone => Failure::ClientGone,
+                other => Report::new(
+                    SqlState::CONNECTION_FAILURE,
+                    format!("the copy broke off: {other}"),
+                )
+                .hint("Nothing was copied on any shard. Try again.")
+                .into(),
+            });
+        }
+        if let Some(error) = answers.iter().find_map(|a| a.error.as_ref()) {
+            self.client.output.extend_from_slice(error);
+            return Err(Failure::Shown);
+        }
+        self.client.output.extend_from_slice(shown);
+        let first = &answers[0];
+        Ok(Done {
+            rows: first.rows,
+            tag: first.tag.clone(),
+            by_replica: false,
+            shards: shards.len() as u32,
+            shard: None,
+            captured: Vec::new(),
+        })
+    }
+
+    /// VACUUM, CREATE INDEX CONCURRENTLY: one shard after another, without a transaction around them.
+    pub async fn run_one_after_another(&mut self, job: &Job) -> Result<Done, Failure> {
+        if self.transaction.is_some() {
+            // the server has the right words for it
+            let home = self.snapshot.database.home;
+            return self
+                .run_single(job, home, crate::consistency::Level::Strong)
+                .await;
+        }
+        let shards = self.everywhere_shards(job);
+        let mut done = Done::default();
+        for (n, shard) in shards.iter().enumerate() {
+            let shown_from = self.client.output.len();
+            let result = self
+                .run_single(job, *shard, crate::consistency::Level::Strong)
+                .await;
+            match result {
+                Ok(one) => {
+                    if n > 0 {
+                        self.client
+                            .output
+                            .truncate(shown_from.min(self.client.output.len()));
+                    }
+                    done = one;
+                }
+                Err(failure) => {
+                    self.warn_partly_done(&shards[..n], *shard);
+                    return Err(failure);
+                }
+            }
+            self.let_idle_servers_go().await;
+        }
+        Ok(done)
+    }
+
+    fn warn_partly_done(&mut self, finished: &[ShardId], failed: ShardId) {
+        if finished.is_empty() {
+            return;
+        }
+        let shards = &self.snapshot.database.shards;
+        let names: Vec<_> = finished
+            .iter()
+            .map(|s| shards[s.index()].name.as_str())
+            .collect();
+        let text = format!(
+            "the statement was carried out on {} and failed on {}",
+            names.join(", "),
+            shards[failed.index()].name
+        );
+        crate::wire::build::report(
+            &mut self.client.output,
+            crate::wire::build::Severity::Warning,
+            SqlState("01000"),
+            &text,
+            Some(
+                "Repair the cause, then run it again: IF NOT EXISTS and IF EXISTS make that safe.",
+            ),
+        );
+    }
+}

@@ -1,0 +1,452 @@
+//! The executor holds what a session holds: the client's socket, servers, transaction, settings, watermarks.
+//! It runs one job at a time and leaves the books in order behind it.
+
+use super::backend::{Backend, Snapshot};
+use super::client::Client;
+use super::failure::{Failure, Report};
+use super::freshness::Freshness;
+use super::held::{Held, Pin};
+use super::job::{Job, Setting};
+use super::relay::RelayError;
+use super::transaction::Transaction;
+use crate::cluster::topology::{ReadChoice, ServerId};
+use crate::config::PoolMode;
+use crate::consistency::Level;
+use crate::pool::outstanding::Fate;
+use crate::route::{Access, Isolation, Merge, Targets};
+use crate::shard::ShardId;
+use crate::vars::Vars;
+use crate::wire::sqlstate::SqlState;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How many samples a session that reads without pause waits for, so that it gets back to the replicas.
+const SETTLE_SAMPLES: u32 = 3;
+
+/// The servers whose work a cancel request of this client would stop.
+#[derive(Default)]
+pub struct CancelTarget {
+    pub running: SmallVec<[(ServerId, i32, i32); 2]>,
+    /// a cancel came while the client waited for a server
+    pub requested: bool,
+}
+
+/// Shared with the one who receives cancel requests. The outer lock is held while a cancel is under way,
+/// so that no server goes back to its pool before the cancel has arrived.
+#[derive(Default)]
+pub struct CancelSlot {
+    pub target: tokio::sync::Mutex<CancelTarget>,
+    /// wakes a client that waits for a server
+    pub wake: tokio::sync::Notify,
+}
+
+pub struct Executor {
+    pub client: Client,
+    pub backend: Arc<Backend>,
+    /// what the current transaction (or statement) reads
+    pub snapshot: Arc<Snapshot>,
+    pub user: Arc<str>,
+    pub held: Vec<Held>,
+    pub transaction: Option<Transaction>,
+    pub vars: Vars,
+    pub freshness: Freshness,
+    pub cancel: Arc<CancelSlot>,
+    /// a commit's error, until it is known where it belongs
+    pub pending_error: Option<Bytes>,
+    /// statements parsed by the last batch before it failed
+    pub parsed: usize,
+}
+
+/// What a finished job tells its caller.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub rows: u64,
+    pub tag: Option<String>,
+    /// statements parsed before an error
+    pub by_replica: bool,
+    pub shards: u32,
+    /// the only one
+    pub shard: Option<ShardId>,
+    /// first columns, where they were captured
+    pub captured: Vec<Bytes>,
+}
+
+/// Where a read may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// the level asks for, as far as proven
+    ReplicaIfFresh(Level),
+    Primary,
+}
+
+impl Executor {
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// The status for ReadyForQuery.
+    pub fn status(&self) -> u8 {
+        match &self.transaction {
+            None => b'I',
+            Some(tx) if tx.failed => b'E',
+            Some(_) => b'T',
+        }
+    }
+
+    /// A statement failed: so has the transaction around it.
+    pub fn note_failure(&mut self) {
+        if let Some(tx) = &mut self.transaction {
+            tx.failed = true;
+        }
+    }
+
+    /// Runs one job; what the client is to see is in its output when this returns.
+    pub async fn run(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
+        if self.transaction.as_ref().is_some_and(|tx| tx.failed) {
+            return Err(in_failed_transaction().into());
+        }
+        // describing a statement does not bring a server into the transaction
+        let aside = if !job.executes && self.held.is_empty() {
+            self.transaction.take()
+        } else {
+            None
+        };
+        let result = self.dispatch(job, level).await;
+        if aside.is_some() {
+            self.let_idle_servers_go().await;
+            self.transaction = aside;
+        }
+        if result.is_err() {
+            self.note_failure();
+        }
+        if !job.keeps_batch_open() {
+            self.let_idle_servers_go().await;
+        }
+        result
+    }
+
+    async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
+        match (&job.targets, job.merge) {
+            (_, Merge::Everywhere) if !job.executes => {
+                let shard = self.any_shard();
+                self.run_single(job, shard, level).await
+            }
+            (_, Merge::Everywhere) => self.run_everywhere(job).await,
+            (_, Merge::EverywhereOutsideTransaction) => self.run_one_after_another(job).await,
+            (Targets::Many(shards), Merge::Concatenate) => {
+                self.run_concatenated(job, shards, level).await
+            }
+            (Targets::Many(_), _) => Err(several_shards().into()),
+            (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
+            (Targets::None, _) => {
+                let shard = self.any_shard();
+                self.run_single(job, shard, level).await
+            }
+        }
+    }
+
+    /// A shard for what any of them can answer: one that is held already, else the home shard.
+    pub fn any_shard(&self) -> ShardId {
+        self.held
+            .first()
+            .map_or(self.snapshot.database.home, |h| h.shard)
+    }
+
+    /// Where a read goes: to a replica when no transaction that could write is open.
+    pub fn placement(&self, access: Access, level: Level) -> Placement {
+        let allowed = match &self.transaction {
+            None => true,
+            Some(tx) => tx.replica_can_serve(),
+        };
+        if access == Access::Read && allowed {
+            Placement::ReplicaIfFresh(level)
+        } else {
+            Placement::Primary
+        }
+    }
+
+    /// Index of the held server of this shard; takes one if need be and brings it into the transaction.
+    pub async fn acquire(
+        &mut self,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<usize, Failure> {
+        let index = match self.held.iter().position(|h| h.shard == shard) {
+            Some(index) => index,
+            None => self.take_server(shard, placement).await?,
+        };
+        self.bring_settings(index).await?;
+        self.join_transaction(index).await?;
+        Ok(index)
+    }
+
+    async fn take_server(
+        &mut self,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<usize, Failure> {
+        let choice = self.choose(shard, placement).await;
+        let server = match (choice.is_replica, self.checkout(choice.server).await) {
+            // connected after the replica was proven fresh: it may have been restarted in between
+            (true, Ok(server)) if !choice.admits(server.info.born) => {
+                server.check_in();
+                None
+            }
+            (_, Ok(server)) => Some(server),
+            // a replica that cannot be had is no reason to fail: the primary knows all it knows
+            (true, Err(Failure::Report(_))) => None,
+            (_, Err(failure)) => return Err(failure),
+        };
+        let held = match server {
+            Some(server) => Held::new(shard, choice.server, choice.is_replica, server),
+            None => {
+                let primary = self.backend.topology.primary(shard);
+                Held::new(shard, primary, false, self.checkout(primary).await?)
+            }
+        };
+        self.held.push(held);
+        Ok(self.held.len() - 1)
+    }
+
+    async fn choose(&mut self, shard: ShardId, placement: Placement) -> ReadChoice {
+        let Placement::ReplicaIfFresh(level) = placement else {
+            return ReadChoice::primary(shard);
+        };
+        let choice = self.ask_topology(shard, level);
+        if !choice.worth_waiting {
+            return choice;
+        }
+        let backend = self.backend.clone();
+        let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
+        let ready = || self.ask_topology(shard, level).is_replica;
+        backend.topology.settle(shard, longest, ready).await;
+        self.ask_topology(shard, level)
+    }
+
+    fn ask_topology(&mut self, shard: ShardId, level: Level) -> ReadChoice {
+        let Self {
+            backend,
+            freshness,
+            user,
+            ..
+        } = self;
+        let load = |member| backend.servers.load(member, user);
+        freshness.choose(&backend.topology, shard, level, Instant::now(), load)
+    }
+
+    /// A server of the pool; a cancel request ends the wait.
+    async fn checkout(
+        &self,
+        member: ServerId,
+    ) -> Result<crate::pool::Checkout<crate::pool::server::Server>, Failure> {
+        let account = self.backend.user(&self.user).ok_or_else(|| {
+            Report::new(
+                SqlState::INVALID_AUTHORIZATION,
+                format!("user \"{}\" is no longer in the shard map", self.user),
+            )
+        })?;
+        let entry = self.backend.servers.entry(member, &self.user, account);
+        tokio::select! {
+            biased;
+            got = self.backend.servers.checkout(&entry) => Ok(got?),
+            () = self.cancel.wake.notified() => Err(Report::new(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request while it waited for a server",
+            ).into()),
+        }
+    }
+
+    /// Brings the server to the session's settings; nothing is sent when they agree.
+    async fn bring_settings(&mut self, index: usize) -> Result<(), Failure> {
+        let held = &mut self.held[index];
+        if held.in_transaction || held.batch_open {
+            return Ok(());
+        }
+        let Some(sql) = held.server.vars.way_to(&self.vars) else {
+            return Ok(());
+        };
+        let answer = match held.run(&sql, Fate::Skip).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.lost(index, &error)),
+        };
+        let held = &mut self.held[index];
+        if let Some(error) = answer.own_error {
+            held.server
+                .taint("a session setting could not be brought to it");
+            self.client.output.extend_from_slice(&error);
+            self.drop_held(index);
+            return Err(Failure::Shown);
+        }
+        held.server.vars = self.vars.clone();
+        Ok(())
+    }
+
+    async fn join_transaction(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(tx) = &self.transaction else {
+            return Ok(());
+        };
+        let others = self.held.iter().any(|h| h.in_transaction);
+        let held = &mut self.held[index];
+        if held.in_transaction {
+            return Ok(());
+        }
+        if others && tx.isolation == Some(Isolation::Serializable) {
+            return Err(Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a SERIALIZABLE transaction over several shards is not supported",
+            )
+            .hint("Stay on one shard, or use REPEATABLE READ.")
+            .into());
+        }
+        held.vars_before = held.server.vars.clone();
+        held.in_transaction = true;
+        let opening = tx.opening();
+        if tx.locals.is_empty() {
+            // our own words, which cannot fail: sent along with the statement
+            held.server.query(opening.as_bytes(), Fate::Skip);
+            return Ok(());
+        }
+        match held.run(&opening, Fate::Skip).await {
+            Ok(answer) if answer.own_error.is_none() => Ok(()),
+            Ok(answer) => {
+                self.client
+                    .output
+                    .extend_from_slice(&answer.own_error.unwrap_or_default());
+                self.drop_held(index);
+                Err(Failure::Shown)
+            }
+            Err(error) => Err(self.lost(index, &error)),
+        }
+    }
+
+    /// The server is out of reach or out of step: it is closed, and the transaction with it.
+    pub fn lost(&mut self, index: usize, error: &RelayError) -> Failure {
+        if matches!(error, RelayError::ClientGone) {
+            self.held[index].server.taint("its client is gone");
+            return Failure::ClientGone;
+        }
+        let held = self.drop_held(index);
+        let name = self.backend.servers.member_name(held);
+        if self.transaction.is_some()
+            && let Some(tx) = &mut self.transaction
+        {
+            tx.failed = true;
+            tx.lost = true;
+        }
+        tracing::warn!(server = %name, %error, "server connection lost");
+        Report::new(SqlState::CONNECTION_FAILURE, format!("the connection to {name} was lost: {error}"))
+            .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
+            .into()
+    }
+
+    /// Closes a held server.
+    pub fn drop_held(&mut self, index: usize) -> ServerId {
+        let mut held = self.held.remove(index);
+        held.server.taint("closed");
+        held.member
+    }
+
+    /// After a job or a transaction: what nothing pins goes back to its pool.
+    pub async fn let_idle_servers_go(&mut self) {
+        if self.transaction.is_some() || self.held.is_empty() {
+            return;
+        }
+        self.forget_cancel().await;
+        let session_mode = self.snapshot.database.pool.mode == PoolMode::Session;
+        let mut index = 0;
+        while index < self.held.len() {
+            let held = &mut self.held[index];
+            if session_mode && !held.is_replica && held.pin.is_none() {
+                held.pin = Some(Pin {
+                    reason: "session mode",
+                    since: Instant::now(),
+                });
+            }
+            if held.in_transaction
+                || held.batch_open
+                || (held.pin.is_some() && held.server.is_clean())
+            {
+                index += 1;
+            } else {
+                self.held.remove(index).let_go().await;
+            }
+        }
+    }
+
+    /// From now on a cancel request stops these servers.
+    pub async fn note_cancel_target(&self) {
+        let mut target = self.cancel.target.lock().await;
+        target.running.clear();
+        target.running.extend(
+            self.held
+                .iter()
+                .map(|h| (h.member, h.server.pid, h.server.secret)),
+        );
+    }
+
+    /// From now on a cancel request finds nothing to stop. Waits for one that is under way.
+    pub async fn forget_cancel(&self) {
+        self.cancel.target.lock().await.running.clear();
+    }
+
+    /// Pins, opacity and catalog changes that a job leaves behind on the server it ran on.
+    pub fn note_effects(&mut self, index: usize, job: &Job) {
+        let held = &mut self.held[index];
+        if let Some(reason) = job.effects.pins {
+            held.pin.get_or_insert(Pin {
+                reason,
+                since: Instant::now(),
+            });
+            held.opaque = true;
+        }
+        held.opaque |= job.effects.opaque;
+        if let (true, Some(tx)) = (job.effects.ddl, &mut self.transaction) {
+            tx.ddl = true;
+        }
+        if job.is_set() && job.keeps_batch_open() {
+            // an error before the Sync would undo it unseen
+            self.held[index].opaque = true;
+        }
+        for setting in &job.settings {
+            self.note_setting(index, setting);
+        }
+    }
+
+    /// A setting was changed on this server, and so in the session.
+    fn note_setting(&mut self, index: usize, setting: &Setting) {
+        if let Setting::Local { statement } = setting {
+            if let Some(tx) = &mut self.transaction
+                && !tx.locals.contains(statement)
+            {
+                tx.locals.push(statement.clone());
+            }
+            return;
+        }
+        for vars in [&mut self.vars, &mut self.held[index].server.vars] {
+            match setting {
+                Setting::Set { name, statement } => vars.set(name, statement),
+                Setting::Reset(name) => vars.reset(name),
+                Setting::ResetAll => vars.reset_all(),
+                Setting::Local { .. } => {}
+            }
+        }
+    }
+}
+
+#[must_use]
+pub fn in_failed_transaction() -> Report {
+    Report::new(
+        SqlState::IN_FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+fn several_shards() -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "this statement would need several shards",
+    )
+    .hint("Give the shard key a value, so that one shard is named.")
+}

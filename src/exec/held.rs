@@ -1,0 +1,88 @@
+//! The servers a session holds: for the length of a transaction, or longer where something pins them.
+
+use super::relay::{RelayError, settle};
+use crate::cluster::topology::ServerId;
+use crate::pool::Checkout;
+use crate::pool::outstanding::Fate;
+use crate::pool::server::{Answer, Server};
+use crate::shard::ShardId;
+use crate::vars::Vars;
+use std::time::Instant;
+
+/// Why a server stays with its session after the transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Pin {
+    pub reason: &'static str,
+    pub since: Instant,
+}
+
+pub struct Held {
+    pub shard: ShardId,
+    pub member: ServerId,
+    pub is_replica: bool,
+    pub server: Checkout<Server>,
+    /// BEGIN has been sent
+    pub in_transaction: bool,
+    /// something that is not proven a read ran here in this transaction
+    pub wrote: bool,
+    /// a read ran here in this transaction
+    pub read: bool,
+    pub pin: Option<Pin>,
+    /// session state unknown: reset before anyone else has it
+    pub opaque: bool,
+    /// a batch ended with Flush here: a Sync is owed
+    pub batch_open: bool,
+    /// settings as they were when the transaction began
+    pub vars_before: Vars,
+}
+
+impl Held {
+    #[must_use]
+    pub fn new(
+        shard: ShardId,
+        member: ServerId,
+        is_replica: bool,
+        server: Checkout<Server>,
+    ) -> Self {
+        Self {
+            shard,
+            member,
+            is_replica,
+            vars_before: server.vars.clone(),
+            server,
+            in_transaction: false,
+            wrote: false,
+            read: false,
+            pin: None,
+            opaque: false,
+            batch_open: false,
+        }
+    }
+
+    /// Runs one of our own statements; the server's error, if it has one.
+    pub async fn run(&mut self, sql: &str, fate: Fate) -> Result<Answer, RelayError> {
+        let mut answer = Answer::default();
+        self.server.query(sql.as_bytes(), fate);
+        settle(&mut self.server, &mut answer).await?;
+        Ok(answer)
+    }
+
+    /// Gives the server back if it is known to be clean, else closes it.
+    pub async fn let_go(mut self) {
+        if self.server.is_clean() && self.opaque {
+            match self.run("DISCARD ALL", Fate::Skip).await {
+                Ok(answer) if answer.own_error.is_none() => {
+                    self.server.forget_prepared();
+                    self.server.vars.clear();
+                }
+                _ => return,
+            }
+        }
+        if self.server.is_clean() {
+            self.server
+                .info
+                .note_idle(self.server.prepared_len(), Instant::now());
+            self.server.check_in();
+        }
+    }
+}

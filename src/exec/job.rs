@@ -1,0 +1,189 @@
+//! One piece of work for one destination: what to send, where to, and what it leaves behind.
+
+use crate::pool::outstanding::{Fate, Reply};
+use crate::pool::server::{Server, statement_name};
+use crate::route::{Access, Effects, Merge, PlannedText, Targets};
+use crate::wire::build;
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+/// A statement a client has parsed.
+#[derive(Debug)]
+pub struct Prepared {
+    /// of the text, its parameter types and the settings it was parsed under
+    pub id: u128,
+    /// false: the client's unnamed statement
+    pub named: bool,
+    pub client_text: Bytes,
+    /// with the parameters of drawn keys
+    pub server_text: Bytes,
+    pub types: Vec<u32>,
+    /// parameters at the end that are ours
+    pub hidden: usize,
+    pub planned: Arc<PlannedText>,
+    /// settings and catalog it was planned under
+    pub context: u64,
+    /// the portal's results are decided here when the statement is pgshunt's own business
+    pub local: bool,
+}
+
+impl Prepared {
+    fn name(&self) -> String {
+        if self.named {
+            statement_name(self.id)
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// One message of an extended batch, resolved.
+#[derive(Debug, Clone)]
+pub enum Step {
+    Parse(Arc<Prepared>),
+    Bind {
+        portal: Bytes,
+        prepared: Arc<Prepared>,
+        rest: Bytes,
+    },
+    DescribeStatement(Arc<Prepared>),
+    /// Describe or Execute of a portal, Close of a portal: the client's own bytes
+    Portal {
+        reply: Reply,
+        frame: Bytes,
+    },
+    CloseStatement,
+}
+
+/// What ends a batch on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Sync,
+    /// answers are wanted, the implicit transaction goes on
+    Flush,
+}
+
+#[derive(Debug, Clone)]
+pub enum Ask {
+    Simple(Bytes),
+    Batch { steps: Vec<Step>, end: End },
+}
+
+impl Ask {
+    /// Appends the messages to what the server is sent.
+    pub fn compose(&self, server: &mut Server) {
+        match self {
+            Self::Simple(text) => server.query(text, Fate::Forward),
+            Self::Batch { steps, end } => {
+                for step in steps {
+                    compose_step(step, server);
+                }
+                match end {
+                    End::Sync => server.sync(),
+                    End::Flush => server.flush_request(),
+                }
+            }
+        }
+    }
+}
+
+fn ensure(prepared: &Prepared, server: &mut Server, fate: Fate) -> bool {
+    if prepared.named {
+        return server.prepare(prepared.id, &prepared.server_text, &prepared.types, fate);
+    }
+    if fate == Fate::Skip && server.unnamed == Some(prepared.id) {
+        return false;
+    }
+    server.parse_unnamed(prepared.id, &prepared.server_text, &prepared.types, fate);
+    true
+}
+
+fn compose_step(step: &Step, server: &mut Server) {
+    match step {
+        Step::Parse(prepared) => {
+            if !ensure(prepared, server, Fate::Forward) {
+                server.synthesize(Bytes::from_static(b"1\0\0\0\x04"));
+            }
+        }
+        Step::Bind {
+            portal,
+            prepared,
+            rest,
+        } => {
+            ensure(prepared, server, Fate::Skip);
+            let name = prepared.name();
+            server.ask(Reply::Bind, Fate::Forward, |out| {
+                build::bind(out, portal, name.as_bytes(), rest)
+            });
+        }
+        Step::DescribeStatement(prepared) => {
+            ensure(prepared, server, Fate::Skip);
+            let name = prepared.name();
+            let reply = Reply::DescribeStatement {
+                hidden: prepared.hidden,
+            };
+            server.ask(reply, Fate::Forward, |out| {
+                build::named(out, b'D', b'S', name.as_bytes())
+            });
+        }
+        Step::Portal { reply, frame } => {
+            server.ask(*reply, Fate::Forward, |out: &mut BytesMut| {
+                out.extend_from_slice(frame)
+            });
+        }
+        Step::CloseStatement => server.synthesize(Bytes::from_static(b"3\0\0\0\x04")),
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub ask: Ask,
+    pub access: Access,
+    pub targets: Targets,
+    pub merge: Merge,
+    pub effects: Effects,
+    /// rows are asked for in portions (Execute with a limit)
+    pub limited: bool,
+    /// settings it changes, if it succeeds
+    pub settings: Vec<Setting>,
+    /// false: statements are only parsed and described, nothing runs
+    pub executes: bool,
+}
+
+/// What a SET or RESET does to the session's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    Set {
+        name: String,
+        statement: String,
+    },
+    /// SET LOCAL: until the end of the transaction
+    Local {
+        statement: String,
+    },
+    Reset(String),
+    ResetAll,
+}
+
+impl Job {
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        !self.settings.is_empty()
+    }
+
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        matches!(self.ask, Ask::Batch { .. })
+    }
+
+    #[must_use]
+    pub fn keeps_batch_open(&self) -> bool {
+        matches!(
+            self.ask,
+            Ask::Batch {
+                end: End::Flush,
+                ..
+            }
+        )
+    }
+}

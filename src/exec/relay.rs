@@ -1,0 +1,135 @@
+//! One exchange between one client and one server: bytes both ways until everything asked is answered.
+
+use super::client::{Client, OUTPUT_MAX};
+use crate::pool::outstanding::OutOfStep;
+use crate::pool::server::{Answer, Filter, Server};
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+/// How an exchange stands when `relay` comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    Answered,
+    /// the server waits for copy data
+    CopyIn,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error("the server closed the connection")]
+    ServerGone,
+    #[error("the connection to the server broke: {0}")]
+    Server(io::Error),
+    #[error(transparent)]
+    OutOfStep(#[from] OutOfStep),
+    #[error("the client is gone")]
+    ClientGone,
+}
+
+/// Runs until the server has answered all it was asked, or waits for copy data.
+/// With `show_late` the acknowledgement is kept back: the caller releases it when it has taken note of the write.
+pub async fn relay(
+    client: &mut Client,
+    server: &mut Server,
+    filter: Filter,
+    answer: &mut Answer,
+) -> Result<Stand, RelayError> {
+    loop {
+        let had_rows = answer.rows_begun;
+        server.digest(filter, &mut client.output, answer)?;
+        if answer.rows_begun && !had_rows {
+            client.release();
+        }
+        if let Some(offset) = answer.acknowledged_at.take() {
+            client.hold_at(offset.min(client.output.len()));
+        }
+        if answer.copy_in {
+            return Ok(Stand::CopyIn);
+        }
+        if server.is_answered() {
+            return Ok(Stand::Answered);
+        }
+        poll_fn(|cx| poll_exchange(client, server, cx)).await?;
+    }
+}
+
+/// Moves what can be moved; Ready when the server said something more.
+fn poll_exchange(
+    client: &mut Client,
+    server: &mut Server,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), RelayError>> {
+    if server.unsent() > 0
+        && let Poll::Ready(Err(e)) = server.poll_send(cx)
+    {
+        // what it said before it went may explain it
+        return match server.poll_fill(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(RelayError::Server(e))),
+        };
+    }
+    if let Poll::Ready(Err(_)) = client.poll_send(cx) {
+        return Poll::Ready(Err(RelayError::ClientGone));
+    }
+    if client.output.len() < OUTPUT_MAX {
+        match server.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(RelayError::ServerGone)),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(RelayError::Server(e))),
+            Poll::Pending => {}
+        }
+    }
+    poll_client_presence(client, cx)
+}
+
+/// Reads ahead so that a vanished client is noticed while its server works.
+pub fn poll_client_presence(
+    client: &mut Client,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), RelayError>> {
+    loop {
+        match client.poll_fill(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(RelayError::ClientGone)),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Runs our own queries on a server: nothing goes to the client.
+pub async fn settle(server: &mut Server, answer: &mut Answer) -> Result<(), RelayError> {
+    let mut nothing = bytes::BytesMut::new();
+    loop {
+        server.digest(Filter::Errors, &mut nothing, answer)?;
+        if server.is_answered() {
+            return Ok(());
+        }
+        poll_fn(|cx| poll_server(server, cx)).await?;
+    }
+}
+
+/// Sends and reads on one server; Ready when it said something more.
+pub fn poll_server(server: &mut Server, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+    if server.unsent() > 0
+        && let Poll::Ready(Err(e)) = server.poll_send(cx)
+    {
+        return match server.poll_fill(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(RelayError::Server(e))),
+        };
+    }
+    match server.poll_fill(cx) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(RelayError::ServerGone)),
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(e)) => Poll::Ready(Err(RelayError::Server(e))),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// Sends what is unsent without waiting for answers (the other shards of a scatter start early).
+pub async fn send_only(server: &mut Server) -> Result<(), RelayError> {
+    poll_fn(|cx| server.poll_send(cx))
+        .await
+        .map_err(RelayError::Server)
+}

@@ -1,0 +1,358 @@
+//! The data plane's pools: one for each server and user, made when first asked for.
+//! Here a permission to dial becomes a server.
+
+use super::failure::Report;
+use crate::auth::server::{LoginError, login};
+use crate::cluster::topology::{ServerId, Topology};
+use crate::config::{Database, User};
+use crate::net::Connector;
+use crate::pool::server::{Server, ServerInfo};
+use crate::pool::upkeep::{self, Keeper};
+use crate::pool::{Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName};
+use crate::wire::sqlstate::SqlState;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause between two rounds of a pool's upkeep.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
+
+type Key = (ServerId, Arc<str>);
+
+pub struct Servers {
+    dialer: Arc<Dialer>,
+    pools: RwLock<HashMap<Key, Arc<Entry>>>,
+}
+
+/// Makes connections to the servers of one database.
+pub struct Dialer {
+    database: Arc<Database>,
+    connector: Connector,
+    topology: Arc<Topology>,
+}
+
+/// Whose connections they are.
+#[derive(Clone)]
+pub struct Account {
+    member: ServerId,
+    user: String,
+    password: Option<String>,
+}
+
+/// One pool and what is needed to dial for it.
+pub struct Entry {
+    pub member: ServerId,
+    pub pool: Arc<Pool<Server>>,
+    account: Account,
+    connections: Arc<Connections>,
+}
+
+/// Every connection of a pool that is open, for SHOW SERVERS.
+#[derive(Default)]
+struct Connections {
+    open: parking_lot::Mutex<Vec<std::sync::Weak<ServerInfo>>>,
+}
+
+impl Connections {
+    fn enroll(&self, info: &Arc<ServerInfo>) {
+        let mut open = self.open.lock();
+        open.retain(|weak| weak.strong_count() > 0);
+        open.push(Arc::downgrade(info));
+    }
+}
+
+/// One connection as SHOW SERVERS shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    pub pid: i32,
+    pub age: Duration,
+    /// None while it is in use
+    pub idle: Option<Duration>,
+    pub prepared: usize,
+}
+
+impl Entry {
+    #[must_use]
+    pub fn connections(&self, now: Instant) -> Vec<Connection> {
+        let open: Vec<Arc<ServerInfo>> = self
+            .connections
+            .open
+            .lock()
+            .iter()
+            .filter_map(std::sync::Weak::upgrade)
+            .collect();
+        open.iter()
+            .map(|info| Connection {
+                pid: info.pid,
+                age: now.saturating_duration_since(info.born),
+                idle: info
+                    .idle_since()
+                    .map(|since| now.saturating_duration_since(since)),
+                prepared: info.prepared(),
+            })
+            .collect()
+    }
+}
+
+impl Servers {
+    #[must_use]
+    pub fn new(database: Arc<Database>, connector: Connector, topology: Arc<Topology>) -> Self {
+        Self {
+            dialer: Arc::new(Dialer {
+                database,
+                connector,
+                topology,
+            }),
+            pools: RwLock::default(),
+        }
+    }
+
+    /// The pool of a server and user.
+    #[must_use]
+    pub fn entry(&self, member: ServerId, user: &Arc<str>, account: &User) -> Arc<Entry> {
+        let key = (member, user.clone());
+        if let Some(entry) = self.pools.read().get(&key) {
+            return entry.clone();
+        }
+        let name = PoolName {
+            server: self.dialer.member_name(member),
+            user: user.to_string(),
+            database: self.dialer.database.name.clone(),
+        };
+        let mut pools = self.pools.write();
+        if let Some(entry) = pools.get(&key) {
+            return entry.clone();
+        }
+        let account = Account {
+            member,
+            user: account.server_user.clone(),
+            password: account.server_password.clone(),
+        };
+        let pool = Pool::new(name, self.dialer.database.pool.clone());
+        let connections = Arc::<Connections>::default();
+        let keeper = PoolKeeper {
+            dialer: self.dialer.clone(),
+            account: account.clone(),
+            connections: connections.clone(),
+        };
+        tokio::spawn(upkeep::run(
+            Arc::downgrade(&pool),
+            Arc::new(keeper),
+            UPKEEP_PAUSE,
+        ));
+        let entry = Arc::new(Entry {
+            member,
+            pool,
+            account,
+            connections,
+        });
+        pools.insert(key, entry.clone());
+        entry
+    }
+
+    #[must_use]
+    pub fn member_name(&self, member: ServerId) -> String {
+        self.dialer.member_name(member)
+    }
+
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        self.pools.read().values().cloned().collect()
+    }
+
+    /// Servers of this member and user that are in use (for the choice of the least loaded).
+    #[must_use]
+    pub fn load(&self, member: ServerId, user: &Arc<str>) -> usize {
+        self.pools
+            .read()
+            .get(&(member, user.clone()))
+            .map_or(0, |e| {
+                let status = e.pool.status();
+                status.in_use + status.waiting
+            })
+    }
+
+    /// A server, from the pool or newly dialled.
+    pub async fn checkout(&self, entry: &Entry) -> Result<Checkout<Server>, Report> {
+        loop {
+            let lease = match entry.pool.try_checkout() {
+                Some(lease) => lease,
+                None => entry
+                    .pool
+                    .checkout()
+                    .await
+                    .map_err(|e| checkout_report(&e))?,
+            };
+            match lease {
+                Lease::Ready(mut server) => {
+                    if server.still_there() {
+                        server.info.note_busy();
+                        return Ok(server);
+                    }
+                    // closed by the server while it was idle: dropping it frees its place
+                }
+                Lease::Dial(permit) => {
+                    let server = self.dialer.dial(&entry.account, permit).await?;
+                    entry.connections.enroll(&server.info);
+                    return Ok(server);
+                }
+            }
+        }
+    }
+}
+
+impl Dialer {
+    /// "s1" for a primary, "s1/replica1" for its first replica.
+    #[must_use]
+    pub fn member_name(&self, member: ServerId) -> String {
+        let shard = self.shard_name(member);
+        if member.member == 0 {
+            shard.to_owned()
+        } else {
+            format!("{shard}/replica{}", member.member)
+        }
+    }
+
+    fn shard_name(&self, member: ServerId) -> &str {
+        self.database
+            .shards
+            .get(member.shard.index())
+            .map_or("?", |s| s.name.as_str())
+    }
+
+    /// Turns a permission into a server; a failure is remembered by pool and topology.
+    pub async fn dial(
+        &self,
+        account: &Account,
+        permit: DialPermit<Server>,
+    ) -> Result<Checkout<Server>, Report> {
+        match self.connect(account).await {
+            Ok(server) => Ok(permit.fulfil(server)),
+            Err((report, down)) => {
+                if down {
+                    self.topology.mark_failed(account.member, Instant::now());
+                }
+                tracing::warn!(server = %self.member_name(account.member), error = %report.message, "cannot connect");
+                permit.fail(failure_of(&report));
+                Err(report)
+            }
+        }
+    }
+
+    async fn connect(&self, account: &Account) -> Result<Server, (Report, bool)> {
+        let limit = self.database.pool.connect_timeout;
+        let address = self.topology.address(account.member);
+        let name = self.member_name(account.member);
+        let unreachable = |why: String| {
+            let report = Report::new(
+                SqlState::CANNOT_CONNECT,
+                format!(
+                    "cannot connect to {name} at {}:{}: {why}",
+                    address.host, address.port
+                ),
+            )
+            .hint("SHOW REPLICAS in the admin database shows which servers are up.");
+            (report, true)
+        };
+        let attempt = async {
+            let mut stream = self
+                .connector
+                .connect(address, limit)
+                .await
+                .map_err(|e| unreachable(e.to_string()))?;
+            let done = login(
+                &mut stream,
+                &account.user,
+                account.password.as_deref(),
+                &self.database.server_database,
+                &[("application_name", "pgshunt"), ("client_encoding", "UTF8")],
+            )
+            .await
+            .map_err(|e| login_report(&name, &e, &unreachable))?;
+            Ok(Server::new(
+                stream,
+                done,
+                self.database.pool.prepared_max,
+                Instant::now(),
+            ))
+        };
+        match tokio::time::timeout(limit, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(unreachable(format!("no answer within {limit:?}"))),
+        }
+    }
+}
+
+fn failure_of(report: &Report) -> DialFailure {
+    DialFailure {
+        code: report.code.0.to_owned(),
+        message: report.message.clone(),
+        hint: report.hint.clone(),
+    }
+}
+
+/// Keeps one pool in shape: closes what is old, dials what is missing.
+struct PoolKeeper {
+    dialer: Arc<Dialer>,
+    account: Account,
+    connections: Arc<Connections>,
+}
+
+impl Keeper<Server> for PoolKeeper {
+    async fn dial(&self, _pool: &Arc<Pool<Server>>) -> Result<Server, DialFailure> {
+        let server = self
+            .dialer
+            .connect(&self.account)
+            .await
+            .map_err(|(report, _)| failure_of(&report))?;
+        self.connections.enroll(&server.info);
+        server.info.note_idle(0, Instant::now());
+        Ok(server)
+    }
+
+    fn is_alive(&self, server: &mut Server) -> bool {
+        server.still_there()
+    }
+
+    fn close(&self, server: Server) {
+        drop(server);
+    }
+}
+
+fn login_report(
+    name: &str,
+    error: &LoginError,
+    unreachable: &impl Fn(String) -> (Report, bool),
+) -> (Report, bool) {
+    match error {
+        LoginError::Refused { error, .. } => {
+            let (code, message) = (&error.code, &error.message);
+            // 57P03: starting up or shutting down; that says nothing about our credentials
+            let down = code == "57P03";
+            let state = if down {
+                SqlState::CANNOT_CONNECT
+            } else {
+                SqlState::CONNECTION_FAILURE
+            };
+            let report = Report::new(state, format!("{name} refused the login: {code}: {message}"))
+                .hint("Check server_user and server_password of this user in the shard map, and the server's pg_hba.conf.");
+            (report, down)
+        }
+        other => unreachable(other.to_string()),
+    }
+}
+
+fn checkout_report(error: &CheckoutError) -> Report {
+    let code = match error.code() {
+        "53300" => SqlState::TOO_MANY_CONNECTIONS,
+        "57P03" => SqlState::CANNOT_CONNECT_NOW,
+        "08006" => SqlState::CONNECTION_FAILURE,
+        _ => SqlState::CANNOT_CONNECT,
+    };
+    let report = Report::new(code, error.to_string());
+    match error.hint() {
+        Some(hint) => report.hint(hint),
+        None => report,
+    }
+}

@@ -1,0 +1,244 @@
+//! One statement or batch, one server: the way nearly everything goes.
+
+use super::copy::{Asked, copy_in};
+use super::executor::{Done, Executor, Placement};
+use super::failure::{Failure, Report};
+use super::job::Job;
+use super::relay::{RelayError, Stand, relay};
+use crate::consistency::Level;
+use crate::pool::server::{Answer, Filter};
+use crate::route::Access;
+use crate::shard::ShardId;
+use crate::wire::message;
+use crate::wire::sqlstate::SqlState;
+use bytes::BytesMut;
+use std::time::Instant;
+
+/// How an attempt ended.
+enum Attempt {
+    Done(Done),
+    /// the replica turned the read away before its first row: nobody has seen anything
+    Again,
+}
+
+impl Executor {
+    pub async fn run_single(
+        &mut self,
+        job: &Job,
+        shard: ShardId,
+        level: Level,
+    ) -> Result<Done, Failure> {
+        self.guard_second_write(job, shard)?;
+        let mut placement = self.placement(job.access, level);
+        loop {
+            match self.attempt(job, shard, placement).await? {
+                Attempt::Done(done) => return Ok(done),
+                Attempt::Again => placement = Placement::Primary,
+            }
+        }
+    }
+
+    /// A transaction that has written on one shard must not write on another until there is two-phase commit.
+    fn guard_second_write(&self, job: &Job, shard: ShardId) -> Result<(), Failure> {
+        let Some(tx) = &self.transaction else {
+            return Ok(());
+        };
+        if job.access == Access::Read || !job.executes || job.is_set() || tx.everywhere {
+            return Ok(());
+        }
+        let Some(other) = self
+            .held
+            .iter()
+            .find(|h| h.in_transaction && h.wrote && h.shard != shard)
+        else {
+            return Ok(());
+        };
+        let name = |shard: ShardId| &self.snapshot.database.shards[shard.index()].name;
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!(
+                "this transaction has written on shard {} and cannot also write on shard {}",
+                name(other.shard),
+                name(shard)
+            ),
+        )
+        .hint("Keep a transaction's writes on one shard, or commit in between.")
+        .into())
+    }
+
+    async fn attempt(
+        &mut self,
+        job: &Job,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<Attempt, Failure> {
+        let index = self.acquire(shard, placement).await?;
+        let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
+        let unseen =
+            self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
+        if unseen {
+            self.client.hold();
+        }
+        self.note_cancel_target().await;
+        let mut answer = Answer::default();
+        if job.executes && job.access == Access::Write {
+            self.freshness.begin_write(shard);
+        }
+        let result = self.exchange(job, index, &mut answer).await;
+        self.parsed = answer.parsed;
+        let turned_away = match &result {
+            Ok(()) => answer
+                .error
+                .as_deref()
+                .or(answer.own_error.as_deref())
+                .is_some_and(replica_cannot),
+            Err(error) => !matches!(error, RelayError::ClientGone),
+        };
+        if unseen && turned_away && !answer.rows_begun {
+            self.client.forget_held();
+            self.give_up_replica(index, result.is_err()).await;
+            return Ok(Attempt::Again);
+        }
+        self.keep_books(job, index, result.is_ok());
+        let result = self.conclude(job, index, answer, result);
+        if result.is_ok() && job.executes && job.effects.ddl && self.transaction.is_none() {
+            self.reload_catalog().await;
+        }
+        self.client.release();
+        result.map(Attempt::Done)
+    }
+
+    /// The exchange itself, with copy data where the server wants some.
+    pub async fn exchange(
+        &mut self,
+        job: &Job,
+        index: usize,
+        answer: &mut Answer,
+    ) -> Result<(), RelayError> {
+        let Self { client, held, .. } = self;
+        let server = &mut *held[index].server;
+        job.ask.compose(server);
+        loop {
+            if relay(client, server, Filter::All, answer).await? == Stand::Answered {
+                return Ok(());
+            }
+            let asked = if job.is_extended() {
+                Asked::Extended
+            } else {
+                Asked::Simple
+            };
+            let mut shown = BytesMut::new();
+            let mut answers = [std::mem::take(answer)];
+            client.release();
+            let copied =
+                copy_in(client, &mut [&mut *server], &mut answers, &mut shown, asked).await;
+            let [first] = answers;
+            *answer = first;
+            client.hold();
+            client.output.extend_from_slice(&shown);
+            copied?;
+        }
+    }
+
+    /// The session's watermark and the transaction's books, before the client learns of anything.
+    fn keep_books(&mut self, job: &Job, index: usize, alive: bool) {
+        let now = Instant::now();
+        let held = &mut self.held[index];
+        held.batch_open = alive && job.keeps_batch_open();
+        if !job.executes {
+            return;
+        }
+        if job.access == Access::Write {
+            held.wrote = true;
+        } else {
+            held.read = true;
+        }
+        let (member, shard) = (held.member, held.shard);
+        if job.access == Access::Write {
+            self.freshness.note_write(shard, now);
+        } else {
+            self.freshness.note_read(member, now);
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        job: &Job,
+        index: usize,
+        answer: Answer,
+        result: Result<(), RelayError>,
+    ) -> Result<Done, Failure> {
+        if let Err(error) = result {
+            // the server's last words explain more than we could
+            let said = answer.error.is_some();
+            if let (false, Some(own)) = (said, &answer.own_error) {
+                self.client.output.extend_from_slice(own);
+            }
+            let failure = self.lost(index, &error);
+            let told = said || answer.own_error.is_some();
+            return Err(if told && !matches!(failure, Failure::ClientGone) {
+                Failure::Shown
+            } else {
+                failure
+            });
+        }
+        if answer.error.is_some() {
+            return Err(Failure::Shown);
+        }
+        if let Some(error) = answer.own_error {
+            // BEGIN itself was refused: what followed ran outside; nothing of that may stay
+            self.client.output.extend_from_slice(&error);
+            self.drop_held(index);
+            return Err(Failure::Shown);
+        }
+        self.note_effects(index, job);
+        let held = &self.held[index];
+        Ok(Done {
+            rows: answer.rows,
+            tag: answer.tag,
+            by_replica: held.is_replica,
+            shards: 1,
+            shard: Some(held.shard),
+            captured: answer.captured,
+        })
+    }
+
+    async fn give_up_replica(&mut self, index: usize, broken: bool) {
+        if broken {
+            self.drop_held(index);
+            return;
+        }
+        let mut held = self.held.remove(index);
+        if held.in_transaction
+            && held
+                .run("ROLLBACK", crate::pool::outstanding::Fate::Skip)
+                .await
+                .is_err()
+        {
+            return;
+        }
+        held.server.vars = held.vars_before.clone();
+        held.let_go().await;
+    }
+}
+
+/// What a standby says when it cannot do what a primary could.
+fn replica_cannot(error: &[u8]) -> bool {
+    matches!(
+        message::error_field(error, b'C'),
+        // read-only; recovery conflict; no WAL functions; not supported in recovery; shutting down, starting up, crashed
+        Some(
+            "25006"
+                | "40001"
+                | "40P01"
+                | "55000"
+                | "0A000"
+                | "57P01"
+                | "57P02"
+                | "57P03"
+                | "58000"
+                | "58P01"
+                | "72000"
+        )
+    )
+}

@@ -1,0 +1,550 @@
+//! One server connection: its socket, its buffers, what it still owes and what it is known to have set.
+//! It moves bytes and keeps count; it does not know what was asked of it or why.
+
+use super::outstanding::{Effect, Fate, OutOfStep, Outstanding, Queue, Reply, effect};
+use crate::net::Stream;
+use crate::vars::Vars;
+use crate::wire::{build, frame, message};
+use bytes::{Buf, Bytes, BytesMut};
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes asked of the socket at a time.
+const READ: usize = 16 * 1024;
+/// A message that is not a row must fit in this.
+const MESSAGE_MAX: usize = 1 << 30;
+
+/// The transaction status a server reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Idle,
+    Open,
+    Failed,
+}
+
+/// Which parts of the answer the sink takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// everything
+    All,
+    /// the first of several servers whose rows are concatenated: all but CommandComplete
+    First,
+    /// a further one: rows only
+    Rest,
+    /// nothing but errors
+    Errors,
+}
+
+/// What one exchange has shown so far.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// last command tag
+    pub tag: Option<String>,
+    /// rows, from command tags
+    pub rows: u64,
+    /// first ErrorResponse of what the client asked
+    pub error: Option<Bytes>,
+    /// first ErrorResponse of what we asked for ourselves
+    pub own_error: Option<Bytes>,
+    /// a row, or copy data, went to the sink: the exchange cannot be run again unseen
+    pub rows_begun: bool,
+    /// the server waits for copy data
+    pub copy_in: bool,
+    /// ParseCompletes shown to the client
+    pub parsed: usize,
+    /// first columns of rows that were captured
+    pub captured: Vec<Bytes>,
+    /// from here on the sink must not be flushed before the exchange is over
+    pub acknowledged_at: Option<usize>,
+}
+
+/// What others may see of a connection while someone works with it.
+#[derive(Debug)]
+pub struct ServerInfo {
+    pub pid: i32,
+    pub born: Instant,
+    /// milliseconds from `born` to the last check-in; u64::MAX while it is in use
+    idle_from_ms: AtomicU64,
+    prepared: AtomicUsize,
+}
+
+impl ServerInfo {
+    pub fn note_busy(&self) {
+        self.idle_from_ms.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    pub fn note_idle(&self, prepared: usize, now: Instant) {
+        let since = u64::try_from((now - self.born).as_millis()).unwrap_or(u64::MAX - 1);
+        self.idle_from_ms.store(since, Ordering::Relaxed);
+        self.prepared.store(prepared, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        let ms = self.idle_from_ms.load(Ordering::Relaxed);
+        (ms != u64::MAX).then(|| self.born + Duration::from_millis(ms))
+    }
+
+    #[must_use]
+    pub fn prepared(&self) -> usize {
+        self.prepared.load(Ordering::Relaxed)
+    }
+}
+
+pub struct Server {
+    stream: Stream,
+    input: BytesMut,
+    output: BytesMut,
+    queue: Queue,
+    /// bytes of a row that went out before all of it had come in
+    passing: usize,
+    status: Status,
+    tainted: Option<&'static str>,
+    prepared: lru::LruCache<u128, ()>,
+    /// identity of the unnamed statement
+    pub unnamed: Option<u128>,
+    pub vars: Vars,
+    /// as last reported
+    pub parameters: Vec<(String, String)>,
+    pub pid: i32,
+    pub secret: i32,
+    pub info: Arc<ServerInfo>,
+}
+
+impl Server {
+    #[must_use]
+    pub fn new(
+        stream: Stream,
+        login: crate::auth::server::ServerLogin,
+        prepared_max: usize,
+        now: Instant,
+    ) -> Self {
+        Self {
+            stream,
+            input: login.leftover,
+            output: BytesMut::new(),
+            queue: Queue::default(),
+            passing: 0,
+            status: Status::Idle,
+            tainted: None,
+            prepared: lru::LruCache::new(
+                NonZeroUsize::new(prepared_max).unwrap_or(NonZeroUsize::MIN),
+            ),
+            unnamed: None,
+            vars: Vars::default(),
+            parameters: login.parameters,
+            pid: login.pid,
+            secret: login.secret,
+            info: Arc::new(ServerInfo {
+                pid: login.pid,
+                born: now,
+                idle_from_ms: AtomicU64::new(u64::MAX),
+                prepared: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Nothing is owed, nothing unread, no transaction, nothing unknown: another client may have it.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.in_step() && self.status == Status::Idle && self.tainted.is_none()
+    }
+
+    /// All that was asked has been answered.
+    #[must_use]
+    pub fn in_step(&self) -> bool {
+        self.queue.is_empty()
+            && self.passing == 0
+            && self.input.is_empty()
+            && self.output.is_empty()
+    }
+
+    /// Never to be reused, for this reason.
+    pub fn taint(&mut self, why: &'static str) {
+        self.tainted.get_or_insert(why);
+    }
+
+    #[must_use]
+    pub fn prepared_len(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// Forgets what the server had prepared (after DISCARD ALL or DEALLOCATE ALL).
+    pub fn forget_prepared(&mut self) {
+        self.prepared.clear();
+        self.unnamed = None;
+    }
+
+    // ---- asking ------------------------------------------------------------------------------
+
+    /// A simple query.
+    pub fn query(&mut self, sql: &[u8], fate: Fate) {
+        build::query(&mut self.output, sql);
+        self.unnamed = None;
+        self.queue.push(Outstanding::Await(Reply::Query, fate));
+    }
+
+    pub fn sync(&mut self) {
+        build::sync(&mut self.output);
+        self.queue.push(Outstanding::Await(Reply::Sync, Fate::Skip));
+    }
+
+    pub fn flush_request(&mut self) {
+        build::flush(&mut self.output);
+    }
+
+    /// Makes sure that a named statement is there; true when a Parse had to be sent (with this fate).
+    pub fn prepare(&mut self, id: u128, text: &[u8], types: &[u32], fate: Fate) -> bool {
+        if self.prepared.get(&id).is_some() || self.queue.parse_due(id) {
+            return false;
+        }
+        if self.prepared.len() + self.queue.parses_due() >= self.prepared.cap().get()
+            && let Some((old, ())) = self.prepared.pop_lru()
+        {
+            build::named(&mut self.output, b'C', b'S', statement_name(old).as_bytes());
+            self.queue
+                .push(Outstanding::Await(Reply::Close, Fate::Skip));
+        }
+        build::parse(&mut self.output, statement_name(id).as_bytes(), text, types);
+        self.queue.push(Outstanding::Await(Reply::Parse(id), fate));
+        true
+    }
+
+    /// The unnamed statement.
+    pub fn parse_unnamed(&mut self, id: u128, text: &[u8], types: &[u32], fate: Fate) {
+        build::parse(&mut self.output, b"", text, types);
+        self.unnamed = Some(id);
+        self.queue.push(Outstanding::Await(Reply::Parse(0), fate));
+    }
+
+    /// Any other message that is answered: `write` appends it.
+    pub fn ask(&mut self, reply: Reply, fate: Fate, write: impl FnOnce(&mut BytesMut)) {
+        write(&mut self.output);
+        self.queue.push(Outstanding::Await(reply, fate));
+    }
+
+    /// A reply of ours in its place among the server's.
+    pub fn synthesize(&mut self, reply: Bytes) {
+        self.queue.push(Outstanding::Synthesize(reply));
+    }
+
+    /// Bytes that are not answered one by one (copy data).
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
+    /// All asked has been answered (synthetic replies included).
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.queue.is_empty() && self.passing == 0
+    }
+
+    #[must_use]
+    pub fn ready_due(&self) -> usize {
+        self.queue.ready_due()
+    }
+
+    // ---- the socket --------------------------------------------------------------------------
+
+    /// Sends what is unsent; Ready when nothing is left.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        poll_write_all(&mut self.stream, &mut self.output, usize::MAX, cx)
+    }
+
+    /// Reads once; Ok(0) is the end of the stream.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        poll_read_once(&mut self.stream, &mut self.input, READ, cx)
+    }
+
+    /// Whether an idle server is still connected and silent, as far as is known without asking it.
+    pub fn still_there(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.poll_fill(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(0) | Err(_)) => false,
+            Poll::Ready(Ok(_)) => {
+                // parameter changes after a reload are no reason to close it; anything else is
+                let mut nothing = BytesMut::new();
+                let mut answer = Answer::default();
+                self.digest(Filter::Errors, &mut nothing, &mut answer)
+                    .is_ok()
+                    && answer.own_error.is_none()
+                    && self.in_step()
+            }
+        }
+    }
+
+    // ---- answers -----------------------------------------------------------------------------
+
+    /// Takes every message that has come in whole, passes on what `filter` lets through.
+    pub fn digest(
+        &mut self,
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> Result<(), OutOfStep> {
+        loop {
+            self.release_synthetic(filter, sink, answer);
+            if self.passing > 0 && !self.pass_on(sink) {
+                return Ok(());
+            }
+            let head = match frame::header(&self.input, MESSAGE_MAX) {
+                Ok(Some(head)) => head,
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    return Err(OutOfStep {
+                        tag: self.input[0],
+                        expected: "a message of sane length",
+                    });
+                }
+            };
+            if self.input.len() < head.len {
+                self.begin_passing(head, filter, sink, answer)?;
+                if self.passing == 0 {
+                    return Ok(());
+                }
+                continue;
+            }
+            if !self.take_rows(filter, sink, answer) {
+                let message = self.input.split_to(head.len);
+                self.take(&message, filter, sink, answer)?;
+            }
+        }
+    }
+
+    fn release_synthetic(&mut self, filter: Filter, sink: &mut BytesMut, answer: &mut Answer) {
+        while let Some(reply) = self.queue.take_synthetic() {
+            answer.parsed += usize::from(reply.first() == Some(&b'1'));
+            if matches!(filter, Filter::All | Filter::First) {
+                sink.extend_from_slice(&reply);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, sink: &mut BytesMut) -> bool {
+        let n = self.passing.min(self.input.len());
+        sink.extend_from_slice(&self.input[..n]);
+        self.input.advance(n);
+        self.passing -= n;
+        self.passing == 0
+    }
+
+    /// A row larger than what has come in is passed on in pieces, so that memory stays bounded.
+    fn begin_passing(
+        &mut self,
+        head: frame::Header,
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> Result<(), OutOfStep> {
+        let shown =
+            filter != Filter::Errors && matches!(self.queue.front(), Some((_, Fate::Forward)));
+        if matches!(head.tag, b'D' | b'd') && shown && head.len > READ {
+            effect(head.tag, self.queue.front().map(|f| f.0))?;
+            answer.rows_begun = true;
+            self.passing = head.len;
+            self.pass_on(sink);
+        } else if head.len > self.input.capacity() {
+            self.input
+                .reserve((head.len - self.input.len()).min(1 << 20));
+        }
+        Ok(())
+    }
+
+    /// The hot loop: a run of whole rows goes over in one copy.
+    fn take_rows(&mut self, filter: Filter, sink: &mut BytesMut, answer: &mut Answer) -> bool {
+        let Some((reply, Fate::Forward)) = self.queue.front() else {
+            return false;
+        };
+        if !matches!(reply, Reply::Query | Reply::Execute) {
+            return false;
+        }
+        let mut end = 0;
+        while self.input.len() > end && matches!(self.input[end], b'D' | b'd') {
+            match frame::header(&self.input[end..], MESSAGE_MAX) {
+                Ok(Some(head)) if self.input.len() - end >= head.len => end += head.len,
+                _ => break,
+            }
+        }
+        if end == 0 {
+            return false;
+        }
+        answer.rows_begun = true;
+        if filter != Filter::Errors {
+            sink.extend_from_slice(&self.input[..end]);
+        }
+        self.input.advance(end);
+        true
+    }
+
+    fn take(
+        &mut self,
+        message: &[u8],
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> Result<(), OutOfStep> {
+        let tag = message[0];
+        let front = self.queue.front();
+        let effect = effect(tag, front.map(|f| f.0))?;
+        let fate = front.map_or(Fate::Skip, |f| f.1);
+        match tag {
+            b'S' => self.note_parameter(message),
+            b'Z' => self.note_ready(message),
+            b'C' => note_tag(message, fate, sink, answer),
+            b'G' => answer.copy_in = fate == Fate::Forward,
+            b'1' if fate == Fate::Forward => answer.parsed += 1,
+            b'D' if fate == Fate::Capture => {
+                answer.captured.push(Bytes::copy_from_slice(
+                    message::first_column(message).unwrap_or(b""),
+                ));
+            }
+            _ => {}
+        }
+        if effect == Effect::Error {
+            note_error(message, fate, front.is_none(), answer);
+            if front.is_some_and(|(reply, _)| reply != Reply::Query) {
+                self.queue.drop_until_sync();
+            }
+            answer.copy_in = false;
+        }
+        if tag == b'A' || (fate == Fate::Forward && shows(filter, tag)) {
+            self.forward(message, front, sink);
+        }
+        if effect == Effect::Ends {
+            if let Some((Reply::Parse(id), _)) = front
+                && id != 0
+            {
+                self.prepared.put(id, ());
+            }
+            self.queue.pop();
+        }
+        Ok(())
+    }
+
+    fn forward(&self, message: &[u8], front: Option<(Reply, Fate)>, sink: &mut BytesMut) {
+        if let (b't', Some((Reply::DescribeStatement { hidden }, _))) = (message[0], front)
+            && hidden > 0
+        {
+            let types = message::parameter_types(message).unwrap_or_default();
+            build::parameter_description(sink, &types[..types.len().saturating_sub(hidden)]);
+            return;
+        }
+        sink.extend_from_slice(message);
+    }
+
+    fn note_parameter(&mut self, message: &[u8]) {
+        let Ok((name, value)) = message::parameter_status(message) else {
+            return;
+        };
+        match self.parameters.iter_mut().find(|(n, _)| n == name) {
+            Some(entry) => value.clone_into(&mut entry.1),
+            None => self.parameters.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    fn note_ready(&mut self, message: &[u8]) {
+        self.status = match message.get(frame::HEADER) {
+            Some(b'I') => Status::Idle,
+            Some(b'T') => Status::Open,
+            _ => Status::Failed,
+        };
+    }
+}
+
+/// The name a statement has on every server.
+#[must_use]
+pub fn statement_name(id: u128) -> String {
+    format!("pgshunt_{id:032x}")
+}
+
+fn note_tag(message: &[u8], fate: Fate, sink: &BytesMut, answer: &mut Answer) {
+    if fate != Fate::Forward {
+        return;
+    }
+    let tag = message::command_tag(message);
+    answer.rows += message::tag_rows(tag).unwrap_or(0);
+    answer.tag = Some(tag.to_owned());
+    answer.copy_in = false;
+    answer.acknowledged_at.get_or_insert(sink.len());
+}
+
+fn note_error(message: &[u8], fate: Fate, unasked: bool, answer: &mut Answer) {
+    let slot = if fate == Fate::Forward && !unasked {
+        &mut answer.error
+    } else {
+        &mut answer.own_error
+    };
+    slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
+}
+
+fn shows(filter: Filter, tag: u8) -> bool {
+    match filter {
+        // ReadyForQuery is the session's own to say
+        Filter::All => tag != b'Z',
+        Filter::First => !matches!(tag, b'Z' | b'C' | b'c'),
+        Filter::Rest => matches!(tag, b'D' | b'd' | b'E' | b'N'),
+        Filter::Errors => false,
+    }
+}
+
+/// Writes the first `limit` bytes of `output`; Ready when they are gone.
+pub fn poll_write_all(
+    stream: &mut Stream,
+    output: &mut BytesMut,
+    limit: usize,
+    cx: &mut Context<'_>,
+) -> Poll<std::io::Result<()>> {
+    let mut left = limit.min(output.len());
+    while left > 0 {
+        match Pin::new(&mut *stream).poll_write(cx, &output[..left]) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(n)) => {
+                output.advance(n);
+                left -= n;
+            }
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    // TLS keeps bytes of its own until flushed
+    Pin::new(stream).poll_flush(cx)
+}
+
+/// One read of at most `size` bytes to the end of `input`; Ok(0) is the end of the stream.
+pub fn poll_read_once(
+    stream: &mut Stream,
+    input: &mut BytesMut,
+    size: usize,
+    cx: &mut Context<'_>,
+) -> Poll<std::io::Result<usize>> {
+    if input.capacity() - input.len() < size / 2 {
+        input.reserve(size);
+    }
+    let before = input.len();
+    input.resize(before + size.min(input.capacity() - before), 0);
+    let mut buf = ReadBuf::new(&mut input[before..]);
+    let polled = Pin::new(stream).poll_read(cx, &mut buf);
+    let n = buf.filled().len();
+    input.truncate(before + n);
+    match polled {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(n)),
+        Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+        Poll::Pending => Poll::Pending,
+    }
+}

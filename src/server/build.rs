@@ -1,0 +1,157 @@
+//! From the configuration to live databases: control pools, topology, catalog, the start-up check, data pools.
+
+use super::Backends;
+use crate::catalog::Catalog;
+use crate::cluster::check::check;
+use crate::cluster::control::ControlPools;
+use crate::cluster::draw::draw_on_one_shard;
+use crate::cluster::finding::{Report, Severity};
+use crate::cluster::inspect::{Member, home_catalog, inspect_all};
+use crate::cluster::load::load;
+use crate::cluster::topology::Topology;
+use crate::config::{Config, Database};
+use crate::exec::backend::{Backend, Loader};
+use crate::exec::servers::Servers;
+use crate::net::Connector;
+use crate::shard::{KeyType, KeyValue, ShardId};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the first look at a server may take.
+const INSPECT_MAX: Duration = Duration::from_secs(5);
+
+/// What a finding of the check means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// go on where answers stay right
+    Serve,
+    /// only look
+    Check,
+}
+
+pub async fn backends(config: &Arc<Config>, strictness: Strictness) -> Result<Backends, String> {
+    let mut backends = Backends::new();
+    for database in &config.databases {
+        let backend = backend(config, database, strictness).await?;
+        backends.insert(
+            database.name.clone(),
+            Arc::new(ArcSwap::from_pointee(backend)),
+        );
+    }
+    Ok(backends)
+}
+
+async fn backend(
+    config: &Arc<Config>,
+    database: &Database,
+    strictness: Strictness,
+) -> Result<Backend, String> {
+    let database = Arc::new(database.clone());
+    let control = Arc::new(ControlPools::new(&database).map_err(|e| e.to_string())?);
+    let members = look(&database, &control).await;
+    let report = check(&database, &members);
+    say(&report, &database);
+    if strictness == Strictness::Serve && report.forbids_serving() {
+        return Err(refusal(&report, &database));
+    }
+    let catalog = home_catalog(&database, &members)
+        .cloned()
+        .unwrap_or_default();
+    let topology = Topology::start(&database, control.clone());
+    topology.wait_first_samples(Duration::from_secs(2)).await;
+    let connector = Connector::new(&database.server_tls).map_err(|e| e.to_string())?;
+    let servers = Servers::new(database.clone(), connector, topology.clone());
+    let loader = Box::new(ControlLoader {
+        database: database.clone(),
+        control,
+        known: parking_lot::Mutex::new(catalog.clone()),
+    });
+    Ok(Backend::new(
+        config.clone(),
+        database,
+        catalog,
+        topology,
+        servers,
+        loader,
+    ))
+}
+
+/// Every server of the database as it is now.
+pub async fn look(database: &Database, control: &ControlPools) -> Vec<Member> {
+    inspect_all(database, |address| {
+        let address = address.clone();
+        async move {
+            match tokio::time::timeout(INSPECT_MAX, control.client(&address)).await {
+                Ok(Ok(client)) => Ok(client),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {INSPECT_MAX:?}")),
+            }
+        }
+    })
+    .await
+}
+
+fn say(report: &Report, database: &Database) {
+    for finding in report.iter() {
+        let text = finding.line(database);
+        match finding.severity {
+            Severity::Error => tracing::error!(database = %database.name, "{text}"),
+            Severity::Warning => tracing::warn!(database = %database.name, "{text}"),
+        }
+    }
+}
+
+fn refusal(report: &Report, database: &Database) -> String {
+    let errors: Vec<String> = report
+        .iter()
+        .filter(|f| f.severity == Severity::Error)
+        .map(|f| f.line(database))
+        .collect();
+    errors.join("\n")
+}
+
+/// Loads and draws over the control plane's connections to the home shard.
+struct ControlLoader {
+    database: Arc<Database>,
+    control: Arc<ControlPools>,
+    known: parking_lot::Mutex<Catalog>,
+}
+
+#[async_trait::async_trait]
+impl Loader for ControlLoader {
+    async fn load(&self) -> Result<Catalog, String> {
+        let home = &self.database.shards[self.database.home.index()].primary;
+        let client = self.control.client(home).await.map_err(|e| e.to_string())?;
+        let fresh = load(&client).await.map_err(|e| e.to_string())?;
+        let mut known = self.known.lock();
+        let next = fresh.successor_of(&known);
+        *known = next.clone();
+        Ok(next)
+    }
+
+    async fn draw(
+        &self,
+        keyspace: usize,
+        key_type: KeyType,
+        sequence: &str,
+        rows: usize,
+        wanted: Option<ShardId>,
+    ) -> Result<(ShardId, Vec<i64>), String> {
+        let home = &self.database.shards[self.database.home.index()].primary;
+        let client = self.control.client(home).await.map_err(|e| e.to_string())?;
+        let keyspace = &self.database.keyspaces[keyspace];
+        let locate = |value: i64| {
+            let key = match key_type {
+                KeyType::Numeric => KeyType::Numeric
+                    .parse_text(value.to_string().as_bytes())
+                    .unwrap_or(KeyValue::Int(value)),
+                _ => KeyValue::Int(value),
+            };
+            keyspace.locate(&[key])
+        };
+        draw_on_one_shard(&client, sequence, rows, wanted, locate)
+            .await
+            .map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,79 @@
+//! Cancel requests: from the key a client was given to the servers that work for it at this moment.
+
+use crate::exec::backend::Backend;
+use crate::exec::cancel::send_cancel;
+use crate::exec::executor::CancelSlot;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+struct Entry {
+    secret: Vec<u8>,
+    slot: Arc<CancelSlot>,
+    backend: Arc<ArcSwap<Backend>>,
+}
+
+/// Keys of the clients that are connected; as many as there are clients.
+#[derive(Default)]
+pub struct Cancels {
+    entries: Mutex<HashMap<i32, Entry>>,
+}
+
+/// Takes the key away when its client leaves.
+pub struct Registered {
+    cancels: Arc<Cancels>,
+    pid: i32,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.cancels.entries.lock().remove(&self.pid);
+    }
+}
+
+impl Cancels {
+    pub fn register(
+        self: &Arc<Self>,
+        pid: i32,
+        secret: Vec<u8>,
+        slot: Arc<CancelSlot>,
+        backend: Arc<ArcSwap<Backend>>,
+    ) -> Registered {
+        self.entries.lock().insert(
+            pid,
+            Entry {
+                secret,
+                slot,
+                backend,
+            },
+        );
+        Registered {
+            cancels: self.clone(),
+            pid,
+        }
+    }
+
+    /// Stops what the client with this key is doing; a wrong key does nothing.
+    pub async fn cancel(&self, pid: i32, secret: &[u8]) {
+        let (slot, backend) = {
+            let entries = self.entries.lock();
+            let Some(entry) = entries.get(&pid) else {
+                return;
+            };
+            if !bool::from(entry.secret.as_slice().ct_eq(secret)) {
+                return;
+            }
+            (entry.slot.clone(), entry.backend.load_full())
+        };
+        // a client that waits for a server is woken; one that does not has left nothing to wake
+        slot.wake.notify_waiters();
+        // held until every cancel has arrived: none of these servers is lent to anyone else before
+        let target = slot.target.lock().await;
+        for (member, pid, secret) in &target.running {
+            let address = backend.topology.address(*member);
+            send_cancel(address, *pid, *secret).await;
+        }
+    }
+}

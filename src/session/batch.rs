@@ -1,0 +1,742 @@
+//! The extended protocol: messages are gathered until Sync or Flush, resolved, cut into segments of one destination
+//! each, and run. A segment has one server (or one scatter); the common batch is one segment.
+
+use super::startup::protocol_violation;
+use super::{Portal, Session};
+use crate::exec::Failure;
+use crate::exec::executor::Done;
+use crate::exec::failure::Report;
+use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
+use crate::pool::outstanding::Reply;
+use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Targets, Values};
+use crate::sql::edit::{Drawn, splice};
+use crate::sql::tokens::{TokenKind, tokenize};
+use crate::stats::ClientState;
+use crate::wire::sqlstate::SqlState;
+use crate::wire::{build, message};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
+const GATHERED_MAX: usize = 1 << 20;
+
+/// Messages that wait for their Sync.
+#[derive(Debug, Default)]
+pub struct Gathering {
+    frames: Vec<Bytes>,
+    bytes: usize,
+    /// an error happened: everything up to the Sync is ignored
+    skipping: bool,
+}
+
+impl Gathering {
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty() && !self.skipping
+    }
+}
+
+/// The values of a Bind.
+struct Bound<'a> {
+    bind: &'a message::Bind<'a>,
+    types: &'a [u32],
+}
+
+impl Values for Bound<'_> {
+    fn slot(&self, _n: usize) -> Option<&[u8]> {
+        None
+    }
+
+    fn param(&self, n: usize) -> Option<ParamValue<'_>> {
+        let n = n.checked_sub(1)?;
+        Some(match self.bind.value(n)? {
+            message::BindValue::Null => ParamValue::Null,
+            message::BindValue::Text(text) => ParamValue::Text(text),
+            message::BindValue::Binary(bytes) => {
+                ParamValue::Binary(self.types.get(n).copied().unwrap_or(0), bytes)
+            }
+        })
+    }
+}
+
+/// Part of a batch with one destination.
+enum Segment {
+    Work(Box<Work>),
+    /// answered here
+    Own(Vec<OwnStep>),
+    /// from here on nothing runs
+    Fail(Report),
+}
+
+struct Work {
+    job: Job,
+    planned: Option<Arc<PlannedText>>,
+    /// names of the statements it parses, in order
+    parsed: Vec<Bytes>,
+    executes: usize,
+    /// the destination is only a preference so far: nothing in it has been bound
+    open: bool,
+}
+
+enum OwnStep {
+    Answer(&'static [u8]),
+    Describe(Arc<Prepared>),
+    Execute(Arc<Prepared>),
+}
+
+const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
+
+/// Where a step goes.
+struct Destination {
+    targets: Targets,
+    merge: Merge,
+    access: Access,
+    /// any shard would do
+    open: bool,
+    /// SET: not together with other statements
+    alone: bool,
+}
+
+impl Session {
+    pub async fn on_extended(&mut self, frame: Bytes) -> Result<(), Failure> {
+        match frame[0] {
+            b'S' => {
+                let result = self.run_gathered(End::Sync).await;
+                self.tell(result)?;
+                self.sync().await;
+                self.ready();
+                Ok(())
+            }
+            b'H' => self.flush().await,
+            _ if self.gathering.skipping => Ok(()),
+            _ => {
+                self.gathering.bytes += frame.len();
+                self.gathering.frames.push(frame);
+                if self.gathering.bytes > GATHERED_MAX {
+                    self.flush().await
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let result = self.run_gathered(End::Flush).await;
+        if result.is_err() {
+            self.gathering.skipping = true;
+        }
+        self.tell(result)?;
+        self.exec
+            .client
+            .send()
+            .await
+            .map_err(|_| Failure::ClientGone)
+    }
+
+    /// A simple query in the middle of a batch: what was gathered runs first.
+    pub async fn end_open_batch(&mut self) -> Result<(), Failure> {
+        if self.gathering.frames.is_empty() && !self.exec.held.iter().any(|h| h.batch_open) {
+            self.gathering.skipping = false;
+            return Ok(());
+        }
+        let result = self.run_gathered(End::Sync).await;
+        self.tell(result)?;
+        self.sync().await;
+        Ok(())
+    }
+
+    async fn sync(&mut self) {
+        self.gathering = Gathering::default();
+        self.close_open_batches().await;
+        if self.exec.transaction.is_none() {
+            self.portals.clear();
+            self.exec.let_idle_servers_go().await;
+        }
+    }
+
+    pub async fn close_open_batches(&mut self) {
+        let mut index = 0;
+        while index < self.exec.held.len() {
+            let (shard, wrote, member) = {
+                let held = &self.exec.held[index];
+                (held.shard, held.wrote, held.member)
+            };
+            let open = self.exec.held[index].batch_open;
+            if open && !self.exec.close_batch(index).await {
+                self.exec.drop_held(index);
+            } else {
+                index += 1;
+            }
+            // an implicit transaction is committed by its Sync
+            if open && wrote {
+                self.exec.freshness.note_write(shard, Instant::now());
+            } else if open {
+                self.exec.freshness.note_read(member, Instant::now());
+            }
+        }
+    }
+
+    async fn run_gathered(&mut self, end: End) -> Result<(), Failure> {
+        let frames = std::mem::take(&mut self.gathering.frames);
+        self.gathering.bytes = 0;
+        if frames.is_empty() || self.gathering.skipping {
+            return Ok(());
+        }
+        self.refresh_snapshot();
+        let mut segments = Vec::new();
+        for frame in &frames {
+            if let Err(failure) = self.add_step(frame, &mut segments).await {
+                match failure {
+                    Failure::Report(report) => segments.push(Segment::Fail(report)),
+                    other => return Err(other),
+                }
+                break;
+            }
+        }
+        self.refuse_split_writes(&mut segments);
+        self.run_segments(segments, end).await
+    }
+
+    /// Between two Syncs outside a transaction all is one transaction: writes cannot be on several servers.
+    fn refuse_split_writes(&self, segments: &mut Vec<Segment>) {
+        if self.exec.transaction.is_some() {
+            return;
+        }
+        let begins = |s: &Segment| match s {
+            Segment::Own(steps) => steps.iter().any(|s| matches!(s, OwnStep::Execute(_))),
+            _ => false,
+        };
+        let works: Vec<&Work> = segments
+            .iter()
+            .filter_map(|s| {
+                if let Segment::Work(work) = s {
+                    Some(&**work)
+                } else {
+                    None
+                }
+            })
+            .filter(|w| w.executes > 0 && !w.job.is_set())
+            .collect();
+        let writes = works.iter().any(|w| w.job.access == Access::Write);
+        if works.len() > 1 && writes && !segments.iter().any(begins) {
+            let report = Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "the statements between two Syncs are one transaction, and here they go to several shards",
+            )
+            .hint("Send a Sync after each statement, or keep the statements of a batch on one shard.");
+            segments.insert(0, Segment::Fail(report));
+        }
+    }
+
+    async fn run_segments(&mut self, segments: Vec<Segment>, end: End) -> Result<(), Failure> {
+        let last = segments.len();
+        let mut segments = segments.into_iter().enumerate();
+        while let Some((n, segment)) = segments.next() {
+            let end = if n + 1 == last { end } else { End::Sync };
+            let result = match segment {
+                Segment::Fail(report) => Err(report.into()),
+                Segment::Own(steps) => self.run_own(steps).await,
+                Segment::Work(work) => self.run_work(*work, end).await,
+            };
+            if let Err(failure) = result {
+                self.unregister(segments.map(|(_, s)| s));
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Statements whose Parse was never run do not exist.
+    fn unregister(&mut self, segments: impl Iterator<Item = Segment>) {
+        for segment in segments {
+            if let Segment::Work(work) = segment {
+                for name in work.parsed {
+                    self.statements.remove(&name);
+                }
+            }
+        }
+    }
+
+    async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure> {
+        if let Ask::Batch { end: slot, .. } = &mut work.job.ask {
+            *slot = end;
+        }
+        let started = Instant::now();
+        self.handle.set_state(ClientState::Active, started);
+        self.exec.parsed = 0;
+        let planned = work.planned.clone();
+        let result = match planned.as_ref().and_then(|p| p.statements.first()) {
+            Some(plan) => self.run_planned(plan, &work.job).await,
+            None => self.exec.run(&work.job, self.exec.freshness.level).await,
+        };
+        self.after_setting(&work.job);
+        if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
+            self.count(planned, started, &result);
+        }
+        if result.is_err() {
+            for name in work.parsed.drain(..).skip(self.exec.parsed) {
+                self.statements.remove(&name);
+            }
+        }
+        result.map(|_: Done| ())
+    }
+
+    async fn run_own(&mut self, steps: Vec<OwnStep>) -> Result<(), Failure> {
+        for step in steps {
+            match step {
+                OwnStep::Answer(bytes) => self.exec.client.output.extend_from_slice(bytes),
+                OwnStep::Describe(prepared) => self.describe_own(&prepared),
+                OwnStep::Execute(prepared) => {
+                    let text = prepared.client_text.clone();
+                    if let Some(plan) = prepared.planned.statements.first() {
+                        let tag = self.own(plan, &text).await?;
+                        build::command_complete(&mut self.exec.client.output, &tag);
+                        self.exec.client.release();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn describe_own(&mut self, prepared: &Prepared) {
+        match prepared.planned.statements.first() {
+            Some(plan) if matches!(plan.command, Command::ShowLocal(_)) => self.own_rows(plan),
+            _ => build::bare(&mut self.exec.client.output, b'n'),
+        }
+    }
+
+    // ---- steps ---------------------------------------------------------------------------------
+
+    async fn add_step(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        match frame[0] {
+            b'P' => self.add_parse(frame, segments),
+            b'B' => self.add_bind(frame, segments).await,
+            b'D' => self.add_describe(frame, segments),
+            b'E' => self.add_execute(frame, segments),
+            _ => self.add_close(frame, segments),
+        }
+    }
+
+    fn add_parse(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+        let parse = message::parse(frame).map_err(protocol_violation)?;
+        let name = frame.slice_ref(parse.name);
+        if !name.is_empty() && self.statements.contains_key(&name) {
+            let text = format!(
+                "prepared statement \"{}\" already exists",
+                String::from_utf8_lossy(&name)
+            );
+            return Err(Report::new(SqlState::DUPLICATE_STATEMENT, text).into());
+        }
+        let most = self.exec.backend.config.limits.client_prepared_max;
+        if self.statements.len() >= most {
+            return Err(Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {most} prepared statements"))
+                .hint("limits.client_prepared_max in the shard map bounds them; close those no longer needed.")
+                .into());
+        }
+        let prepared = self.prepare(
+            !name.is_empty(),
+            Bytes::copy_from_slice(parse.text),
+            parse.types,
+        )?;
+        self.statements
+            .insert(Bytes::copy_from_slice(&name), prepared.clone());
+        if prepared.local {
+            own(segments, OwnStep::Answer(PARSE_COMPLETE));
+            return Ok(());
+        }
+        let destination = self.preference(&prepared);
+        let name = Bytes::copy_from_slice(&name);
+        with_work(segments, destination, &prepared.clone(), |work| {
+            work.parsed.push(name);
+            push(work, Step::Parse(prepared));
+        });
+        Ok(())
+    }
+
+    /// Plans a text; the statement as this session knows it.
+    fn prepare(
+        &mut self,
+        named: bool,
+        text: Bytes,
+        types: Vec<u32>,
+    ) -> Result<Arc<Prepared>, Report> {
+        let planned = self.plan_parse(&text, &types)?;
+        let plan = planned.statements.first();
+        if let Some(refusal) = plan.and_then(|p| p.refusal.as_ref()) {
+            return Err(refusal.clone().into());
+        }
+        let mut server_text = text.clone();
+        let mut hidden = 0;
+        if let Some(draw) = plan.and_then(|p| p.draw.as_ref()) {
+            let first =
+                params_in(&text, self.context.standard_conforming_strings).max(types.len()) + 1;
+            let edited = splice(
+                &text,
+                &[],
+                0..text.len(),
+                &draw.edits,
+                Drawn::Params { first },
+            );
+            server_text = edited.ok_or_else(super::simple::misplaced)?.into();
+            hidden = draw.rows;
+        }
+        let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
+        let mut seed = xxhash_rust::xxh3::Xxh3::with_seed(self.context.fingerprint);
+        seed.update(&server_text);
+        for oid in &types {
+            seed.update(&oid.to_le_bytes());
+        }
+        Ok(Arc::new(Prepared {
+            id: seed.digest128() | 1,
+            named,
+            client_text: text,
+            server_text,
+            types,
+            hidden,
+            planned,
+            context: self.context.fingerprint,
+            local,
+        }))
+    }
+
+    /// The statement of a name, planned anew when settings or catalog have changed since.
+    fn statement(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Failure> {
+        let Some(found) = self.statements.get(name).cloned() else {
+            let text = if name.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                format!(
+                    "prepared statement \"{}\" does not exist",
+                    String::from_utf8_lossy(name)
+                )
+            };
+            return Err(Report::new(SqlState::INVALID_STATEMENT_NAME, text).into());
+        };
+        if found.context == self.context.fingerprint {
+            return Ok(found);
+        }
+        let fresh = self.prepare(found.named, found.client_text.clone(), found.types.clone())?;
+        self.statements
+            .insert(Bytes::copy_from_slice(name), fresh.clone());
+        Ok(fresh)
+    }
+
+    async fn add_bind(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        let bind = message::bind(frame).map_err(protocol_violation)?;
+        let prepared = self.statement(bind.statement)?;
+        let portal = Bytes::copy_from_slice(bind.portal);
+        if prepared.local {
+            self.portals.insert(
+                portal,
+                Portal {
+                    prepared,
+                    targets: Targets::None,
+                },
+            );
+            own(segments, OwnStep::Answer(BIND_COMPLETE));
+            return Ok(());
+        }
+        let mut rest = frame.slice_ref(bind.rest);
+        let planned = prepared.planned.clone();
+        let targets = match planned.statements.first() {
+            None => Targets::One(self.exec.any_shard()),
+            Some(plan) => match &plan.draw {
+                Some(draw) => {
+                    let (shard, values) = self.draw(draw).await?;
+                    let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+                    rest = bind.with_text_values(&texts).into();
+                    Targets::One(shard)
+                }
+                None => self.targets_of(
+                    plan,
+                    &Bound {
+                        bind: &bind,
+                        types: &prepared.types,
+                    },
+                )?,
+            },
+        };
+        self.portals.insert(
+            portal.clone(),
+            Portal {
+                prepared: prepared.clone(),
+                targets: targets.clone(),
+            },
+        );
+        let destination = destination(prepared.planned.statements.first(), targets);
+        let step = Step::Bind {
+            portal,
+            prepared: prepared.clone(),
+            rest,
+        };
+        with_work(segments, destination, &prepared, |work| push(work, step));
+        Ok(())
+    }
+
+    fn add_describe(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+        let (kind, name) = message::named(frame).map_err(protocol_violation)?;
+        if kind == b'P' {
+            return self.add_portal_step(frame, name, Reply::DescribePortal, false, segments);
+        }
+        let prepared = self.statement(name)?;
+        if prepared.local {
+            own(segments, OwnStep::Answer(b"t\0\0\0\x06\0\0"));
+            own(segments, OwnStep::Describe(prepared));
+            return Ok(());
+        }
+        let destination = self.preference(&prepared);
+        let step = Step::DescribeStatement(prepared.clone());
+        with_work(segments, destination, &prepared, |work| push(work, step));
+        Ok(())
+    }
+
+    fn add_execute(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+        let (portal, rows) = message::execute(frame).map_err(protocol_violation)?;
+        self.add_portal_step(frame, portal, Reply::Execute, rows > 0, segments)
+    }
+
+    fn add_portal_step(
+        &mut self,
+        frame: &Bytes,
+        name: &[u8],
+        reply: Reply,
+        limited: bool,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        let Some(Portal { prepared, targets }) = self.portals.get(name).cloned() else {
+            let text = format!(
+                "portal \"{}\" does not exist",
+                String::from_utf8_lossy(name)
+            );
+            return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
+        };
+        if prepared.local {
+            let step = if reply == Reply::Execute {
+                OwnStep::Execute(prepared)
+            } else {
+                OwnStep::Describe(prepared)
+            };
+            own(segments, step);
+            return Ok(());
+        }
+        let plan = prepared.planned.statements.first();
+        let setting = match plan {
+            Some(plan) if reply == Reply::Execute => {
+                self.setting_of(plan, &prepared.client_text)?
+            }
+            _ => None,
+        };
+        let everywhere = setting.is_some() && self.exec.held.iter().any(|h| h.in_transaction);
+        let destination = destination(plan, targets);
+        let step = Step::Portal {
+            reply,
+            frame: frame.clone(),
+        };
+        with_work(segments, destination, &prepared, |work| {
+            push(work, step);
+            if reply == Reply::Execute {
+                note_execute(work, plan, limited, setting, everywhere);
+            }
+        });
+        Ok(())
+    }
+
+    fn add_close(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
+        let (kind, name) = message::named(frame).map_err(protocol_violation)?;
+        let portal = if kind == b'P' {
+            self.portals.remove(name)
+        } else {
+            None
+        };
+        if kind == b'S' {
+            self.statements.remove(name);
+        }
+        match portal {
+            Some(Portal { prepared, targets }) if !prepared.local => {
+                let destination = destination(prepared.planned.statements.first(), targets);
+                let step = Step::Portal {
+                    reply: Reply::Close,
+                    frame: frame.clone(),
+                };
+                with_work(segments, destination, &prepared, |work| push(work, step));
+            }
+            _ => match segments.last_mut() {
+                Some(Segment::Work(work)) if !work.is_complete() => {
+                    push(work, Step::CloseStatement)
+                }
+                _ => own(segments, OwnStep::Answer(CLOSE_COMPLETE)),
+            },
+        }
+        Ok(())
+    }
+
+    /// Where Parse and Describe go when nothing is bound: every shard knows the tables.
+    fn preference(&self, prepared: &Prepared) -> Destination {
+        let plan = prepared.planned.statements.first();
+        let anywhere = Destination {
+            targets: Targets::One(self.exec.any_shard()),
+            merge: Merge::Single,
+            access: plan.map_or(Access::Write, |p| p.access),
+            open: true,
+            alone: false,
+        };
+        match plan {
+            // a server in a transaction is taken only for what runs
+            Some(plan)
+                if matches!(
+                    plan.routing,
+                    crate::route::Routing::Home | crate::route::Routing::Unsharded
+                ) =>
+            {
+                Destination {
+                    targets: Targets::One(self.exec.snapshot.database.home),
+                    ..anywhere
+                }
+            }
+            _ => anywhere,
+        }
+    }
+}
+
+/// The segment that takes a step for this destination: the last one if they agree, else a new one.
+fn with_work(
+    segments: &mut Vec<Segment>,
+    destination: Destination,
+    prepared: &Arc<Prepared>,
+    act: impl FnOnce(&mut Work),
+) {
+    let mut work = match segments.pop() {
+        Some(Segment::Work(last)) if last.takes(&destination) => last,
+        other => {
+            segments.extend(other);
+            Box::new(new_work(&destination))
+        }
+    };
+    if work.open && !destination.open {
+        work.job.targets = destination.targets;
+        work.job.merge = destination.merge;
+        work.open = false;
+    }
+    if destination.access == Access::Write {
+        work.job.access = Access::Write;
+    }
+    work.planned.get_or_insert_with(|| prepared.planned.clone());
+    act(&mut work);
+    segments.push(Segment::Work(work));
+}
+
+impl Work {
+    fn takes(&self, destination: &Destination) -> bool {
+        let stays_alone = destination.alone && self.executes > 0;
+        !self.is_complete()
+            && !stays_alone
+            && (destination.open
+                || self.open
+                || (self.job.targets == destination.targets && self.job.merge == destination.merge))
+    }
+
+    /// The answers of several shards become one at the end of a segment, and a SET may go to several servers where its
+    /// neighbours go to one: such a segment takes nothing more once it runs something.
+    fn is_complete(&self) -> bool {
+        let scatters =
+            self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
+        self.executes > 0 && (scatters || self.job.is_set())
+    }
+}
+
+/// The highest `$n` of a text.
+fn params_in(text: &[u8], scs: bool) -> usize {
+    let tokens = tokenize(text, scs).unwrap_or_default();
+    let numbers = tokens
+        .iter()
+        .filter(|t| matches!(t.kind, TokenKind::Param(_)))
+        .filter_map(|t| {
+            std::str::from_utf8(t.bytes(text))
+                .ok()
+                .and_then(|word| word.trim_start_matches('$').parse::<usize>().ok())
+        });
+    numbers.max().unwrap_or(0)
+}
+
+fn new_work(destination: &Destination) -> Work {
+    Work {
+        job: Job {
+            ask: Ask::Batch {
+                steps: Vec::new(),
+                end: End::Sync,
+            },
+            access: destination.access,
+            targets: destination.targets.clone(),
+            merge: destination.merge,
+            effects: crate::route::Effects::default(),
+            limited: false,
+            settings: Vec::new(),
+            executes: false,
+        },
+        planned: None,
+        parsed: Vec::new(),
+        executes: 0,
+        open: destination.open,
+    }
+}
+
+fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
+    Destination {
+        targets,
+        merge: plan.map_or(Merge::Single, |p| p.merge),
+        access: plan.map_or(Access::Write, |p| p.access),
+        open: false,
+        alone: plan.is_some_and(|p| matches!(p.command, Command::Set { .. } | Command::Reset(_))),
+    }
+}
+
+fn note_execute(
+    work: &mut Work,
+    plan: Option<&Plan>,
+    limited: bool,
+    setting: Option<Setting>,
+    everywhere: bool,
+) {
+    work.executes += 1;
+    work.job.executes = true;
+    work.job.limited |= limited;
+    work.job.settings.extend(setting);
+    if everywhere {
+        work.job.merge = Merge::Everywhere;
+    }
+    if let Some(plan) = plan {
+        join_effects(work, plan);
+    }
+}
+
+fn join_effects(work: &mut Work, plan: &Plan) {
+    let effects = &mut work.job.effects;
+    effects.pins = effects.pins.or(plan.effects.pins);
+    effects.opaque |= plan.effects.opaque;
+    effects.ddl |= plan.effects.ddl;
+}
+
+fn push(work: &mut Work, step: Step) {
+    if let Ask::Batch { steps, .. } = &mut work.job.ask {
+        steps.push(step);
+    }
+}
+
+fn own(segments: &mut Vec<Segment>, step: OwnStep) {
+    match segments.last_mut() {
+        Some(Segment::Own(steps)) => steps.push(step),
+        _ => segments.push(Segment::Own(vec![step])),
+    }
+}

@@ -1,0 +1,448 @@
+//! What pgshunt answers itself: the bounds of transactions, and its own settings.
+
+use super::Session;
+use crate::consistency::Level;
+use crate::exec::commit::Ended;
+use crate::exec::executor::Done;
+use crate::exec::executor::in_failed_transaction;
+use crate::exec::failure::{Failure, Report};
+use crate::exec::freshness::Marks;
+use crate::exec::job::{Ask, Job, Setting};
+use crate::exec::transaction::{Opened, Transaction};
+use crate::pool::outstanding::Fate;
+use crate::route::{Access, Command, Merge, Plan, Routing, Targets, Values};
+use crate::shard::ShardId;
+use crate::sql::hint::Reads;
+use crate::wire::build::{self, Severity};
+use crate::wire::sqlstate::SqlState;
+use std::time::Instant;
+
+impl Session {
+    /// Whether no server is asked, or only those that the transaction holds.
+    pub fn is_own(&self, plan: &Plan) -> bool {
+        match &plan.command {
+            Command::Begin { .. }
+            | Command::Commit { .. }
+            | Command::Rollback { .. }
+            | Command::Savepoint(_)
+            | Command::ReleaseSavepoint(_)
+            | Command::RollbackToSavepoint(_)
+            | Command::SetTransaction { .. }
+            | Command::DiscardAll
+            | Command::Deallocate(None)
+            | Command::SetLocal { .. }
+            | Command::ShowLocal(_) => true,
+            Command::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
+            _ => matches!(plan.routing, Routing::Local),
+        }
+    }
+
+    /// Does it; the command tag. An acknowledgement is held back until the books are kept.
+    pub async fn own(&mut self, plan: &Plan, sql: &[u8]) -> Result<String, Failure> {
+        if let Some(refusal) = &plan.refusal {
+            return Err(refusal.clone().into());
+        }
+        let failed = self.exec.transaction.as_ref().is_some_and(|tx| tx.failed);
+        let ends = matches!(
+            plan.command,
+            Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackToSavepoint(_)
+        );
+        if failed && !ends {
+            return Err(in_failed_transaction().into());
+        }
+        let tag = match &plan.command {
+            Command::Begin { .. } => self.begin(&plan.command, sql),
+            Command::Commit { chain } => self.commit(*chain).await?.to_owned(),
+            Command::Rollback { chain } => self.rollback(*chain).await.to_owned(),
+            Command::Savepoint(name) => self.savepoint(name).await?.to_owned(),
+            Command::ReleaseSavepoint(name) => {
+                self.need_block("RELEASE SAVEPOINT")?;
+                self.exec.release_savepoint(name).await?;
+                "RELEASE".to_owned()
+            }
+            Command::RollbackToSavepoint(name) => {
+                self.need_block("ROLLBACK TO SAVEPOINT")?;
+                self.exec.rollback_to_savepoint(name).await?;
+                self.refresh_context();
+                "ROLLBACK".to_owned()
+            }
+            Command::SetTransaction { .. } => self.set_transaction(plan, sql).await?,
+            Command::DiscardAll => self.discard_all().await?,
+            Command::Deallocate(None) => self.deallocate_all().await,
+            Command::Deallocate(Some(name)) => {
+                self.statements.remove(name.as_bytes());
+                "DEALLOCATE".to_owned()
+            }
+            Command::SetLocal { name, value } => {
+                self.set_local(name, value.as_deref())?;
+                if value.is_some() {
+                    "SET".to_owned()
+                } else {
+                    "RESET".to_owned()
+                }
+            }
+            Command::ShowLocal(name) => {
+                let value = self.show_local(name).await?;
+                build::text_row(&mut self.exec.client.output, &[&value]);
+                "SHOW".to_owned()
+            }
+            _ => String::new(),
+        };
+        Ok(tag)
+    }
+
+    /// RowDescription of those that answer with rows, for the simple protocol.
+    pub fn own_rows(&mut self, plan: &Plan) {
+        if let Command::ShowLocal(name) = &plan.command {
+            build::text_columns(&mut self.exec.client.output, &[&format!("pgshunt.{name}")]);
+        }
+    }
+
+    fn warn(&mut self, code: SqlState, text: &str) {
+        build::report(
+            &mut self.exec.client.output,
+            Severity::Warning,
+            code,
+            text,
+            None,
+        );
+    }
+
+    fn begin(&mut self, command: &Command, sql: &[u8]) -> String {
+        let word = sql.trim_ascii_start().get(..5).unwrap_or(b"");
+        let tag = if word.eq_ignore_ascii_case(b"start") {
+            "START TRANSACTION"
+        } else {
+            "BEGIN"
+        };
+        match &mut self.exec.transaction {
+            Some(tx) if tx.opened == Opened::Implicitly => {
+                let fresh = Transaction::of(command, &tx.vars_before);
+                tx.opened = Opened::ByClient;
+                tx.read_only = fresh.read_only;
+                tx.isolation = fresh.isolation;
+                tx.deferrable = fresh.deferrable;
+            }
+            Some(_) => self.warn(
+                SqlState("25001"),
+                "there is already a transaction in progress",
+            ),
+            None => self.exec.transaction = Some(Transaction::of(command, &self.exec.vars)),
+        }
+        tag.to_owned()
+    }
+
+    async fn commit(&mut self, chain: bool) -> Result<&'static str, Failure> {
+        let Some(tx) = self.exec.transaction.clone() else {
+            self.need_chain(chain)?;
+            self.warn(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "there is no transaction in progress",
+            );
+            return Ok("COMMIT");
+        };
+        self.close_open_batches().await;
+        self.exec.client.hold();
+        let ended = self.exec.commit_all().await;
+        self.portals.clear();
+        let result = match ended {
+            Ok(Ended::Committed) => Ok("COMMIT"),
+            Ok(Ended::RolledBack) => Ok("ROLLBACK"),
+            Err(failure) => {
+                self.exec.show_pending_error();
+                Err(failure)
+            }
+        };
+        self.exec.client.release();
+        if chain && result.is_ok() {
+            self.chain(&tx);
+        }
+        self.refresh_context();
+        result
+    }
+
+    async fn rollback(&mut self, chain: bool) -> &'static str {
+        let Some(tx) = self.exec.transaction.clone() else {
+            self.warn(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "there is no transaction in progress",
+            );
+            return "ROLLBACK";
+        };
+        self.exec.rollback_all().await;
+        self.portals.clear();
+        if chain {
+            self.chain(&tx);
+        }
+        self.refresh_context();
+        "ROLLBACK"
+    }
+
+    fn need_chain(&self, chain: bool) -> Result<(), Failure> {
+        if chain {
+            self.need_block("COMMIT AND CHAIN")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn chain(&mut self, old: &Transaction) {
+        let mut tx = Transaction::new(Opened::ByClient, &self.exec.vars);
+        tx.read_only = old.read_only;
+        tx.isolation = old.isolation;
+        tx.deferrable = old.deferrable;
+        self.exec.transaction = Some(tx);
+    }
+
+    fn need_block(&self, what: &str) -> Result<(), Failure> {
+        match &self.exec.transaction {
+            Some(tx) if tx.opened == Opened::ByClient => Ok(()),
+            _ => Err(Report::new(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                format!("{what} can only be used in transaction blocks"),
+            )
+            .into()),
+        }
+    }
+
+    async fn savepoint(&mut self, name: &str) -> Result<&'static str, Failure> {
+        self.need_block("SAVEPOINT")?;
+        self.exec.savepoint(name).await?;
+        Ok("SAVEPOINT")
+    }
+
+    /// SET TRANSACTION: noted while no server has begun, else sent to those that have.
+    async fn set_transaction(&mut self, plan: &Plan, sql: &[u8]) -> Result<String, Failure> {
+        if self.exec.transaction.is_none() {
+            self.warn(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "SET TRANSACTION can only be used in transaction blocks",
+            );
+            return Ok("SET".to_owned());
+        }
+        for index in 0..self.exec.held.len() {
+            if !self.exec.held[index].in_transaction {
+                continue;
+            }
+            let text = String::from_utf8_lossy(sql).into_owned();
+            match self.exec.held[index].run(&text, Fate::Skip).await {
+                Ok(answer) if answer.own_error.is_none() => {}
+                Ok(answer) => {
+                    self.exec
+                        .client
+                        .output
+                        .extend_from_slice(&answer.own_error.unwrap_or_default());
+                    self.exec.note_failure();
+                    return Err(Failure::Shown);
+                }
+                Err(error) => return Err(self.exec.lost(index, &error)),
+            }
+        }
+        if let (
+            Command::SetTransaction {
+                read_only,
+                isolation,
+            },
+            Some(tx),
+        ) = (&plan.command, &mut self.exec.transaction)
+        {
+            tx.read_only = read_only.or(tx.read_only);
+            tx.isolation = isolation.or(tx.isolation);
+        }
+        Ok("SET".to_owned())
+    }
+
+    async fn discard_all(&mut self) -> Result<String, Failure> {
+        if self
+            .exec
+            .transaction
+            .as_ref()
+            .is_some_and(|tx| tx.opened == Opened::ByClient)
+        {
+            self.exec.note_failure();
+            return Err(Report::new(
+                SqlState("25001"),
+                "DISCARD ALL cannot run inside a transaction block",
+            )
+            .into());
+        }
+        self.statements.clear();
+        self.portals.clear();
+        self.exec.vars.clear();
+        for held in &mut self.exec.held {
+            held.pin = None;
+            held.opaque = true;
+        }
+        self.exec.let_idle_servers_go().await;
+        self.refresh_context();
+        Ok("DISCARD ALL".to_owned())
+    }
+
+    /// Drops the client's statements, and those made by SQL PREPARE on servers it is pinned to.
+    async fn deallocate_all(&mut self) -> String {
+        self.statements.clear();
+        for held in &mut self.exec.held {
+            if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
+            {
+                held.server.forget_prepared();
+            }
+        }
+        "DEALLOCATE ALL".to_owned()
+    }
+
+    // ---- jobs ----------------------------------------------------------------------------------
+
+    /// The shards a plan addresses with these values.
+    pub fn targets_of(&self, plan: &Plan, values: &dyn Values) -> Result<Targets, Failure> {
+        let database = &self.exec.snapshot.database;
+        let targets = match &plan.routing {
+            Routing::Unsharded | Routing::Home => Targets::One(self.home_of(plan)),
+            Routing::Hinted(shard) => Targets::One(*shard),
+            Routing::AnyShard | Routing::Local => Targets::One(self.any_shard()),
+            Routing::AllShards => Targets::Many(all_shards(database.shards.len())),
+            Routing::ByKey { .. } => match plan.resolve(values, database)? {
+                Targets::None => Targets::One(self.any_shard()),
+                targets => targets,
+            },
+        };
+        match (&targets, &plan.multi_refusal) {
+            (Targets::Many(_), Some(refusal)) => Err(refusal.clone().into()),
+            _ => Ok(targets),
+        }
+    }
+
+    /// Cursor commands go where the cursor was declared.
+    fn home_of(&self, plan: &Plan) -> ShardId {
+        let home = self.exec.snapshot.database.home;
+        if plan.command != Command::Cursor {
+            return home;
+        }
+        let declared = self.exec.transaction.as_ref().and_then(|tx| tx.cursor);
+        declared
+            .or_else(|| {
+                self.exec
+                    .held
+                    .iter()
+                    .find(|h| h.pin.is_some())
+                    .map(|h| h.shard)
+            })
+            .unwrap_or(home)
+    }
+
+    /// Where what any shard can answer is answered: where the session already is, else in turn.
+    fn any_shard(&self) -> ShardId {
+        if let Some(held) = self.exec.held.first() {
+            return held.shard;
+        }
+        let shards = self.exec.snapshot.database.shards.len().max(1);
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        u16::try_from(turn % shards).map_or(ShardId(0), ShardId)
+    }
+
+    pub fn job(&self, plan: &Plan, ask: Ask, targets: Targets, setting: Option<Setting>) -> Job {
+        let in_transaction = self.exec.held.iter().any(|h| h.in_transaction);
+        let merge = if setting.is_some() && in_transaction {
+            Merge::Everywhere
+        } else {
+            plan.merge
+        };
+        Job {
+            ask,
+            access: if setting.is_some() {
+                Access::Read
+            } else {
+                plan.access
+            },
+            targets,
+            merge,
+            effects: plan.effects.clone(),
+            limited: false,
+            settings: setting.into_iter().collect(),
+            executes: true,
+        }
+    }
+
+    /// What a SET or RESET will have changed.
+    pub fn setting_of(&self, plan: &Plan, sql: &[u8]) -> Result<Option<Setting>, Failure> {
+        let statement = String::from_utf8_lossy(sql)
+            .trim()
+            .trim_end_matches(';')
+            .to_owned();
+        Ok(match &plan.command {
+            Command::Set { name, local: true } => {
+                let _ = name;
+                Some(Setting::Local { statement })
+            }
+            Command::Set { name, local: false } => {
+                self.refuse_unsafe_encoding(name, &statement)?;
+                Some(Setting::Set {
+                    name: name.clone(),
+                    statement,
+                })
+            }
+            Command::Reset(Some(name)) => Some(Setting::Reset(name.clone())),
+            Command::Reset(None) => Some(Setting::ResetAll),
+            _ => None,
+        })
+    }
+
+    fn refuse_unsafe_encoding(&self, name: &str, statement: &str) -> Result<(), Failure> {
+        if name != "client_encoding" || self.exec.snapshot.database.shards.len() < 2 {
+            return Ok(());
+        }
+        let values = super::context::set_values(statement).unwrap_or_default();
+        match values
+            .iter()
+            .find(|v| super::context::is_unsafe_encoding(v))
+        {
+            Some(encoding) => Err(super::startup::unsafe_encoding(encoding).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A setting may have changed what statements mean.
+    pub fn after_setting(&mut self, job: &Job) {
+        if job.is_set() {
+            self.refresh_context();
+        }
+    }
+
+    /// The level of one statement: its own hint, else the session's.
+    fn level_of(&self, plan: &Plan) -> Level {
+        match plan.reads {
+            None => self.exec.freshness.level,
+            Some(Reads::Primary | Reads::Strong) => Level::Strong,
+            Some(Reads::Eventual) => Level::Eventual,
+            Some(Reads::Bounded(ms)) => Level::Bounded(ms),
+            Some(Reads::Session) => Level::Session,
+        }
+    }
+
+    /// Runs a job under its plan's hints: how fresh, and whose watermark.
+    pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        let level = self.level_of(plan);
+        let Some(name) = &plan.session else {
+            return self.exec.run(job, level).await;
+        };
+        let shards = self.exec.snapshot.database.shards.len();
+        let shared = self.exec.backend.named.open(name, shards, Instant::now());
+        let own = std::mem::replace(
+            &mut self.exec.freshness.marks,
+            Marks::Named(name.clone(), shared.clone()),
+        );
+        let result = self.exec.run(job, level).await;
+        self.exec.freshness.marks = own;
+        // what this connection has written or seen under the name, it has written or seen
+        let theirs = shared.lock().clone();
+        self.exec.freshness.with(|own| own.merge(&theirs));
+        result
+    }
+}
+
+pub fn all_shards(count: usize) -> smallvec::SmallVec<[ShardId; 8]> {
+    (0..count)
+        .filter_map(|n| u16::try_from(n).ok())
+        .map(ShardId)
+        .collect()
+}

@@ -1,0 +1,260 @@
+//! The simple protocol: one text, any number of statements.
+
+use super::Session;
+use crate::exec::Failure;
+use crate::exec::executor::Done;
+use crate::exec::failure::Report;
+use crate::exec::job::{Ask, Job};
+use crate::exec::transaction::{Opened, Transaction};
+use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
+use crate::sql::edit::{Drawn, splice};
+use crate::sql::lift::Lifted;
+use crate::stats::ClientState;
+use crate::wire::sqlstate::SqlState;
+use crate::wire::{build, message};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The literals of a lifted text.
+pub struct Literals<'a> {
+    pub text: &'a [u8],
+    pub lifted: &'a Lifted,
+}
+
+impl Values for Literals<'_> {
+    fn slot(&self, n: usize) -> Option<&[u8]> {
+        let span = self.lifted.slots.get(n)?;
+        self.text.get(span.start..span.end)
+    }
+
+    fn param(&self, _n: usize) -> Option<crate::route::ParamValue<'_>> {
+        None
+    }
+}
+
+impl Session {
+    pub async fn on_query(&mut self, frame: Bytes) -> Result<(), Failure> {
+        self.end_open_batch().await?;
+        self.statements.remove(&b""[..]);
+        let result = match message::query(&frame) {
+            Ok(text) => {
+                let text = frame.slice_ref(text);
+                self.refresh_snapshot();
+                self.simple(&text).await
+            }
+            Err(malformed) => Err(super::startup::protocol_violation(malformed).into()),
+        };
+        self.tell(result)?;
+        self.ready();
+        Ok(())
+    }
+
+    /// Says what went wrong, if anything; only a vanished client goes further up.
+    pub fn tell(&mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+        match result {
+            Ok(()) | Err(Failure::Shown) => Ok(()),
+            Err(Failure::Report(report)) => {
+                self.say(&report);
+                self.exec.note_failure();
+                Ok(())
+            }
+            Err(Failure::ClientGone) => Err(Failure::ClientGone),
+        }
+    }
+
+    async fn simple(&mut self, text: &Bytes) -> Result<(), Failure> {
+        let started = Instant::now();
+        self.handle.set_state(ClientState::Active, started);
+        let planned = self.plan_simple(text)?;
+        if planned.statements.is_empty() {
+            build::bare(&mut self.exec.client.output, b'I');
+            return Ok(());
+        }
+        let result = match self.whole(&planned, text).await? {
+            Some(job) => {
+                let result = self.run_planned(&planned.statements[0], &job).await;
+                self.after_setting(&job);
+                result
+            }
+            None => self.one_by_one(&planned, text).await,
+        };
+        self.count(&planned, started, &result);
+        result.map(|_| ())
+    }
+
+    /// The text as one job, when one server (or every shard) takes it as it is.
+    async fn whole(&mut self, planned: &PlannedText, text: &Bytes) -> Result<Option<Job>, Failure> {
+        if let [plan] = &planned.statements[..] {
+            if self.is_own(plan) {
+                return Ok(None);
+            }
+            return self.job_of(plan, text, text.clone()).await.map(Some);
+        }
+        let plain = |plan: &Plan| {
+            !self.is_own(plan)
+                && plan.refusal.is_none()
+                && plan.draw.is_none()
+                && plan.effects.pins.is_none()
+                && !matches!(
+                    plan.command,
+                    Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_)
+                )
+        };
+        if self.exec.transaction.is_some() || !planned.statements.iter().all(plain) {
+            return Ok(None);
+        }
+        self.common_job(planned, text)
+    }
+
+    /// Several plain statements for one shard: the server runs them in its own implicit transaction.
+    fn common_job(&self, planned: &PlannedText, text: &Bytes) -> Result<Option<Job>, Failure> {
+        let literals = Literals {
+            text,
+            lifted: &self.lifted,
+        };
+        let mut common: Option<Job> = None;
+        for plan in &planned.statements {
+            if plan.merge != Merge::Single && plan.merge != Merge::Concatenate {
+                return Ok(None);
+            }
+            let Targets::One(shard) = self.targets_of(plan, &literals)? else {
+                return Ok(None);
+            };
+            let targets = Targets::One(shard);
+            match &mut common {
+                None => common = Some(self.job(plan, Ask::Simple(text.clone()), targets, None)),
+                Some(job) if job.targets == targets => {
+                    if plan.access == crate::route::Access::Write {
+                        job.access = plan.access;
+                    }
+                    job.effects.opaque |= plan.effects.opaque;
+                    job.effects.ddl |= plan.effects.ddl;
+                }
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(common)
+    }
+
+    /// One statement of the text as a job; `sql` is what the server is sent.
+    async fn job_of(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Job, Failure> {
+        if let Some(refusal) = &plan.refusal {
+            return Err(refusal.clone().into());
+        }
+        if let Some(draw) = &plan.draw {
+            let (shard, values) = self.draw(draw).await?;
+            let slots = &self.lifted.slots;
+            let range = if sql.len() == text.len() {
+                0..text.len()
+            } else {
+                self.range_of(plan, text.len())
+            };
+            let edited = splice(text, slots, range, &draw.edits, Drawn::Literals(&values));
+            let edited = edited.ok_or_else(misplaced)?;
+            return Ok(self.job(plan, Ask::Simple(edited.into()), Targets::One(shard), None));
+        }
+        let literals = Literals {
+            text,
+            lifted: &self.lifted,
+        };
+        let targets = self.targets_of(plan, &literals)?;
+        let setting = self.setting_of(plan, &sql)?;
+        Ok(self.job(plan, Ask::Simple(sql), targets, setting))
+    }
+
+    /// Statement after statement, in one transaction around those that are not in one already.
+    async fn one_by_one(
+        &mut self,
+        planned: &Arc<PlannedText>,
+        text: &Bytes,
+    ) -> Result<Done, Failure> {
+        let several = planned.statements.len() > 1;
+        let mut done = Done::default();
+        for plan in &planned.statements {
+            if several && self.exec.transaction.is_none() {
+                self.exec.transaction = Some(Transaction::new(Opened::Implicitly, &self.exec.vars));
+            }
+            match self.one(plan, text).await {
+                Ok(one) => done = one,
+                Err(failure) => {
+                    self.exec.note_failure();
+                    return Err(self.end_implicit_failed(failure).await);
+                }
+            }
+        }
+        if self.is_implicit() {
+            self.exec.client.hold();
+            let committed = self.exec.commit_all().await;
+            self.exec.client.release();
+            if let Err(failure) = committed {
+                self.exec.show_pending_error();
+                return Err(failure);
+            }
+            self.refresh_context();
+        }
+        Ok(done)
+    }
+
+    /// The error is told before the transaction is ended, so that the answers stay in order.
+    async fn end_implicit_failed(&mut self, failure: Failure) -> Failure {
+        let failure = match failure {
+            Failure::Report(report) => {
+                self.say(&report);
+                Failure::Shown
+            }
+            other => other,
+        };
+        if self.is_implicit() {
+            self.exec.rollback_all().await;
+            self.refresh_context();
+        }
+        failure
+    }
+
+    fn is_implicit(&self) -> bool {
+        self.exec
+            .transaction
+            .as_ref()
+            .is_some_and(|tx| tx.opened == Opened::Implicitly)
+    }
+
+    async fn one(&mut self, plan: &Plan, text: &Bytes) -> Result<Done, Failure> {
+        let sql = text.slice(self.range_of(plan, text.len()));
+        if self.is_own(plan) {
+            return self.own_simple(plan, &sql).await;
+        }
+        let job = self.job_of(plan, text, sql).await?;
+        let done = self.run_planned(plan, &job).await?;
+        self.after_setting(&job);
+        Ok(done)
+    }
+
+    /// Where the statement stands in this execution's text.
+    fn range_of(&self, plan: &Plan, len: usize) -> std::ops::Range<usize> {
+        let slots = &self.lifted.slots;
+        let start = plan.start.absolute(slots).unwrap_or(0).min(len);
+        let end = plan.end.absolute(slots).unwrap_or(len).min(len);
+        start..end.max(start)
+    }
+
+    /// A statement that pgshunt answers itself.
+    async fn own_simple(&mut self, plan: &Plan, sql: &Bytes) -> Result<Done, Failure> {
+        self.own_rows(plan);
+        let tag = self.own(plan, sql).await?;
+        build::command_complete(&mut self.exec.client.output, &tag);
+        self.exec.client.release();
+        Ok(Done {
+            tag: Some(tag),
+            ..Done::default()
+        })
+    }
+}
+
+/// The plan's places do not fit the text: a promise of ours is broken, and nothing is sent.
+pub fn misplaced() -> Report {
+    Report::new(
+        SqlState::INTERNAL_ERROR,
+        "a drawn key could not be put into the statement",
+    )
+}

@@ -1,0 +1,398 @@
+//! The way in: who the client is has been settled; here its settings are taken over and it is greeted.
+
+use super::context::{self, Context};
+use super::{Gathering, Session};
+use crate::auth::client::Login;
+use crate::cluster::topology::ServerId;
+use crate::consistency::Watermarks;
+use crate::exec::backend::Backend;
+use crate::exec::client::Client;
+use crate::exec::executor::{CancelSlot, Executor, Placement};
+use crate::exec::failure::{Failure, Report};
+use crate::exec::freshness::{Freshness, Marks};
+use crate::sql::lift::Lifted;
+use crate::stats::{ClientHandle, Recorder};
+use crate::vars::Vars;
+use crate::wire::build::{self, Severity};
+use crate::wire::message::Malformed;
+use crate::wire::sqlstate::SqlState;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Everything a session is made of.
+pub struct Parts {
+    pub login: Login,
+    pub slot: Arc<ArcSwap<Backend>>,
+    pub cancel: Arc<CancelSlot>,
+    pub recorder: Recorder,
+    pub handle: ClientHandle,
+    pub shutdown: tokio::sync::watch::Receiver<bool>,
+}
+
+/// What the start-up packet asked for.
+#[derive(Debug, Default)]
+struct Wishes {
+    vars: Vars,
+    /// pgshunt.* settings, without the prefix
+    own: Vec<(String, String)>,
+}
+
+/// Greets the client; its session, or None when it was turned away.
+pub async fn begin(parts: Parts) -> Option<Session> {
+    let wishes = match wishes(&parts.login.parameters) {
+        Ok(wishes) => wishes,
+        Err(report) => return turn_away(parts.login, &report).await,
+    };
+    let (pid, secret) = (parts.login.pid, parts.login.secret.clone());
+    let mut session = assemble(parts, wishes.vars);
+    session.refresh_context();
+    let greeted = session.greet(&wishes.own).await;
+    match greeted {
+        Ok(()) => {
+            build::backend_key_data(&mut session.exec.client.output, pid, &secret);
+            session.ready();
+            Some(session)
+        }
+        Err(Failure::Report(report)) => {
+            session.exec.client.release();
+            build::report(
+                &mut session.exec.client.output,
+                Severity::Fatal,
+                report.code,
+                &report.message,
+                report.hint.as_deref(),
+            );
+            let _ = session.exec.client.send().await;
+            None
+        }
+        Err(Failure::Shown) => {
+            let _ = session.exec.client.send().await;
+            None
+        }
+        Err(Failure::ClientGone) => None,
+    }
+}
+
+async fn turn_away(login: Login, report: &Report) -> Option<Session> {
+    refuse(login, report).await;
+    None
+}
+
+/// The last word to a client that gets no session.
+pub async fn refuse(login: Login, report: &Report) {
+    let mut client = Client::new(login.stream, login.unread);
+    build::report(
+        &mut client.output,
+        Severity::Fatal,
+        report.code,
+        &report.message,
+        report.hint.as_deref(),
+    );
+    let _ = client.send().await;
+}
+
+fn assemble(parts: Parts, vars: Vars) -> Session {
+    let backend = parts.slot.load_full();
+    let snapshot = backend.snapshot();
+    let shards = snapshot.database.shards.len();
+    let user: Arc<str> = parts.login.user.as_str().into();
+    let message_bytes_max = backend.config.limits.message_bytes_max;
+    let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
+    let freshness = Freshness::new(marks, snapshot.database.consistency.level);
+    let context = Context::new(
+        &snapshot.catalog,
+        snapshot.version,
+        &user,
+        &vars,
+        None,
+        true,
+    );
+    let exec = Executor {
+        client: Client::new(parts.login.stream, parts.login.unread),
+        backend,
+        snapshot,
+        user,
+        held: Vec::new(),
+        transaction: None,
+        vars,
+        freshness,
+        cancel: parts.cancel,
+        pending_error: None,
+        parsed: 0,
+    };
+    Session {
+        exec,
+        slot: parts.slot,
+        context,
+        statements: HashMap::new(),
+        portals: HashMap::new(),
+        lifted: Lifted::default(),
+        recorder: parts.recorder,
+        handle: parts.handle,
+        gathering: Gathering::default(),
+        shutdown: parts.shutdown,
+        message_bytes_max,
+        forced_shard: None,
+        turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
+        shown_transaction: false,
+        shown_held: false,
+    }
+}
+
+impl Session {
+    /// ParameterStatus as a server with these settings reports them, and pgshunt's own settings.
+    async fn greet(&mut self, own: &[(String, String)]) -> Result<(), Failure> {
+        if let Some(encoding) = self.unsafe_encoding_wanted() {
+            return Err(unsafe_encoding(&encoding).into());
+        }
+        for (name, value) in own {
+            self.set_local(name, Some(value))?;
+        }
+        let key = (self.exec.user.clone(), self.exec.vars.fingerprint());
+        let known = self.exec.backend.greetings.lock().get(&key).cloned();
+        let parameters = match known {
+            Some(parameters) => parameters,
+            None => {
+                let parameters = Arc::new(self.ask_parameters().await?);
+                self.exec
+                    .backend
+                    .greetings
+                    .lock()
+                    .put(key, parameters.clone());
+                parameters
+            }
+        };
+        for (name, value) in parameters.iter() {
+            build::parameter_status(&mut self.exec.client.output, name, value);
+        }
+        Ok(())
+    }
+
+    fn unsafe_encoding_wanted(&self) -> Option<String> {
+        if self.exec.snapshot.database.shards.len() < 2 {
+            return None;
+        }
+        let statement = self.exec.vars.statement("client_encoding")?;
+        context::set_values(statement)?
+            .into_iter()
+            .find(|v| context::is_unsafe_encoding(v))
+    }
+
+    /// Any server that can be had knows the parameters; the home shard's primary is asked first.
+    async fn ask_parameters(&mut self) -> Result<Vec<(String, String)>, Failure> {
+        let home = self.exec.snapshot.database.home;
+        let count = u16::try_from(self.exec.snapshot.database.shards.len()).unwrap_or(1);
+        let others = (0..count).map(crate::shard::ShardId).filter(|s| *s != home);
+        let mut failure = None;
+        for shard in std::iter::once(home).chain(others) {
+            match self.exec.acquire(shard, Placement::Primary).await {
+                Ok(index) => {
+                    let parameters = self.exec.held[index].server.parameters.clone();
+                    self.exec.let_idle_servers_go().await;
+                    return Ok(parameters);
+                }
+                Err(Failure::Report(report)) => {
+                    failure.get_or_insert(Failure::Report(report));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Err(failure.unwrap_or(Failure::ClientGone))
+    }
+}
+
+/// Names in the start-up packet that are not settings.
+const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];
+
+fn wishes(parameters: &HashMap<String, String>) -> Result<Wishes, Report> {
+    if let Some(mode) = parameters
+        .get("replication")
+        .filter(|m| !matches!(m.as_str(), "false" | "off" | "no" | "0"))
+    {
+        return Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("replication connections (replication={mode}) are not supported"),
+        )
+        .hint("Connect to the server itself."));
+    }
+    let mut wishes = Wishes::default();
+    let mut names: Vec<_> = parameters
+        .keys()
+        .filter(|n| !NOT_SETTINGS.contains(&n.as_str()))
+        .collect();
+    names.sort();
+    if let Some(options) = parameters.get("options") {
+        for (name, value) in parse_options(options)? {
+            wishes.take(&name, &value);
+        }
+    }
+    for name in names {
+        if !name.starts_with("_pq_.") {
+            wishes.take(name, &parameters[name]);
+        }
+    }
+    Ok(wishes)
+}
+
+impl Wishes {
+    fn take(&mut self, name: &str, value: &str) {
+        let name = name.to_ascii_lowercase();
+        match name.strip_prefix("pgshunt.") {
+            Some(own) => self.own.push((own.to_owned(), value.to_owned())),
+            None => {
+                let statement = set_statement(&name, value);
+                self.vars.set(&name, &statement);
+            }
+        }
+    }
+}
+
+/// `-c name=value` and `--name=value`, with backslash escapes, as the server's own command line has them.
+fn parse_options(options: &str) -> Result<Vec<(String, String)>, Report> {
+    let mut words: Vec<String> = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = options.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => word.get_or_insert_with(String::new).extend(chars.next()),
+            c if c.is_ascii_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_with(String::new).push(c),
+        }
+    }
+    words.extend(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let pair = match word.as_str() {
+            "-c" => words.next().unwrap_or_default(),
+            other if other.starts_with("--") => other[2..].to_owned(),
+            other if other.starts_with("-c") => other[2..].to_owned(),
+            _ => String::new(),
+        };
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Report::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("invalid command-line argument for server process: {word}"),
+            )
+            .hint("options takes -c name=value and --name=value."));
+        };
+        settings.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(settings)
+}
+
+/// The statement that sets what a start-up packet asked for.
+fn set_statement(name: &str, value: &str) -> String {
+    let identifier = name
+        .split('.')
+        .map(crate::exec::transaction::quote_ident)
+        .collect::<Vec<_>>()
+        .join(".");
+    if name == "search_path" || name.ends_with("_tablespaces") || name.ends_with("_libraries") {
+        let items: Vec<String> = split_list(value)
+            .iter()
+            .map(|item| quote_literal(item))
+            .collect();
+        return format!(
+            "SET {identifier} TO {}",
+            if items.is_empty() {
+                "''".to_owned()
+            } else {
+                items.join(", ")
+            }
+        );
+    }
+    format!("SET {identifier} TO {}", quote_literal(value))
+}
+
+/// A list of identifiers as a setting has it: bare ones in lower case, quoted ones as they are.
+fn split_list(value: &str) -> Vec<String> {
+    let mut items = Vec::new();
+    let mut item = String::new();
+    let mut quoted = false;
+    let mut was_quoted = false;
+    let mut chars = value.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                item.push('"');
+                chars.next();
+            }
+            '"' => {
+                quoted = !quoted;
+                was_quoted = true;
+            }
+            ',' if !quoted => {
+                items.push(std::mem::take(&mut item));
+                was_quoted = false;
+            }
+            c if !quoted && c.is_ascii_whitespace() => {}
+            c if quoted || was_quoted => item.push(c),
+            c => item.extend(c.to_lowercase()),
+        }
+    }
+    if !item.is_empty() || was_quoted {
+        items.push(item);
+    }
+    items
+}
+
+fn quote_literal(value: &str) -> String {
+    let doubled = value.replace('\'', "''");
+    if value.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+#[must_use]
+pub fn unsafe_encoding(encoding: &str) -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("client_encoding {encoding} is not supported for a sharded database"),
+    )
+    .hint("In this encoding the end of a string cannot be found safely; use UTF8, or any encoding in which ASCII bytes are always ASCII.")
+}
+
+#[must_use]
+pub fn protocol_violation(malformed: Malformed) -> Report {
+    Report::new(SqlState::PROTOCOL_VIOLATION, malformed.to_string())
+}
+
+/// The member that is asked first for what any server knows.
+#[must_use]
+pub fn any_member(backend: &Backend) -> ServerId {
+    backend.topology.primary(backend.snapshot().database.home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_as_the_server_reads_them() {
+        let read = parse_options("-c search_path=a,b --work-mem=4MB -cx.y=a\\ b").unwrap();
+        let read: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            read,
+            [("search_path", "a,b"), ("work_mem", "4MB"), ("x.y", "a b")]
+        );
+        assert!(parse_options("-c nothing").is_err());
+    }
+
+    #[test]
+    fn start_up_settings_become_statements_without_injection() {
+        assert_eq!(
+            set_statement("timezone", "UTC'; DROP"),
+            "SET \"timezone\" TO 'UTC''; DROP'"
+        );
+        assert_eq!(
+            set_statement("search_path", "a, \"B c\""),
+            "SET \"search_path\" TO 'a', 'B c'"
+        );
+        assert_eq!(set_statement("x.y", "a\\b"), "SET \"x\".\"y\" TO E'a\\\\b'");
+    }
+}

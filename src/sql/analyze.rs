@@ -1,0 +1,390 @@
+//! A parsed statement to Facts: which relations it touches, what is proven of their keys, what it calls. Walks the tree
+//! by allow-list: a node that is not known here makes the statement "not understood", never a guess. It does not know
+//! what will be done with the facts.
+
+mod constant;
+mod expr;
+mod facts;
+mod from;
+mod predicate;
+mod query;
+mod scope;
+mod write;
+
+use super::lift::Span;
+use super::parse::Parsed;
+use super::statement::{
+    Facts, FunctionUse, IntoTarget, KeyProof, KeyTuple, Placement, Touched, ValueSource, Verb,
+    WriteFacts,
+};
+use super::tokens::{Token, TokenKind};
+use crate::catalog::{Catalog, QualifiedName, Relation};
+use crate::config::Database;
+pub use expr::is_syntax;
+use facts::{Alternatives, Closure, ContextId, FactBase, Node};
+use smallvec::SmallVec;
+use sqlparser::ast::Statement;
+use std::collections::{HashMap, HashSet};
+
+/// What the meaning of a text depends on.
+#[derive(Clone, Copy)]
+pub struct Env<'a> {
+    pub catalog: &'a Catalog,
+    pub database: &'a Database,
+    pub search_path: &'a [String],
+    pub text: &'a [u8],
+    pub slots: &'a [Span],
+    /// types of `$1`, `$2`, … as declared by the client; 0 or missing is undeclared
+    pub declared: &'a [u32],
+    pub scs: bool,
+}
+
+/// Why there are no facts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trouble {
+    /// not understood: treated as what could not be parsed
+    Unsupported(&'static str),
+    /// understood, and not to be run
+    Refused { message: String, hint: &'static str },
+}
+
+type Outcome<T> = Result<T, Trouble>;
+
+/// More combinations of key values than this are not spelled out.
+const TUPLES_MAX: usize = 4_096;
+/// Blocks of one statement, CTEs counted at every use.
+const BLOCKS_MAX: usize = 1_500;
+const NODES_MAX: usize = 200_000;
+
+/// One relation at one place, while the analysis runs.
+struct Instance {
+    table: QualifiedName,
+    placement: Placement,
+    context: ContextId,
+    keys: Vec<Node>,
+    /// in the FROM of the outermost block, on no nullable side
+    anchors: bool,
+    primary_only: bool,
+    row_security: bool,
+}
+
+struct Analyzer<'e> {
+    env: Env<'e>,
+    base: FactBase,
+    instances: Vec<Instance>,
+    functions: HashSet<FunctionUse>,
+    key_arguments: Vec<Option<ValueSource>>,
+    /// offsets of `$n` at places where its type is plain, and the types there
+    params: HashMap<usize, (HashSet<usize>, HashSet<u32>)>,
+    /// names that were understood, as whatever
+    seen: HashSet<String>,
+    /// > 0 inside expressions' subqueries, CTEs and other places that are not the outermost FROM
+    inner: usize,
+    /// > 0 inside a view's definition, where slots and parameters mean nothing
+    in_view: usize,
+    top: ContextId,
+    blocks: usize,
+    opaque_expression: bool,
+    locking: bool,
+    modifying_cte: bool,
+    limited: bool,
+    subqueries: bool,
+    into: Option<IntoTarget>,
+    not_concatenable: Option<String>,
+    write: Option<WriteFacts>,
+    verb: Verb,
+}
+
+/// The facts of one parsed statement; `tokens` are those of the statement alone.
+pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts> {
+    let mut base = FactBase::default();
+    let top = base.root();
+    let mut analyzer = Analyzer {
+        env,
+        base,
+        instances: Vec::new(),
+        functions: HashSet::new(),
+        key_arguments: Vec::new(),
+        params: HashMap::new(),
+        seen: HashSet::new(),
+        inner: 0,
+        in_view: 0,
+        top,
+        blocks: 0,
+        opaque_expression: false,
+        locking: false,
+        modifying_cte: false,
+        limited: false,
+        subqueries: false,
+        into: None,
+        not_concatenable: None,
+        write: None,
+        verb: Verb::Select,
+    };
+    analyzer.statement(&parsed.statement, parsed.overriding)?;
+    analyzer.cross_check(tokens)?;
+    Ok(analyzer.finish(tokens))
+}
+
+impl Analyzer<'_> {
+    fn statement(
+        &mut self,
+        statement: &Statement,
+        overriding: super::statement::Overriding,
+    ) -> Outcome<()> {
+        match statement {
+            Statement::Query(query) => self.top_query(query, overriding),
+            other => self
+                .modification(other, overriding, &None, None)
+                .map(|_| ()),
+        }
+    }
+
+    /// Every word that stands where a relation would and names a sharded table must have been understood.
+    fn cross_check(&self, tokens: &[Token]) -> Outcome<()> {
+        const BEFORE: [&str; 8] = [
+            "from", "join", "into", "update", "using", "table", "only", "merge",
+        ];
+        for (n, token) in tokens.iter().enumerate() {
+            let Some(name) = super::name::identifier(self.env.text, token) else {
+                continue;
+            };
+            if self.seen.contains(&name) || !is_sharded_name(&self.env, &name) {
+                continue;
+            }
+            let qualified = n > 1 && tokens[n - 1].kind == TokenKind::Dot;
+            let before = if qualified {
+                n.checked_sub(3)
+            } else {
+                n.checked_sub(1)
+            };
+            let looks = |at: usize| {
+                BEFORE
+                    .iter()
+                    .any(|word| tokens[at].is_word(self.env.text, word))
+            };
+            if before.is_some_and(looks) {
+                return Err(Trouble::Unsupported(
+                    "a table's name at a place that was not understood",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, tokens: &[Token]) -> Facts {
+        let unsafe_params = self.unsafe_params(tokens);
+        let anchor = self
+            .instances
+            .iter()
+            .position(|i| i.anchors && matches!(i.placement, Placement::Sharded(_)));
+        let closures: Vec<Closure> = self
+            .instances
+            .iter()
+            .map(|i| self.base.closure(i.context))
+            .collect();
+        let anchor_keys = anchor.map(|at| self.instances[at].keys.clone());
+        let tied = |instance: &Instance, closure: &Closure| {
+            let Some(keys) = &anchor_keys else {
+                return false;
+            };
+            keys.len() == instance.keys.len()
+                && keys
+                    .iter()
+                    .zip(&instance.keys)
+                    .all(|(&a, &b)| closure.tied(a, b))
+        };
+        let instances = std::mem::take(&mut self.instances);
+        let touched = instances
+            .iter()
+            .zip(&closures)
+            .map(|(instance, closure)| Touched {
+                table: instance.table.clone(),
+                placement: instance.placement,
+                proof: proof(instance, closure, &unsafe_params),
+                tied: tied(instance, closure),
+                primary_only: instance.primary_only,
+                row_security: instance.row_security,
+            });
+        let touched: Vec<Touched> = touched.collect();
+        let mut functions: Vec<FunctionUse> = self.functions.into_iter().collect();
+        functions.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut write = self.write;
+        if let Some(write) = &mut write {
+            write.forget(&unsafe_params);
+        }
+        let forget = |value: Option<ValueSource>| value.filter(|v| !uses(v, &unsafe_params));
+        Facts {
+            verb: self.verb,
+            touched,
+            functions,
+            key_arguments: self.key_arguments.into_iter().map(forget).collect(),
+            opaque_expression: self.opaque_expression,
+            locking: self.locking,
+            modifying_cte: self.modifying_cte,
+            into: self.into,
+            not_concatenable: self.not_concatenable,
+            write,
+            limited: self.limited,
+            subqueries: self.subqueries,
+        }
+    }
+
+    /// Parameters whose type the client left open and that also stand where their type is not plain: what they mean to
+    /// Postgres is not known here (`k = $1 AND x = $1::float8`).
+    fn unsafe_params(&self, tokens: &[Token]) -> HashSet<usize> {
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        for token in tokens {
+            if let TokenKind::Param(n) = token.kind {
+                *counts.entry(n as usize).or_default() += 1;
+            }
+        }
+        let declared = |n: usize| {
+            n > 0
+                && self
+                    .env
+                    .declared
+                    .get(n - 1)
+                    .is_some_and(|&oid| oid != 0 && oid != 705)
+        };
+        let plain = |n: usize, count: usize| {
+            self.params
+                .get(&n)
+                .is_some_and(|(places, types)| places.len() == count && types.len() == 1)
+        };
+        counts
+            .into_iter()
+            .filter(|&(n, count)| !declared(n) && !plain(n, count))
+            .map(|(n, _)| n)
+            .collect()
+    }
+
+    fn count_block(&mut self) -> Outcome<()> {
+        self.blocks += 1;
+        if self.blocks > BLOCKS_MAX || self.base.nodes() > NODES_MAX {
+            return Err(Trouble::Unsupported("so many subqueries"));
+        }
+        Ok(())
+    }
+
+    fn sees(&mut self, name: &str) {
+        if !self.seen.contains(name) {
+            self.seen.insert(name.to_owned());
+        }
+    }
+}
+
+fn uses(value: &ValueSource, unsafe_params: &HashSet<usize>) -> bool {
+    matches!(value, ValueSource::Param(n) | ValueSource::ArrayParam(n) if unsafe_params.contains(n))
+}
+
+impl WriteFacts {
+    fn forget(&mut self, unsafe_params: &HashSet<usize>) {
+        use super::statement::InsertedKey;
+        for (_, value) in &mut self.assigned {
+            if value.as_ref().is_some_and(|v| uses(v, unsafe_params)) {
+                *value = None;
+            }
+        }
+        let Some(insert) = &mut self.insert else {
+            return;
+        };
+        let rows = insert.rows.iter_mut().chain(insert.selected.iter_mut());
+        for key in rows.flatten() {
+            let hidden = match key {
+                InsertedKey::Value(value) => uses(value, unsafe_params),
+                InsertedKey::AnyOf(values) => values.iter().any(|v| uses(v, unsafe_params)),
+                _ => false,
+            };
+            if hidden {
+                *key = InsertedKey::Unknown;
+            }
+        }
+    }
+}
+
+fn proof(instance: &Instance, closure: &Closure, unsafe_params: &HashSet<usize>) -> KeyProof {
+    if !matches!(instance.placement, Placement::Sharded(_)) {
+        return KeyProof::NotSharded;
+    }
+    let mut tuples: Vec<KeyTuple> = vec![SmallVec::new()];
+    for &key in &instance.keys {
+        let Some(values) = closure.values(key) else {
+            return KeyProof::Unproven;
+        };
+        if values.iter().any(|v| uses(v, unsafe_params))
+            || values.len().saturating_mul(tuples.len()) > TUPLES_MAX
+        {
+            return KeyProof::Unproven;
+        }
+        tuples = product(&tuples, values);
+    }
+    if instance.keys.is_empty() {
+        KeyProof::Unproven
+    } else {
+        KeyProof::Tuples(tuples)
+    }
+}
+
+fn product(tuples: &[KeyTuple], values: &Alternatives) -> Vec<KeyTuple> {
+    let mut longer = Vec::with_capacity(tuples.len() * values.len());
+    for tuple in tuples {
+        for value in values {
+            let mut next = tuple.clone();
+            next.push(value.clone());
+            longer.push(next);
+        }
+    }
+    longer
+}
+
+/// The sharded table that a relation is, itself or as its child.
+pub fn sharded_index(env: &Env<'_>, name: &QualifiedName) -> Option<usize> {
+    let mut at = name.clone();
+    for _ in 0..32 {
+        let found = env
+            .database
+            .tables
+            .iter()
+            .position(|t| t.schema == at.schema && t.name == at.name);
+        if found.is_some() {
+            return found;
+        }
+        at = env.catalog.relations.get(&at)?.parents.first()?.clone();
+    }
+    None
+}
+
+pub fn is_reference(env: &Env<'_>, name: &QualifiedName) -> bool {
+    let is = |name: &QualifiedName| {
+        env.database
+            .reference_tables
+            .iter()
+            .any(|(s, n)| *s == name.schema && *n == name.name)
+    };
+    is(name)
+        || env
+            .catalog
+            .relations
+            .get(name)
+            .is_some_and(|relation| relation.parents.iter().any(is))
+}
+
+/// A table that is sharded, or something that looks through to one.
+pub fn reaches_sharded(env: &Env<'_>, name: &QualifiedName, relation: &Relation) -> bool {
+    sharded_index(env, name).is_some()
+        || relation
+            .depends_on
+            .iter()
+            .any(|base| sharded_index(env, base).is_some())
+}
+
+/// Could this bare name, in some schema, be sharded data?
+pub fn is_sharded_name(env: &Env<'_>, name: &str) -> bool {
+    env.database.tables.iter().any(|table| table.name == name)
+        || env
+            .catalog
+            .relations
+            .iter()
+            .any(|(q, relation)| q.name == name && reaches_sharded(env, q, relation))
+}

@@ -1,0 +1,182 @@
+//! Equalities that hold for the rows that matter. A context is a place of the statement (the WHERE and inner joins of a
+//! block, the nullable side of an outer join, a subquery); it sees its own facts and those of the contexts around it,
+//! never those within. Knows columns only as numbered nodes.
+
+use crate::sql::statement::ValueSource;
+use std::collections::HashMap;
+
+/// One column of one relation at one place of the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Node(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextId(usize);
+
+/// Possible values of a node; empty when nothing matches.
+pub type Alternatives = Vec<ValueSource>;
+
+#[derive(Debug, Default)]
+struct Context {
+    parent: Option<ContextId>,
+    equalities: Vec<(Node, Node)>,
+    constants: Vec<(Node, Alternatives)>,
+}
+
+#[derive(Debug, Default)]
+pub struct FactBase {
+    contexts: Vec<Context>,
+    /// type of each node, 0 when it is not known
+    types: Vec<u32>,
+}
+
+impl FactBase {
+    pub fn node(&mut self, type_oid: u32) -> Node {
+        self.types.push(type_oid);
+        Node(u32::try_from(self.types.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    pub fn type_of(&self, node: Node) -> u32 {
+        self.types.get(node.0 as usize).copied().unwrap_or(0)
+    }
+
+    pub fn nodes(&self) -> usize {
+        self.types.len()
+    }
+
+    pub fn root(&mut self) -> ContextId {
+        self.contexts.push(Context::default());
+        ContextId(self.contexts.len() - 1)
+    }
+
+    pub fn child(&mut self, parent: ContextId) -> ContextId {
+        self.contexts.push(Context {
+            parent: Some(parent),
+            ..Context::default()
+        });
+        ContextId(self.contexts.len() - 1)
+    }
+
+    /// The two are equal by their type's own equality. Columns of different types say nothing (hazard 11).
+    pub fn equal(&mut self, context: ContextId, a: Node, b: Node) {
+        if same_type(self.type_of(a), self.type_of(b)) {
+            self.contexts[context.0].equalities.push((a, b));
+        }
+    }
+
+    pub fn constant(&mut self, context: ContextId, node: Node, values: Alternatives) {
+        self.contexts[context.0].constants.push((node, values));
+    }
+
+    /// All that a context sees.
+    pub fn closure(&self, context: ContextId) -> Closure {
+        let mut closure = Closure::default();
+        let mut at = Some(context);
+        while let Some(id) = at {
+            self.gather(id, &mut closure);
+            at = self.contexts[id.0].parent;
+        }
+        closure
+    }
+
+    /// What holds by the context's own facts alone, whatever is around it.
+    pub fn own_closure(&self, context: ContextId) -> Closure {
+        let mut closure = Closure::default();
+        self.gather(context, &mut closure);
+        closure
+    }
+
+    fn gather(&self, id: ContextId, closure: &mut Closure) {
+        let context = &self.contexts[id.0];
+        for &(a, b) in &context.equalities {
+            closure.join(a, b);
+        }
+        closure.constants.extend(context.constants.iter().cloned());
+    }
+}
+
+fn same_type(a: u32, b: u32) -> bool {
+    let plain = |oid| if oid == 1043 { 25 } else { oid };
+    a != 0 && plain(a) == plain(b)
+}
+
+/// Classes of equal nodes and the values they may have.
+#[derive(Debug, Default)]
+pub struct Closure {
+    parents: HashMap<Node, Node>,
+    constants: Vec<(Node, Alternatives)>,
+}
+
+impl Closure {
+    fn find(&self, mut node: Node) -> Node {
+        while let Some(&up) = self.parents.get(&node) {
+            node = up;
+        }
+        node
+    }
+
+    fn join(&mut self, a: Node, b: Node) {
+        let (a, b) = (self.find(a), self.find(b));
+        if a != b {
+            self.parents.insert(a.max(b), a.min(b));
+        }
+    }
+
+    pub fn tied(&self, a: Node, b: Node) -> bool {
+        self.find(a) == self.find(b)
+    }
+
+    /// The fewest alternatives known of a node.
+    pub fn values(&self, node: Node) -> Option<&Alternatives> {
+        let class = self.find(node);
+        self.constants
+            .iter()
+            .filter(|(n, _)| self.find(*n) == class)
+            .map(|(_, values)| values)
+            .min_by_key(|v| weight(v))
+    }
+}
+
+/// Fixed and single values first: arrays may turn out long.
+fn weight(values: &Alternatives) -> usize {
+    let array =
+        |v: &&ValueSource| matches!(v, ValueSource::ArrayParam(_) | ValueSource::ArraySlot(_));
+    values.len() + 1000 * values.iter().filter(array).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_of_a_nullable_side_do_not_leave_it() {
+        let mut base = FactBase::default();
+        let (outer, a, b) = (base.root(), base.node(20), base.node(20));
+        let nullable = base.child(outer);
+        base.equal(nullable, a, b);
+        base.constant(nullable, b, vec![ValueSource::Slot(0)]);
+        assert!(base.closure(outer).values(a).is_none());
+        assert!(base.closure(nullable).values(a).is_some());
+    }
+
+    #[test]
+    fn facts_flow_inwards() {
+        let mut base = FactBase::default();
+        let (outer, a, b) = (base.root(), base.node(20), base.node(20));
+        let nullable = base.child(outer);
+        base.constant(outer, a, vec![ValueSource::Slot(0)]);
+        base.equal(nullable, a, b);
+        assert_eq!(
+            base.closure(nullable).values(b),
+            Some(&vec![ValueSource::Slot(0)])
+        );
+    }
+
+    #[test]
+    fn columns_of_different_types_say_nothing() {
+        let mut base = FactBase::default();
+        let (context, a, b) = (base.root(), base.node(20), base.node(701));
+        base.equal(context, a, b);
+        base.constant(context, b, vec![ValueSource::Slot(0)]);
+        assert!(base.closure(context).values(a).is_none());
+    }
+}

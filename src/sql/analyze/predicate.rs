@@ -1,0 +1,306 @@
+//! Conditions to facts: the conjuncts of WHERE and ON that say something of keys. OR and NOT never narrow, except an OR
+//! of equalities of one column, which is an IN.
+
+use super::query::Ctes;
+use super::scope::{Resolved, Scope, folded};
+use super::{Analyzer, ContextId, Node, Outcome};
+use crate::sql::statement::ValueSource;
+use sqlparser::ast::{BinaryOperator, Expr, Query};
+
+impl Analyzer<'_> {
+    /// Every row that matters satisfies this condition.
+    pub(super) fn filter<'q>(
+        &mut self,
+        condition: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        let mut open = vec![condition];
+        while let Some(condition) = open.pop() {
+            match condition {
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::And,
+                    right,
+                } => open.extend([right.as_ref(), left.as_ref()]),
+                Expr::Nested(inner) => open.push(inner),
+                other => self.conjunct(other, scope, ctes, context)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn conjunct<'q>(
+        &mut self,
+        condition: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        match condition {
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => {
+                self.operator(&BinaryOperator::Eq);
+                return self.equality(left, right, scope, ctes, context);
+            }
+            Expr::InList {
+                expr,
+                list,
+                negated: false,
+            } => self.in_list(expr, list, scope, context),
+            Expr::AnyOp {
+                left,
+                compare_op: BinaryOperator::Eq,
+                right,
+                ..
+            } => {
+                if let Expr::Subquery(query) = unwrap(right) {
+                    return self.in_subquery(left, query, scope, ctes, context);
+                }
+                if let Some(node) = column(left, scope)
+                    && let Some(values) = self.array(right, self.base.type_of(node))
+                {
+                    self.base.constant(context, node, values);
+                }
+            }
+            Expr::InSubquery {
+                expr,
+                subquery,
+                negated: false,
+            } => {
+                return self.in_subquery(expr, subquery, scope, ctes, context);
+            }
+            Expr::Exists {
+                subquery,
+                negated: false,
+            } if self.is_flat(subquery) => {
+                return self.semijoin(subquery, scope, ctes, context).map(|_| ());
+            }
+            Expr::BinaryOp {
+                op: BinaryOperator::Or,
+                ..
+            } => self.alternatives(condition, scope, context),
+            _ => {}
+        }
+        self.expr(condition, scope, ctes, context)
+    }
+
+    fn equality<'q>(
+        &mut self,
+        left: &'q Expr,
+        right: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        match (unwrap(left), unwrap(right)) {
+            (Expr::Tuple(a), Expr::Tuple(b)) if a.len() == b.len() => {
+                for (a, b) in a.iter().zip(b) {
+                    self.equal_operands(a, b, scope, context);
+                }
+            }
+            (one, Expr::Subquery(query)) | (Expr::Subquery(query), one)
+                if column(one, scope).is_some() =>
+            {
+                return self.scalar_subquery(one, query, scope, ctes, context);
+            }
+            (a, b) => self.equal_operands(a, b, scope, context),
+        }
+        self.expr(left, scope, ctes, context)?;
+        self.expr(right, scope, ctes, context)
+    }
+
+    fn equal_operands(&mut self, a: &Expr, b: &Expr, scope: &Scope<'_>, context: ContextId) {
+        match (column(a, scope), column(b, scope)) {
+            (Some(a), Some(b)) => self.base.equal(context, a, b),
+            (Some(node), None) => self.equals_constant(node, b, context),
+            (None, Some(node)) => self.equals_constant(node, a, context),
+            (None, None) => {}
+        }
+    }
+
+    fn equals_constant(&mut self, node: Node, value: &Expr, context: ContextId) {
+        self.note_if_param(value, self.base.type_of(node));
+        if let Some(values) = self.constant(value, self.base.type_of(node)) {
+            self.base.constant(context, node, values);
+        }
+    }
+
+    fn in_list(&mut self, expr: &Expr, list: &[Expr], scope: &Scope<'_>, context: ContextId) {
+        match unwrap(expr) {
+            Expr::Tuple(columns) => {
+                for (at, one) in columns.iter().enumerate() {
+                    let Some(node) = column(one, scope) else {
+                        continue;
+                    };
+                    let element = |row: &Expr| match row {
+                        Expr::Tuple(row) if row.len() == columns.len() => row
+                            .get(at)
+                            .and_then(|e| self.constant(e, self.base.type_of(node))),
+                        _ => None,
+                    };
+                    let values: Option<Vec<Vec<ValueSource>>> = list.iter().map(element).collect();
+                    if let Some(values) = values {
+                        self.base.constant(context, node, values.concat());
+                    }
+                }
+            }
+            one => {
+                let Some(node) = column(one, scope) else {
+                    return;
+                };
+                if let Some(values) = self.constants(list, self.base.type_of(node)) {
+                    self.base.constant(context, node, values);
+                }
+            }
+        }
+    }
+
+    /// `k = 1 OR k = 2 OR k IN (3, 4)`
+    fn alternatives(&mut self, condition: &Expr, scope: &Scope<'_>, context: ContextId) {
+        let mut open = vec![condition];
+        let mut only = None;
+        let mut all = Vec::new();
+        while let Some(condition) = open.pop() {
+            let (operand, values) = match condition {
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Or,
+                    right,
+                } => {
+                    open.extend([right.as_ref(), left.as_ref()]);
+                    continue;
+                }
+                Expr::Nested(inner) => {
+                    open.push(inner);
+                    continue;
+                }
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Eq,
+                    right,
+                } => match column(left, scope) {
+                    Some(_) => (left, std::slice::from_ref(right.as_ref())),
+                    None => (right, std::slice::from_ref(left.as_ref())),
+                },
+                Expr::InList {
+                    expr,
+                    list,
+                    negated: false,
+                } => (expr, list.as_slice()),
+                _ => return,
+            };
+            let Some(node) = column(operand, scope) else {
+                return;
+            };
+            if *only.get_or_insert(node) != node {
+                return;
+            }
+            let Some(values) = self.constants(values, self.base.type_of(node)) else {
+                return;
+            };
+            all.extend(values);
+        }
+        if let Some(node) = only {
+            self.base.constant(context, node, all);
+        }
+    }
+
+    /// `column IN (SELECT …)`: a row that matters has a witness in the subquery, so what holds there holds here.
+    fn in_subquery<'q>(
+        &mut self,
+        expr: &'q Expr,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        self.expr(expr, scope, ctes, context)?;
+        let operands: Vec<&Expr> = match unwrap(expr) {
+            Expr::Tuple(operands) => operands.iter().collect(),
+            one => vec![one],
+        };
+        let columns = self.semijoin(query, scope, ctes, context)?;
+        for (operand, out) in operands.iter().zip(columns) {
+            if let (Some(a), Some(b)) = (column(operand, scope), out) {
+                self.base.equal(context, a, b);
+            }
+        }
+        Ok(())
+    }
+
+    /// Analyses a subquery that every row that matters has a witness in; its columns as nodes of this context.
+    fn semijoin<'q>(
+        &mut self,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<Vec<Option<Node>>> {
+        self.subqueries = true;
+        self.inner += 1;
+        let columns = self.joined_query(query, ctes, Some(scope), context);
+        self.inner -= 1;
+        Ok(columns?
+            .map(|columns| columns.into_iter().map(|column| column.node).collect())
+            .unwrap_or_default())
+    }
+
+    /// `column = (SELECT …)`: what is known of the one row flows out; nothing flows in, as a second row is an error.
+    fn scalar_subquery<'q>(
+        &mut self,
+        one: &'q Expr,
+        query: &'q Query,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        self.expr(one, scope, ctes, context)?;
+        self.subqueries = true;
+        let inside = self.base.child(context);
+        self.inner += 1;
+        let columns = self.query(query, ctes, Some(scope), inside);
+        self.inner -= 1;
+        let out = columns?.and_then(|columns| columns.first().and_then(|column| column.node));
+        if let (Some(node), Some(out)) = (column(one, scope), out)
+            && let Some(values) = self.base.own_closure(inside).values(out).cloned()
+            && self.base.type_of(node) == self.base.type_of(out)
+        {
+            self.base.constant(context, node, values);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn unwrap(mut expr: &Expr) -> &Expr {
+    while let Expr::Nested(inner) = expr {
+        expr = inner;
+    }
+    expr
+}
+
+/// The node of an expression that is nothing but a column.
+pub(super) fn column(expr: &Expr, scope: &Scope<'_>) -> Option<Node> {
+    match resolve(unwrap(expr), scope)? {
+        Resolved::Node(node) => Some(node),
+        _ => None,
+    }
+}
+
+pub(super) fn resolve(expr: &Expr, scope: &Scope<'_>) -> Option<Resolved> {
+    match expr {
+        Expr::Identifier(name) => Some(scope.bare(&folded(name))),
+        Expr::CompoundIdentifier(parts) => Some(match parts.as_slice() {
+            [relation, name] => scope.qualified(None, &folded(relation), &folded(name)),
+            [schema, relation, name] => {
+                scope.qualified(Some(&folded(schema)), &folded(relation), &folded(name))
+            }
+            _ => Resolved::Opaque,
+        }),
+        _ => None,
+    }
+}

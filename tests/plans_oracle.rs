@@ -1,0 +1,389 @@
+//! PostgreSQL as the judge of the planner: random SELECTs over small tables run on one database that holds everything, and,
+//! as planned, on three that hold a third each. Whatever is not refused must give the same rows.
+//! Needs the server programs of the system's packages; starts a private server.
+
+#[allow(dead_code)] // shared with other tests
+#[path = "support/pg.rs"]
+mod pg;
+
+use pgshunt::catalog::{Catalog, CatalogBuilder};
+use pgshunt::config::{self, Config};
+use pgshunt::route::planner::{PlanContext, plan};
+use pgshunt::route::{Merge, ParamValue, Targets, Values};
+use pgshunt::sql::lift::{Lifted, lift};
+use rand::prelude::*;
+use rand::rngs::StdRng;
+use std::fmt::Write as _;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+const MAP: &str = r#"
+listen: [{ address: "127.0.0.1:6432" }]
+users: [{ name: app, auth: trust }]
+databases:
+  - name: social
+    home: s1
+    control: { user: pgshunt, password: x }
+    shards: [{ name: s1, primary: "127.0.0.1:1" }, { name: s2, primary: "127.0.0.1:2" }, { name: s3, primary: "127.0.0.1:3" }]
+    keyspaces:
+      - name: by_user
+        type: bigint
+        ranges: [{ shard: s1, to: 3 }, { shard: s2, from: 3, to: 6 }, { shard: s3, from: 6 }]
+    tables:
+      - { name: a, keyspace: by_user, key: k }
+      - { name: b, keyspace: by_user, key: k }
+      - { name: c, keyspace: by_user, key: k }
+    reference_tables: [r]
+"#;
+
+const TABLES: &str = "CREATE TABLE a (k bigint NOT NULL, x bigint, t text);
+    CREATE TABLE b (k bigint NOT NULL, x bigint, t text);
+    CREATE TABLE c (k bigint NOT NULL, x bigint, t text);
+    CREATE TABLE r (k bigint, x bigint, t text);
+    CREATE VIEW va AS SELECT k, x, t FROM a WHERE x IS NOT NULL;
+    CREATE VIEW vg AS SELECT k, count(*) AS x, min(t) AS t FROM b GROUP BY k;";
+
+fn catalog() -> Catalog {
+    let columns = [("k", "bigint"), ("x", "bigint"), ("t", "text")];
+    let va = "SELECT a.k, a.x, a.t FROM public.a WHERE (a.x IS NOT NULL);";
+    let vg = "SELECT b.k, count(*) AS x, min(b.t) AS t FROM public.b GROUP BY b.k;";
+    CatalogBuilder::new()
+        .table("a", &columns, &[])
+        .table("b", &columns, &[])
+        .table("c", &columns, &[])
+        .table("r", &columns, &[])
+        .view("va", &columns, va, &["a"])
+        .view("vg", &columns, vg, &["b"])
+        .build()
+}
+
+/// Random statements. Aliases are `q0`, `q1`, …; those in `seen` may be named.
+struct Maker {
+    random: StdRng,
+    next: usize,
+}
+
+impl Maker {
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.random.random_range(0..from.len())]
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.random.random_range(0..100) < percent
+    }
+
+    fn column(&mut self, seen: &[String]) -> String {
+        let relation = &seen[self.random.random_range(0..seen.len())];
+        let name = if self.chance(75) { "k" } else { "x" };
+        format!("{relation}.{name}")
+    }
+
+    fn condition(&mut self, seen: &[String], depth: u32) -> String {
+        let column = self.column(seen);
+        let number = self.random.random_range(0..8);
+        match self.random.random_range(0..16) {
+            0..=4 => format!("{column} = {number}"),
+            5..=8 => format!("{column} = {}", self.column(seen)),
+            9 => format!("{column} IN ({number}, {})", self.random.random_range(0..8)),
+            10 => format!("({column} = {number} OR {})", self.condition(seen, depth)),
+            11 => format!("NOT ({})", self.condition(seen, depth)),
+            12 if depth > 0 => {
+                let not = self.pick(&["", "NOT "]);
+                format!(
+                    "{column} {not}IN (SELECT k FROM ({}) i)",
+                    self.query(seen, depth - 1)
+                )
+            }
+            13 if depth > 0 => {
+                let not = self.pick(&["", "NOT "]);
+                format!("{not}EXISTS ({})", self.query(seen, depth - 1))
+            }
+            14 if depth > 0 => format!(
+                "{column} = (SELECT max(k) FROM ({}) i)",
+                self.query(seen, depth - 1)
+            ),
+            15 => format!("{column} IS NOT NULL"),
+            _ => format!("({column}, {}) = ({number}, {number})", self.column(seen)),
+        }
+    }
+
+    fn conditions(&mut self, seen: &[String], depth: u32) -> String {
+        let mut text = self.condition(seen, depth);
+        while self.chance(45) {
+            write!(text, " AND {}", self.condition(seen, depth)).unwrap();
+        }
+        text
+    }
+
+    /// Gives columns k, x and t.
+    fn relation(&mut self, depth: u32) -> (String, String) {
+        let alias = format!("q{}", self.next);
+        self.next += 1;
+        let text = match self.random.random_range(0..12) {
+            0 if depth > 0 => format!("({}) {alias}", self.query(&[], depth - 1)),
+            1 if depth > 0 => format!(
+                "(SELECT k, count(*) AS x, min(t) AS t FROM ({}) g GROUP BY k) {alias}",
+                self.query(&[], depth - 1)
+            ),
+            2 if depth > 0 => format!(
+                "(SELECT DISTINCT k, x, t FROM ({}) g) {alias}",
+                self.query(&[], depth - 1)
+            ),
+            3 if depth > 0 => {
+                let set = self.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
+                format!(
+                    "({} {set} {}) {alias}",
+                    self.query(&[], depth - 1),
+                    self.query(&[], depth - 1)
+                )
+            }
+            4 if depth > 0 => format!(
+                "(SELECT * FROM ({}) g ORDER BY k, x, t LIMIT 2) {alias}",
+                self.query(&[], depth - 1)
+            ),
+            5 => format!("r {alias}"),
+            6 => format!("va {alias}"),
+            7 => format!("vg {alias}"),
+            _ => format!("{} {alias}", self.pick(&["a", "b", "c"])),
+        };
+        (text, alias)
+    }
+
+    fn from(&mut self, depth: u32) -> (String, Vec<String>) {
+        let (mut text, first) = self.relation(depth);
+        let mut seen = vec![first];
+        while self.chance(45) && seen.len() < 4 {
+            let (relation, alias) = self.relation(depth);
+            seen.push(alias);
+            let join = self.pick(&[
+                "JOIN",
+                "LEFT JOIN",
+                "RIGHT JOIN",
+                "FULL JOIN",
+                "JOIN",
+                "LEFT JOIN",
+                ",",
+            ]);
+            if join == "," && !text.contains("JOIN") {
+                write!(text, ", {relation}").unwrap();
+                continue;
+            }
+            let join = if join == "," { "JOIN" } else { join };
+            let left = seen[seen.len() - 2].clone();
+            let right = seen[seen.len() - 1].clone();
+            // without comma items left of it, every relation of the list may be named
+            let visible: Vec<String> = if text.contains(", ") {
+                vec![right.clone()]
+            } else {
+                seen.clone()
+            };
+            let mut on = format!("{left}.k = {right}.k");
+            if !visible.contains(&left) || self.chance(25) {
+                on = self.condition(&visible, 0);
+            }
+            if self.chance(30) && join != "FULL JOIN" {
+                write!(
+                    on,
+                    " AND {}",
+                    self.conditions(&visible, depth.saturating_sub(1))
+                )
+                .unwrap();
+            }
+            write!(text, " {join} {relation} ON {on}").unwrap();
+        }
+        (text, seen)
+    }
+
+    fn query(&mut self, outer: &[String], depth: u32) -> String {
+        let (from, mut seen) = self.from(depth);
+        let (k, x) = (self.column(&seen), self.column(&seen));
+        seen.extend_from_slice(outer);
+        let mut text = format!("SELECT {k} AS k, {x} AS x, {}.t AS t FROM {from}", seen[0]);
+        if self.chance(80) {
+            write!(text, " WHERE {}", self.conditions(&seen, depth)).unwrap();
+        }
+        text
+    }
+
+    fn statement(&mut self) -> String {
+        self.next = 0;
+        let depth = self.random.random_range(0..3);
+        let query = self.query(&[], depth);
+        match self.random.random_range(0..10) {
+            0 => format!("SELECT count(*) FROM ({query}) s"),
+            1 => format!(
+                "SELECT k, count(*) FROM ({query}) s WHERE k = {} GROUP BY k",
+                self.random.random_range(0..8)
+            ),
+            2 => {
+                let name = self.pick(&["a", "b", "m"]);
+                let number = self.random.random_range(0..8);
+                format!(
+                    "WITH {name} AS ({query}) SELECT u.k, v.x FROM {name} u, {name} v WHERE u.k = v.k AND u.k = {number}"
+                )
+            }
+            3 => format!("{query} UNION ALL {}", self.query(&[], depth)),
+            4 => format!("SELECT s.k, (SELECT count(*) FROM b z WHERE z.k = s.k) FROM ({query}) s"),
+            5 => format!(
+                "SELECT s.k, l.n FROM ({query}) s, LATERAL (SELECT count(*) AS n FROM c z WHERE z.k = s.k) l"
+            ),
+            _ => query,
+        }
+    }
+}
+
+async fn connect(port: u16, database: &str) -> Client {
+    pg::connect(port, "postgres", database).await
+}
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<String>, String> {
+    let messages = client
+        .simple_query(sql)
+        .await
+        .map_err(|error| format!("{error:?}"))?;
+    let row = |message: SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some(
+            (0..row.len())
+                .map(|n| row.get(n).unwrap_or("∅").to_owned() + "|")
+                .collect(),
+        ),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
+}
+
+struct Cluster {
+    whole: Client,
+    shards: Vec<Client>,
+}
+
+async fn cluster(port: u16) -> Cluster {
+    let admin = connect(port, "postgres").await;
+    for name in ["whole", "s1", "s2", "s3"] {
+        admin
+            .simple_query(&format!("CREATE DATABASE {name}"))
+            .await
+            .unwrap();
+    }
+    let whole = connect(port, "whole").await;
+    let mut shards = Vec::new();
+    for name in ["s1", "s2", "s3"] {
+        shards.push(connect(port, name).await);
+    }
+    for client in shards.iter().chain([&whole]) {
+        client.simple_query(TABLES).await.unwrap();
+    }
+    let mut random = StdRng::seed_from_u64(7);
+    for table in ["a", "b", "c", "r"] {
+        for _ in 0..14 {
+            let key = random.random_range(0..8_i64);
+            let x = if random.random_bool(0.2) {
+                "NULL".to_owned()
+            } else {
+                random.random_range(0..8).to_string()
+            };
+            let insert = format!(
+                "INSERT INTO {table} VALUES ({key}, {x}, '{}')",
+                random.random_range(0..3)
+            );
+            whole.simple_query(&insert).await.unwrap();
+            for (n, shard) in shards.iter().enumerate() {
+                if table == "r" || n as i64 == (key / 3).min(2) {
+                    shard.simple_query(&insert).await.unwrap();
+                }
+            }
+        }
+    }
+    Cluster { whole, shards }
+}
+
+struct Literals<'a>(&'a [u8], &'a Lifted);
+
+impl Values for Literals<'_> {
+    fn slot(&self, n: usize) -> Option<&[u8]> {
+        let span = self.1.slots.get(n)?;
+        self.0.get(span.start..span.end)
+    }
+
+    fn param(&self, _: usize) -> Option<ParamValue<'_>> {
+        None
+    }
+}
+
+/// The shards of a statement, or None when it is refused.
+fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Vec<usize>> {
+    let mut lifted = Lifted::default();
+    lift(sql.as_bytes(), true, &mut lifted);
+    let search_path = ["public".to_owned()];
+    let context = PlanContext {
+        catalog,
+        database: &config.databases[0],
+        search_path: &search_path,
+        standard_conforming_strings: true,
+        declared: &[],
+        forced_shard: None,
+        parsed_bytes_max: 1 << 20,
+    };
+    let planned = plan(sql.as_bytes(), &lifted, context).ok()?;
+    let statement = &planned.statements[0];
+    if statement.refusal.is_some() {
+        return None;
+    }
+    match statement
+        .resolve(&Literals(sql.as_bytes(), &lifted), &config.databases[0])
+        .ok()?
+    {
+        Targets::None => Some(vec![1]),
+        Targets::One(shard) => Some(vec![shard.index()]),
+        Targets::Many(_) if statement.multi_refusal.is_some() => None,
+        Targets::Many(shards) => {
+            assert_eq!(statement.merge, Merge::Concatenate, "{sql}");
+            Some(shards.iter().map(|shard| shard.index()).collect())
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_refused_gives_what_one_postgres_gives() {
+    let servers = pg::start(1, &[]);
+    let cluster = cluster(servers.servers[0].port).await;
+    let (config, catalog) = (config::parse(MAP, "map.yaml").unwrap(), catalog());
+    let seed = std::env::var("PGSHUNT_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
+    let count = std::env::var("PGSHUNT_CASES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(2_500);
+    let mut maker = Maker {
+        random: StdRng::seed_from_u64(seed),
+        next: 0,
+    };
+    let (mut ran, mut several, mut refused) = (0, 0, 0);
+    for _ in 0..count {
+        let sql = maker.statement();
+        let Some(shards) = targets(&sql, &config, &catalog) else {
+            refused += 1;
+            continue;
+        };
+        let Ok(mut expected) = rows(&cluster.whole, &sql).await else {
+            continue;
+        };
+        let mut found = Vec::new();
+        let mut failed = None;
+        for &shard in &shards {
+            match rows(&cluster.shards[shard], &sql).await {
+                Ok(rows) => found.extend(rows),
+                Err(error) => failed = Some(error),
+            }
+        }
+        assert_eq!(failed, None, "{sql}");
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "on shards {shards:?}: {sql}");
+        ran += 1;
+        several += usize::from(shards.len() > 1);
+    }
+    eprintln!("{ran} ran, {several} of them on several shards; {refused} refused");
+    assert!(ran > count / 20 && several > 10, "{ran} {several}");
+}
