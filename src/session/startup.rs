@@ -170,6 +170,7 @@ impl Session {
                 parameters
             }
         };
+        self.ask_for_samples();
         self.exec.reported_hash = crate::pool::server::parameters_hash(&parameters);
         self.exec.reported = parameters.to_vec();
         self.exec.observed = None;
@@ -177,6 +178,14 @@ impl Session {
             build::parameter_status(&mut self.exec.client.output, name, value);
         }
         Ok(())
+    }
+
+    /// A session we do not know begins at "the first sample from now": the sooner it comes, the sooner replicas serve.
+    fn ask_for_samples(&self) {
+        let count = u16::try_from(self.exec.snapshot.database.shards.len()).unwrap_or(u16::MAX);
+        for shard in (0..count).map(crate::shard::ShardId) {
+            self.exec.backend.topology.demand(shard, Instant::now());
+        }
     }
 
     fn unsafe_encoding_wanted(&self) -> Option<String> {
