@@ -7,6 +7,7 @@ pub mod context;
 pub mod control;
 pub mod local;
 pub mod plan;
+pub mod settings;
 pub mod simple;
 pub mod startup;
 
@@ -220,6 +221,8 @@ impl Session {
             let address = self.exec.backend.topology.address(held.member);
             send_cancel(address, held.server.pid, held.server.secret).await;
         }
+        // a batch whose Sync never came must not be committed by one of ours
+        self.exec.held.retain(|held| !held.batch_open);
         self.exec.rollback_all().await;
         self.exec.forget_cancel().await;
         for held in std::mem::take(&mut self.exec.held) {
@@ -254,11 +257,11 @@ impl Executor {
             let digested = held
                 .server
                 .digest(Filter::All, &mut self.client.output, &mut answer);
-            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.own_error.is_none() {
+            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.last_words.is_none() {
                 cx.waker().wake_by_ref();
                 return Ok(!self.client.output.is_empty());
             }
-            return Err(self.held_server_gone(index, answer.own_error));
+            return Err(self.held_server_gone(index, answer.last_words));
         }
         Ok(false)
     }

@@ -703,7 +703,7 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
         merge: plan.map_or(Merge::Single, |p| p.merge),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
-        alone: plan.is_some_and(|p| matches!(p.command, Command::Set { .. } | Command::Reset(_))),
+        alone: plan.is_some_and(super::settings::is_setting),
     }
 }
 
@@ -723,6 +723,10 @@ fn note_execute(
     }
     if let Some(plan) = plan {
         join_effects(work, plan);
+        if work.job.is_set() {
+            // brought along like any other SET: no reason to stay
+            work.job.effects.pins = None;
+        }
     }
 }
 
@@ -731,6 +735,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.pins = effects.pins.or(plan.effects.pins);
     effects.opaque |= plan.effects.opaque;
     effects.ddl |= plan.effects.ddl;
+    effects.clock |= plan.effects.clock;
 }
 
 fn push(work: &mut Work, step: Step) {
