@@ -1,6 +1,6 @@
 //! One statement or batch, one server: the way nearly everything goes.
 
-use super::copy::{Asked, copy_in};
+use super::copy::copy_in;
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
@@ -122,11 +122,7 @@ impl Executor {
             if relay(client, server, Filter::All, answer).await? == Stand::Answered {
                 return Ok(());
             }
-            let asked = if job.is_extended() {
-                Asked::Extended
-            } else {
-                Asked::Simple
-            };
+            let asked = job.copy_asked();
             let mut shown = BytesMut::new();
             let mut answers = [std::mem::take(answer)];
             client.release();
@@ -145,6 +141,8 @@ impl Executor {
         let now = Instant::now();
         let held = &mut self.held[index];
         held.batch_open = alive && job.keeps_batch_open();
+        self.observe(index);
+        let held = &mut self.held[index];
         if !job.executes {
             return;
         }

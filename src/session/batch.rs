@@ -136,16 +136,21 @@ impl Session {
             .map_err(|_| Failure::ClientGone)
     }
 
-    /// A simple query in the middle of a batch: what was gathered runs first.
-    pub async fn end_open_batch(&mut self) -> Result<(), Failure> {
-        if self.gathering.frames.is_empty() && !self.exec.held.iter().any(|h| h.batch_open) {
-            self.gathering.skipping = false;
-            return Ok(());
+    /// A simple query in the middle of a batch: what was gathered runs first. False when that failed, or something
+    /// had failed before: then the query is skipped like everything else up to the Sync.
+    pub async fn end_open_batch(&mut self) -> Result<bool, Failure> {
+        if self.gathering.skipping {
+            return Ok(false);
         }
-        let result = self.run_gathered(End::Sync).await;
-        self.tell(result)?;
-        self.sync().await;
-        Ok(())
+        if !self.gathering.frames.is_empty() {
+            let result = self.run_gathered(End::Flush).await;
+            self.gathering.skipping = result.is_err();
+            self.tell(result)?;
+        }
+        if !self.gathering.skipping && self.exec.held.iter().any(|h| h.batch_open) {
+            self.sync().await;
+        }
+        Ok(!self.gathering.skipping)
     }
 
     async fn sync(&mut self) {
@@ -272,7 +277,7 @@ impl Session {
             Some(plan) => self.run_planned(plan, &work.job).await,
             None => self.exec.run(&work.job, self.exec.freshness.level).await,
         };
-        self.after_setting(&work.job);
+        self.after_setting(&work.job).await;
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }

@@ -9,6 +9,8 @@ pub struct Context {
     /// schemas in order, `"$user"` replaced
     pub search_path: Vec<String>,
     pub standard_conforming_strings: bool,
+    /// of the snapshot it was made for
+    pub version: u64,
     /// changes with any of these, and with map and catalog
     pub fingerprint: u64,
 }
@@ -75,6 +77,7 @@ impl Context {
         Self {
             search_path,
             standard_conforming_strings,
+            version,
             fingerprint: hash,
         }
     }
