@@ -271,8 +271,6 @@ fn a_killed_replica_is_not_noticed_and_comes_back() {
         town.eventually("reads on the replica", || by(&mut client) == replica);
         traffic.goes_on();
         kill(&town.cluster.server_pid(0, 1).to_string());
-        // its children may answer for a moment longer, rightly; then every read is the primary's
-        town.eventually("reads on the primary", || by(&mut client) != replica);
         for _ in 0..50 {
             assert_ne!(by(&mut client), replica);
         }
@@ -321,24 +319,22 @@ fn a_primary_that_is_down_fails_its_own_statements_only() {
         let mut told = 0;
         while told < 5 {
             let answer = client.ask("UPDATE rows SET v = 2 WHERE k = 2");
-            assert!(
-                answer.error.is_some() || started.elapsed() < Duration::from_secs(5),
-                "who answered?"
-            );
             // a server process looks for its postmaster only when it waits for its client
             std::thread::sleep(Duration::from_millis(20));
+            let Some(error) = &answer.error else {
+                assert!(started.elapsed() < Duration::from_secs(5), "who answered?");
+                continue;
+            };
             assert!(
-                answer.error.is_none() || answer.tags.is_empty(),
+                answer.tags.is_empty(),
                 "success and failure in one: {answer:?}"
             );
-            if answer.error.is_some() {
-                assert_told(&answer, "shard s2's client");
-                assert!(
-                    answer.error.expect("an error").message.contains("s2"),
-                    "the shard is named"
-                );
-                told += 1;
-            }
+            assert!(
+                error.message.contains("s2"),
+                "the shard is not named: {error:?}"
+            );
+            assert_told(&answer, "shard s2's client");
+            told += 1;
         }
         assert!(
             started.elapsed() < Duration::from_secs(15),

@@ -126,11 +126,24 @@ impl Setting {
         }
     }
 
+    /// What the admin console says.
+    fn console(&self, sql: &str) -> Vec<raw::Row> {
+        let mut console = Raw::connect(self.proxy.port(), "app", "pgshunt").expect("the console");
+        console.ask(sql).rows
+    }
+
     /// A client whose plain reads go to replicas by now.
     fn settled(&self) -> Raw {
         let mut client = self.client();
-        self.town
-            .eventually("a read on a replica", || on_replica(&mut client));
+        let until = Instant::now() + Duration::from_secs(20);
+        while !on_replica(&mut client) {
+            assert!(
+                Instant::now() < until,
+                "never read on a replica: {:?}",
+                self.console("SHOW REPLICAS")
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
         client
     }
 }
@@ -1194,6 +1207,46 @@ fn hazard_16_what_a_replica_turns_away_is_answered_by_the_primary() {
 }
 
 #[test]
+fn hazard_16_settings_do_not_stay_on_a_replica_that_turned_a_read_away() {
+    let _turn = alone();
+    let setting = setting();
+    for (set, read) in [
+        (
+            "SET work_mem = '77MB'",
+            "SELECT id, counts() > 0 FROM users WHERE id = 1",
+        ),
+        (
+            "SET timezone = 'Asia/Tokyo'",
+            "SELECT id, counts() > 0 FROM users WHERE id = 1",
+        ),
+        (
+            "SET default_transaction_isolation = 'serializable'",
+            "SELECT id FROM users WHERE id = 1",
+        ),
+    ] {
+        let mut client = setting.settled();
+        client.ask(set).ok();
+        for _ in 0..5 {
+            client.ask(read).ok();
+        }
+        drop(client);
+        // a replica left in serializable mode would turn everybody away
+        setting.settled();
+        let name = set.split(' ').nth(1).expect("a setting");
+        let default = setting.town.direct(0, 0).ask(&format!("SHOW {name}")).ok();
+        let mut others: Vec<Raw> = (0..4).map(|_| setting.client()).collect();
+        for n in 0..60 {
+            let sql = format!(
+                "SELECT current_setting('{name}') FROM users WHERE id = {}",
+                1 + n % 9
+            );
+            let shown = others[n % 4].ask(&sql).ok();
+            assert_eq!(shown.value(), default.value(), "{name} of another session");
+        }
+    }
+}
+
+#[test]
 fn hazard_16_a_recovery_conflict_is_not_seen() {
     let _turn = alone();
     let setting = setting();
@@ -1380,7 +1433,11 @@ fn hazard_26_an_idle_system_reads_from_replicas_after_a_segment_switch() {
         let mut client = setting.client();
         let until = Instant::now() + Duration::from_secs(6);
         while !on_replica(&mut client) {
-            assert!(Instant::now() < until, "no replica is ever good enough");
+            assert!(
+                Instant::now() < until,
+                "no replica is ever good enough: {:?}",
+                setting.console("SHOW REPLICAS")
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

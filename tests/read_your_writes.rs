@@ -416,7 +416,11 @@ fn a_hint_sends_one_read_to_a_replica() {
     let answer = client
         .ask(&format!("/* pgshunt: replica */ {READ}907"))
         .ok();
-    assert_eq!(answer.rows[0][0], Some("1".into()));
+    let replicas = Raw::connect(setting.proxy.port(), "app", "pgshunt")
+        .expect("the console")
+        .ask("SHOW REPLICAS")
+        .rows;
+    assert_eq!(answer.rows[0][0], Some("1".into()), "{answer:?} {replicas:?}");
     let answer = client.ask(&format!("{READ}907")).ok();
     assert_eq!(answer.rows[0][0], Some("2".into()));
 }

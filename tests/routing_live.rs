@@ -274,7 +274,7 @@ fn part(key_type: &str, n: u64, dice: &mut Dice) -> Part {
     let random = dice.next();
     match key_type {
         "bigint" => {
-            let value = if random % 3 == 0 {
+            let value = if random.is_multiple_of(3) {
                 n as i64 - 500
             } else {
                 (random ^ n) as i64
