@@ -420,7 +420,11 @@ fn a_hint_sends_one_read_to_a_replica() {
         .expect("the console")
         .ask("SHOW REPLICAS")
         .rows;
-    assert_eq!(answer.rows[0][0], Some("1".into()), "{answer:?} {replicas:?}");
+    assert_eq!(
+        answer.rows[0][0],
+        Some("1".into()),
+        "{answer:?} {replicas:?}"
+    );
     let answer = client.ask(&format!("{READ}907")).ok();
     assert_eq!(answer.rows[0][0], Some("2".into()));
 }
