@@ -7,6 +7,7 @@ pub mod context;
 pub mod control;
 pub mod local;
 pub mod plan;
+pub mod settings;
 pub mod simple;
 pub mod startup;
 
@@ -18,6 +19,7 @@ use crate::route::Targets;
 use crate::sql::lift::Lifted;
 use crate::stats::{ClientHandle, Recorder};
 use crate::wire::build::{self, Severity};
+use crate::wire::frame::FrameError;
 use crate::wire::sqlstate::SqlState;
 use batch::Gathering;
 use bytes::{Bytes, BytesMut};
@@ -48,6 +50,8 @@ pub struct Session {
     pub gathering: Gathering,
     pub shutdown: tokio::sync::watch::Receiver<bool>,
     pub message_bytes_max: usize,
+    /// settings of the start-up packet: where RESET returns to
+    pub start_vars: crate::vars::Vars,
     /// SET pgshunt.shard
     pub forced_shard: Option<crate::shard::ShardId>,
     /// takes shards in turn for what any of them can answer
@@ -94,7 +98,7 @@ impl Session {
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it
             b'd' | b'c' | b'f' => {}
-            b'F' => self.on_function_call().await?,
+            b'F' => self.on_function_call(frame.freeze()).await?,
             tag => {
                 return Err(Report::new(
                     SqlState::PROTOCOL_VIOLATION,
@@ -121,7 +125,10 @@ impl Session {
         use crate::exec::client::NextFrame;
         match self.exec.client.next_frame(self.message_bytes_max).await {
             Ok(frame) => Ok(frame),
-            Err(NextFrame::Io(_)) => Err(Failure::ClientGone),
+            // nothing is said to one who does not speak the protocol
+            Err(NextFrame::Io(_) | NextFrame::Frame(FrameError::TooShort(_))) => {
+                Err(Failure::ClientGone)
+            }
             Err(NextFrame::Frame(error)) => {
                 let hint = "limits.message_bytes_max in the shard map bounds a message.";
                 Err(Report::new(SqlState::PROTOCOL_VIOLATION, error.to_string())
@@ -156,14 +163,22 @@ impl Session {
         }
     }
 
-    async fn on_function_call(&mut self) -> Result<(), Failure> {
-        let report = Report::new(
-            SqlState::FEATURE_NOT_SUPPORTED,
-            "the function call message is not supported",
-        )
-        .hint("Call the function by SELECT.");
-        self.say(&report);
-        self.exec.note_failure();
+    /// The old FunctionCall message names a function by its OID: what it would touch cannot be known.
+    async fn on_function_call(&mut self, frame: Bytes) -> Result<(), Failure> {
+        self.refresh_snapshot();
+        let result = if self.exec.snapshot.database.shards.len() > 1 {
+            Err(Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "the function call message is not supported over several shards",
+            )
+            .hint("Call the function by SELECT.")
+            .into())
+        } else {
+            let job = crate::exec::job::Job::function(frame, self.exec.snapshot.database.home);
+            let level = self.exec.freshness.level;
+            self.exec.run(&job, level).await.map(|_| ())
+        };
+        self.tell(result)?;
         self.ready();
         Ok(())
     }
@@ -194,6 +209,7 @@ impl Session {
     }
 
     pub fn ready(&mut self) {
+        self.exec.tell_asides();
         let status = self.exec.status();
         build::ready_for_query(&mut self.exec.client.output, status);
     }
@@ -205,6 +221,8 @@ impl Session {
             let address = self.exec.backend.topology.address(held.member);
             send_cancel(address, held.server.pid, held.server.secret).await;
         }
+        // a batch whose Sync never came must not be committed by one of ours
+        self.exec.held.retain(|held| !held.batch_open);
         self.exec.rollback_all().await;
         self.exec.forget_cancel().await;
         for held in std::mem::take(&mut self.exec.held) {
@@ -239,11 +257,11 @@ impl Executor {
             let digested = held
                 .server
                 .digest(Filter::All, &mut self.client.output, &mut answer);
-            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.own_error.is_none() {
+            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.last_words.is_none() {
                 cx.waker().wake_by_ref();
                 return Ok(!self.client.output.is_empty());
             }
-            return Err(self.held_server_gone(index, answer.own_error));
+            return Err(self.held_server_gone(index, answer.last_words));
         }
         Ok(false)
     }

@@ -32,6 +32,13 @@ impl Vars {
         self.entries.clear();
     }
 
+    /// Names and statements, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries
+            .iter()
+            .map(|(name, statement)| (name.as_str(), statement.as_str()))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

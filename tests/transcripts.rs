@@ -101,5 +101,18 @@ fn sharded_transcripts_hold_through_pgshunt() {
     let cluster = Cluster::start("sharded", 2, 1);
     let proxy = Proxy::start(&cluster.map());
     let through = place(Target::Pgshunt, proxy.port());
+    load_schema(&through);
     assert_none(&run_all(&files, "through pgshunt", &through), files.len());
+}
+
+/// Users 1, 4 and 8 are on shard s1; 2, 3, 5, 6 and 7 on s2. They stay as they are; transcripts add users above 1000.
+fn load_schema(place: &Place) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/sharded/schema.sql");
+    let schema = std::fs::read_to_string(path).expect("the schema");
+    for statement in schema.split(";\n") {
+        let line = format!("setup {}", statement.replace('\n', " "));
+        let transcript = Transcript::parse(&line).expect("a transcript of one line");
+        let loaded = transcript.run(place, false).map(drop);
+        assert_eq!(loaded, Ok(()), "{statement}");
+    }
 }

@@ -538,3 +538,6 @@ impl Replica {
 fn replica_mut(replicas: &mut [Replica], member: u16) -> Option<&mut Replica> {
     replicas.get_mut(usize::from(member).checked_sub(1)?)
 }
+
+#[cfg(test)]
+mod tests;

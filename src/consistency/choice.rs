@@ -300,3 +300,6 @@ fn note_switch(mark: &mut Mark, replica: &ReplicaView, member: u16, bound: Optio
         mark.shown = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

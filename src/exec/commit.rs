@@ -74,6 +74,8 @@ impl Executor {
             Err(error) => return Err(self.lost(index, &error)),
         };
         leave(&mut self.held[index]);
+        self.asides.extend_from_slice(&answer.asides);
+        self.observe(index);
         match answer.own_error {
             Some(error) => {
                 let before = self.held[index].vars_before.clone();
@@ -181,6 +183,7 @@ impl Executor {
         let held = &mut self.held[index];
         held.server.vars = held.vars_before.clone();
         leave(held);
+        self.observe(index);
         true
     }
 
@@ -264,6 +267,7 @@ impl Executor {
                         self.note_failure();
                         return Err(Failure::Shown);
                     }
+                    self.observe(index);
                 }
                 Err(error) => return Err(self.lost(index, &error)),
             }

@@ -20,11 +20,13 @@ enum Phase {
     Done,
 }
 
-/// How the copy was asked for: only the extended protocol ends it with a Sync of its own.
+/// How the copy was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    Simple,
-    Extended,
+    /// by Query, or by a batch that ended with Flush: CopyDone or CopyFail ends it
+    Plainly,
+    /// by a batch that ended with Sync, which the server swallows while it copies: the client sends another at the end
+    BeforeSync,
 }
 
 /// Feeds every server until each has answered. Answers are collected, nothing is shown to the client
@@ -51,7 +53,7 @@ pub async fn copy_in(
         let failed = answers.iter().any(|a| a.error.is_some());
         if failed && phase == Phase::Data {
             stop_others(servers, answers);
-            phase = if asked == Asked::Simple {
+            phase = if asked == Asked::Plainly {
                 Phase::Done
             } else {
                 Phase::AwaitSync
@@ -118,7 +120,9 @@ fn take_frame(
         }
         (b'c' | b'f', Phase::Data) => {
             to_all(servers, message);
-            if asked == Asked::Simple {
+            if asked == Asked::Plainly {
+                // a Flush that came before was swallowed by the copy
+                servers.iter_mut().for_each(|server| server.flush_request());
                 Phase::Done
             } else {
                 Phase::AwaitSync
@@ -138,7 +142,7 @@ fn take_frame(
             let mut fail = BytesMut::new();
             build::copy_fail(&mut fail, "unexpected message during COPY from stdin");
             to_all(servers, &fail);
-            if asked == Asked::Simple {
+            if asked == Asked::Plainly {
                 Phase::Done
             } else {
                 Phase::AwaitSync

@@ -1,7 +1,7 @@
 //! DDL and writes to reference tables: the same statement in a transaction on every shard.
 //! Shards are taken in order, one after the other, so that two such statements cannot block each other across shards.
 
-use super::copy::{Asked, copy_in};
+use super::copy::copy_in;
 use super::executor::{Done, Executor, Placement, in_failed_transaction};
 use super::failure::{Failure, Report};
 use super::held::Held;
@@ -138,6 +138,7 @@ impl Executor {
             self.client.output.extend_from_slice(error);
             return Err(Failure::Shown);
         }
+        self.observe(index);
         self.note_effects(index, job);
         Ok(())
     }
@@ -184,11 +185,7 @@ impl Executor {
             }
         }
         self.client.release();
-        let asked = if job.is_extended() {
-            Asked::Extended
-        } else {
-            Asked::Simple
-        };
+        let asked = job.copy_asked();
         let mut answers: Vec<Answer> = shards.iter().map(|_| Answer::default()).collect();
         let mut shown = BytesMut::new();
         let mut held: Vec<&mut Held> = self

@@ -8,16 +8,18 @@ use super::freshness::Freshness;
 use super::held::{Held, Pin};
 use super::job::{Job, Setting};
 use super::relay::RelayError;
-use super::transaction::Transaction;
+use super::transaction::{Opened, Transaction};
 use crate::cluster::topology::{ReadChoice, ServerId};
 use crate::config::PoolMode;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
+use crate::pool::server::{Status, belongs_to_session, parameters_hash};
 use crate::route::{Access, Isolation, Merge, Targets};
 use crate::shard::ShardId;
 use crate::vars::Vars;
+use crate::wire::build;
 use crate::wire::sqlstate::SqlState;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,6 +57,13 @@ pub struct Executor {
     pub cancel: Arc<CancelSlot>,
     /// a commit's error, until it is known where it belongs
     pub pending_error: Option<Bytes>,
+    /// parameters as the client knows them
+    pub reported: Vec<(String, String)>,
+    pub reported_hash: u64,
+    /// as a server that has the session's settings reports them now, if that differs
+    pub observed: Option<Vec<(String, String)>>,
+    /// notifications that wait for the next ReadyForQuery
+    pub asides: BytesMut,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
 }
@@ -114,6 +123,7 @@ impl Executor {
             None
         };
         let result = self.dispatch(job, level).await;
+        self.reconcile();
         if aside.is_some() {
             self.let_idle_servers_go().await;
             self.transaction = aside;
@@ -191,8 +201,15 @@ impl Executor {
         let server = match (choice.is_replica, self.checkout(choice.server).await) {
             // connected after the replica was proven fresh: it may have been restarted in between
             (true, Ok(server)) if !choice.admits(server.info.born) => {
-                server.check_in();
-                None
+                if self
+                    .proven_since(choice.server, server.info.born, placement)
+                    .await
+                {
+                    Some(server)
+                } else {
+                    server.check_in();
+                    None
+                }
             }
             (_, Ok(server)) => Some(server),
             // a replica that cannot be had is no reason to fail: the primary knows all it knows
@@ -208,6 +225,25 @@ impl Executor {
         };
         self.held.push(held);
         Ok(self.held.len() - 1)
+    }
+
+    /// Waits a few samples for the proof that this replica is fresh, by one asked for after it was connected to.
+    async fn proven_since(
+        &mut self,
+        server: ServerId,
+        born: Instant,
+        placement: Placement,
+    ) -> bool {
+        let Placement::ReplicaIfFresh(level) = placement else {
+            return false;
+        };
+        let backend = self.backend.clone();
+        let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
+        let proven = || {
+            let choice = self.ask_topology(server.shard, level);
+            choice.server == server && choice.admits(born)
+        };
+        backend.topology.settle(server.shard, longest, proven).await
     }
 
     async fn choose(&mut self, shard: ShardId, placement: Placement) -> ReadChoice {
@@ -389,6 +425,92 @@ impl Executor {
     /// From now on a cancel request finds nothing to stop. Waits for one that is under way.
     pub async fn forget_cancel(&self) {
         self.cancel.target.lock().await.running.clear();
+    }
+
+    /// The server's word on whether a transaction is open, where it differs from ours: PREPARE TRANSACTION has ended
+    /// one, or a text that could not be read has begun one.
+    fn reconcile(&mut self) {
+        let mut ended = false;
+        for held in &mut self.held {
+            if held.batch_open || !held.server.in_step() {
+                continue;
+            }
+            match held.server.status() {
+                Status::Idle if held.in_transaction => {
+                    held.in_transaction = false;
+                    ended = true;
+                }
+                Status::Open | Status::Failed
+                    if !held.in_transaction && self.transaction.is_none() =>
+                {
+                    let mut tx = Transaction::new(Opened::ByClient, &self.vars);
+                    tx.failed = held.server.status() == Status::Failed;
+                    self.transaction = Some(tx);
+                    held.in_transaction = true;
+                    held.opaque = true;
+                }
+                _ => {}
+            }
+        }
+        if ended && !self.held.iter().any(|h| h.in_transaction) {
+            self.transaction = None;
+        }
+    }
+
+    /// Brings servers that are in the transaction already to the session's settings (a RESET went further back).
+    pub async fn follow_settings(&mut self) {
+        for index in 0..self.held.len() {
+            let held = &mut self.held[index];
+            if !held.in_transaction || !held.server.in_step() {
+                continue;
+            }
+            let Some(sql) = held.server.vars.way_to(&self.vars) else {
+                continue;
+            };
+            let done = held.run(&sql, Fate::Skip).await;
+            if matches!(done, Ok(answer) if answer.own_error.is_none()) {
+                self.held[index].server.vars = self.vars.clone();
+                self.observe(index);
+            } else {
+                self.held[index]
+                    .server
+                    .taint("a session setting could not be brought to it");
+            }
+        }
+    }
+
+    /// Looks whether this server reports other parameters than the client was told.
+    pub fn observe(&mut self, index: usize) {
+        let server = &self.held[index].server;
+        let told = match &self.observed {
+            Some(observed) => parameters_hash(observed),
+            None => self.reported_hash,
+        };
+        if server.parameters_hash() != told {
+            self.observed = Some(server.parameters.clone());
+        }
+    }
+
+    /// Tells the client what has changed since it was last told: notifications, parameters.
+    pub fn tell_asides(&mut self) {
+        if !self.asides.is_empty() {
+            let asides = self.asides.split();
+            self.client.output.extend_from_slice(&asides);
+        }
+        let Some(observed) = self.observed.take() else {
+            return;
+        };
+        for (name, value) in observed.iter().filter(|(name, _)| belongs_to_session(name)) {
+            match self.reported.iter_mut().find(|(n, _)| n == name) {
+                Some((_, told)) if told == value => {}
+                Some((_, told)) => {
+                    build::parameter_status(&mut self.client.output, name, value);
+                    told.clone_from(value);
+                }
+                None => self.reported.push((name.clone(), value.clone())),
+            }
+        }
+        self.reported_hash = parameters_hash(&self.reported);
     }
 
     /// Pins, opacity and catalog changes that a job leaves behind on the server it ran on.

@@ -1,5 +1,6 @@
 //! One piece of work for one destination: what to send, where to, and what it leaves behind.
 
+use super::copy::Asked;
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Server, statement_name};
 use crate::route::{Access, Effects, Merge, PlannedText, Targets};
@@ -66,7 +67,12 @@ pub enum End {
 #[derive(Debug, Clone)]
 pub enum Ask {
     Simple(Bytes),
-    Batch { steps: Vec<Step>, end: End },
+    /// a FunctionCall message, as it came
+    Function(Bytes),
+    Batch {
+        steps: Vec<Step>,
+        end: End,
+    },
 }
 
 impl Ask {
@@ -74,6 +80,11 @@ impl Ask {
     pub fn compose(&self, server: &mut Server) {
         match self {
             Self::Simple(text) => server.query(text, Fate::Forward),
+            Self::Function(frame) => {
+                server.ask(Reply::Query, Fate::Forward, |out| {
+                    out.extend_from_slice(frame)
+                });
+            }
             Self::Batch { steps, end } => {
                 for step in steps {
                     compose_step(step, server);
@@ -166,14 +177,36 @@ pub enum Setting {
 }
 
 impl Job {
+    /// A FunctionCall message: it may do anything.
+    #[must_use]
+    pub fn function(frame: Bytes, shard: crate::shard::ShardId) -> Self {
+        Self {
+            ask: Ask::Function(frame),
+            access: Access::Write,
+            targets: Targets::One(shard),
+            merge: Merge::Single,
+            effects: Effects {
+                opaque: true,
+                ..Effects::default()
+            },
+            limited: false,
+            settings: Vec::new(),
+            executes: true,
+        }
+    }
+
     #[must_use]
     pub fn is_set(&self) -> bool {
         !self.settings.is_empty()
     }
 
+    /// How a COPY FROM STDIN in it ends.
     #[must_use]
-    pub fn is_extended(&self) -> bool {
-        matches!(self.ask, Ask::Batch { .. })
+    pub fn copy_asked(&self) -> Asked {
+        match self.ask {
+            Ask::Batch { end: End::Sync, .. } => Asked::BeforeSync,
+            _ => Asked::Plainly,
+        }
     }
 
     #[must_use]

@@ -266,7 +266,7 @@ impl Dialer {
                 &account.user,
                 account.password.as_deref(),
                 &self.database.server_database,
-                &[("application_name", "pgshunt"), ("client_encoding", "UTF8")],
+                &[],
             )
             .await
             .map_err(|e| login_report(&name, &e, &unreachable))?;

@@ -1,6 +1,6 @@
 //! One statement or batch, one server: the way nearly everything goes.
 
-use super::copy::{Asked, copy_in};
+use super::copy::copy_in;
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
@@ -29,6 +29,7 @@ impl Executor {
         level: Level,
     ) -> Result<Done, Failure> {
         self.guard_second_write(job, shard)?;
+        self.guard_clock(job, shard)?;
         let mut placement = self.placement(job.access, level);
         loop {
             match self.attempt(job, shard, placement).await? {
@@ -63,6 +64,20 @@ impl Executor {
             ),
         )
         .hint("Keep a transaction's writes on one shard, or commit in between.")
+        .into())
+    }
+
+    /// One transaction has one `now()`: servers that began at different moments would give several (hazard 22).
+    fn guard_clock(&self, job: &Job, shard: ShardId) -> Result<(), Failure> {
+        let elsewhere = |h: &super::held::Held| h.in_transaction && h.shard != shard;
+        if !job.effects.clock || !self.held.iter().any(elsewhere) {
+            return Ok(());
+        }
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "now() and other clocks in a transaction over several shards",
+        )
+        .hint("Pass the time as a value: one for the whole transaction.")
         .into())
     }
 
@@ -122,11 +137,7 @@ impl Executor {
             if relay(client, server, Filter::All, answer).await? == Stand::Answered {
                 return Ok(());
             }
-            let asked = if job.is_extended() {
-                Asked::Extended
-            } else {
-                Asked::Simple
-            };
+            let asked = job.copy_asked();
             let mut shown = BytesMut::new();
             let mut answers = [std::mem::take(answer)];
             client.release();
@@ -145,6 +156,8 @@ impl Executor {
         let now = Instant::now();
         let held = &mut self.held[index];
         held.batch_open = alive && job.keeps_batch_open();
+        self.observe(index);
+        let held = &mut self.held[index];
         if !job.executes {
             return;
         }
@@ -169,18 +182,18 @@ impl Executor {
         result: Result<(), RelayError>,
     ) -> Result<Done, Failure> {
         if let Err(error) = result {
-            // the server's last words explain more than we could
-            let said = answer.error.is_some();
-            if let (false, Some(own)) = (said, &answer.own_error) {
-                self.client.output.extend_from_slice(own);
-            }
             let failure = self.lost(index, &error);
-            let told = said || answer.own_error.is_some();
-            return Err(if told && !matches!(failure, Failure::ClientGone) {
-                Failure::Shown
-            } else {
-                failure
-            });
+            // the server's last words explain more than we could
+            let own = answer.own_error.as_ref().or(answer.last_words.as_ref());
+            return match (failure, answer.error.is_some(), own) {
+                (Failure::ClientGone, ..) => Err(Failure::ClientGone),
+                (_, true, _) => Err(Failure::Shown),
+                (_, false, Some(words)) => {
+                    self.client.output.extend_from_slice(words);
+                    Err(Failure::Shown)
+                }
+                (failure, false, None) => Err(failure),
+            };
         }
         if answer.error.is_some() {
             return Err(Failure::Shown);

@@ -152,7 +152,7 @@ pub fn effect(tag: u8, front: Option<Reply>) -> Result<Effect, OutOfStep> {
     let (found, expected) = match (reply, tag) {
         (Reply::Query | Reply::Sync, b'Z') => (Some(Ends), ""),
         (_, b'E') => (Some(Error), ""),
-        (Reply::Query, b'T' | b'D' | b'C' | b'I' | b'G' | b'H' | b'W' | b'd' | b'c') => {
+        (Reply::Query, b'T' | b'D' | b'C' | b'I' | b'G' | b'H' | b'W' | b'd' | b'c' | b'V') => {
             (Some(Within), "")
         }
         (Reply::Query, _) => (None, "an answer to Query"),

@@ -59,6 +59,10 @@ pub struct Answer {
     pub parsed: usize,
     /// first columns of rows that were captured
     pub captured: Vec<Bytes>,
+    /// an ErrorResponse that answers nothing: the server says why it goes
+    pub last_words: Option<Bytes>,
+    /// notifications that came while nothing was shown
+    pub asides: BytesMut,
     /// from here on the sink must not be flushed before the exchange is over
     pub acknowledged_at: Option<usize>,
 }
@@ -111,6 +115,8 @@ pub struct Server {
     pub vars: Vars,
     /// as last reported
     pub parameters: Vec<(String, String)>,
+    /// of those that a session can change
+    parameters_hash: u64,
     pub pid: i32,
     pub secret: i32,
     pub info: Arc<ServerInfo>,
@@ -137,6 +143,7 @@ impl Server {
             ),
             unnamed: None,
             vars: Vars::default(),
+            parameters_hash: parameters_hash(&login.parameters),
             parameters: login.parameters,
             pid: login.pid,
             secret: login.secret,
@@ -152,6 +159,12 @@ impl Server {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// Differs when a reported parameter that belongs to the session differs.
+    #[must_use]
+    pub fn parameters_hash(&self) -> u64 {
+        self.parameters_hash
     }
 
     /// Nothing is owed, nothing unread, no transaction, nothing unknown: another client may have it.
@@ -283,7 +296,7 @@ impl Server {
                 let mut answer = Answer::default();
                 self.digest(Filter::Errors, &mut nothing, &mut answer)
                     .is_ok()
-                    && answer.own_error.is_none()
+                    && answer.last_words.is_none()
                     && self.in_step()
             }
         }
@@ -422,6 +435,9 @@ impl Server {
                 self.queue.drop_until_sync();
             }
             answer.copy_in = false;
+            if front.is_none() {
+                self.taint("it has said why it closes");
+            }
         }
         if tag == b'A' || (fate == Fate::Forward && shows(filter, tag)) {
             self.forward(message, front, sink);
@@ -456,6 +472,7 @@ impl Server {
             Some(entry) => value.clone_into(&mut entry.1),
             None => self.parameters.push((name.to_owned(), value.to_owned())),
         }
+        self.parameters_hash = parameters_hash(&self.parameters);
     }
 
     fn note_ready(&mut self, message: &[u8]) {
@@ -465,6 +482,32 @@ impl Server {
             _ => Status::Failed,
         };
     }
+}
+
+/// Reported parameters that belong to the server, not to the session.
+const SERVERS_OWN: [&str; 4] = [
+    "server_version",
+    "server_encoding",
+    "integer_datetimes",
+    "in_hot_standby",
+];
+
+/// Whether a reported parameter follows the session from server to server.
+#[must_use]
+pub fn belongs_to_session(parameter: &str) -> bool {
+    !SERVERS_OWN.contains(&parameter)
+}
+
+/// Of the session's own, in any order.
+#[must_use]
+pub fn parameters_hash(parameters: &[(String, String)]) -> u64 {
+    let own = parameters
+        .iter()
+        .filter(|(name, _)| belongs_to_session(name));
+    own.fold(0, |sum, (name, value)| {
+        let seed = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+        sum ^ xxhash_rust::xxh3::xxh3_64_with_seed(value.as_bytes(), seed)
+    })
 }
 
 /// The name a statement has on every server.
@@ -485,10 +528,10 @@ fn note_tag(message: &[u8], fate: Fate, sink: &BytesMut, answer: &mut Answer) {
 }
 
 fn note_error(message: &[u8], fate: Fate, unasked: bool, answer: &mut Answer) {
-    let slot = if fate == Fate::Forward && !unasked {
-        &mut answer.error
-    } else {
-        &mut answer.own_error
+    let slot = match (unasked, fate) {
+        (true, _) => &mut answer.last_words,
+        (false, Fate::Forward) => &mut answer.error,
+        (false, _) => &mut answer.own_error,
     };
     slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
 }
@@ -496,8 +539,9 @@ fn note_error(message: &[u8], fate: Fate, unasked: bool, answer: &mut Answer) {
 fn shows(filter: Filter, tag: u8) -> bool {
     match filter {
         // ReadyForQuery is the session's own to say
-        Filter::All => tag != b'Z',
-        Filter::First => !matches!(tag, b'Z' | b'C' | b'c'),
+        // and what has become of the session's parameters, which may live on several servers
+        Filter::All => !matches!(tag, b'Z' | b'S'),
+        Filter::First => !matches!(tag, b'Z' | b'S' | b'C' | b'c'),
         Filter::Rest => matches!(tag, b'D' | b'd' | b'E' | b'N'),
         Filter::Errors => false,
     }

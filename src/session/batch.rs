@@ -136,16 +136,21 @@ impl Session {
             .map_err(|_| Failure::ClientGone)
     }
 
-    /// A simple query in the middle of a batch: what was gathered runs first.
-    pub async fn end_open_batch(&mut self) -> Result<(), Failure> {
-        if self.gathering.frames.is_empty() && !self.exec.held.iter().any(|h| h.batch_open) {
-            self.gathering.skipping = false;
-            return Ok(());
+    /// A simple query in the middle of a batch: what was gathered runs first. False when that failed, or something
+    /// had failed before: then the query is skipped like everything else up to the Sync.
+    pub async fn end_open_batch(&mut self) -> Result<bool, Failure> {
+        if self.gathering.skipping {
+            return Ok(false);
         }
-        let result = self.run_gathered(End::Sync).await;
-        self.tell(result)?;
-        self.sync().await;
-        Ok(())
+        if !self.gathering.frames.is_empty() {
+            let result = self.run_gathered(End::Flush).await;
+            self.gathering.skipping = result.is_err();
+            self.tell(result)?;
+        }
+        if !self.gathering.skipping && self.exec.held.iter().any(|h| h.batch_open) {
+            self.sync().await;
+        }
+        Ok(!self.gathering.skipping)
     }
 
     async fn sync(&mut self) {
@@ -272,7 +277,7 @@ impl Session {
             Some(plan) => self.run_planned(plan, &work.job).await,
             None => self.exec.run(&work.job, self.exec.freshness.level).await,
         };
-        self.after_setting(&work.job);
+        self.after_setting(&work.job).await;
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }
@@ -698,7 +703,7 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
         merge: plan.map_or(Merge::Single, |p| p.merge),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
-        alone: plan.is_some_and(|p| matches!(p.command, Command::Set { .. } | Command::Reset(_))),
+        alone: plan.is_some_and(super::settings::is_setting),
     }
 }
 
@@ -718,6 +723,10 @@ fn note_execute(
     }
     if let Some(plan) = plan {
         join_effects(work, plan);
+        if work.job.is_set() {
+            // brought along like any other SET: no reason to stay
+            work.job.effects.pins = None;
+        }
     }
 }
 
@@ -726,6 +735,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.pins = effects.pins.or(plan.effects.pins);
     effects.opaque |= plan.effects.opaque;
     effects.ddl |= plan.effects.ddl;
+    effects.clock |= plan.effects.clock;
 }
 
 fn push(work: &mut Work, step: Step) {

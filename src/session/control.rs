@@ -3,8 +3,8 @@
 use super::Session;
 use crate::consistency::Level;
 use crate::exec::commit::Ended;
-use crate::exec::executor::Done;
 use crate::exec::executor::in_failed_transaction;
+use crate::exec::executor::{Done, Placement};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
 use crate::exec::job::{Ask, Job, Setting};
@@ -268,7 +268,7 @@ impl Session {
         }
         self.statements.clear();
         self.portals.clear();
-        self.exec.vars.clear();
+        self.exec.vars = self.start_vars.clone();
         for held in &mut self.exec.held {
             held.pin = None;
             held.opaque = true;
@@ -356,7 +356,14 @@ impl Session {
             },
             targets,
             merge,
-            effects: plan.effects.clone(),
+            effects: match (&setting, plan.effects.pins) {
+                // brought along like any other SET: no reason to stay
+                (Some(_), Some(_)) => crate::route::Effects {
+                    pins: None,
+                    ..plan.effects.clone()
+                },
+                _ => plan.effects.clone(),
+            },
             limited: false,
             settings: setting.into_iter().collect(),
             executes: true,
@@ -383,6 +390,13 @@ impl Session {
             }
             Command::Reset(Some(name)) => Some(Setting::Reset(name.clone())),
             Command::Reset(None) => Some(Setting::ResetAll),
+            _ if super::settings::calls_set_config(plan) => {
+                let setting = self.set_config(sql)?;
+                if let Some(Setting::Set { name, statement }) = &setting {
+                    self.refuse_unsafe_encoding(name, statement)?;
+                }
+                setting
+            }
             _ => None,
         })
     }
@@ -401,11 +415,50 @@ impl Session {
         }
     }
 
-    /// A setting may have changed what statements mean.
-    pub fn after_setting(&mut self, job: &Job) {
-        if job.is_set() {
-            self.refresh_context();
+    /// A setting may have changed what statements mean; RESET returns to what the start-up packet asked for.
+    pub async fn after_setting(&mut self, job: &Job) {
+        if !job.is_set() {
+            return;
         }
+        let mut returned = false;
+        for setting in &job.settings {
+            returned |= match setting {
+                Setting::Reset(name) => self.return_to_start(Some(name)),
+                Setting::ResetAll => self.return_to_start(None),
+                _ => false,
+            };
+        }
+        if returned {
+            self.exec.follow_settings().await;
+            self.look_again().await;
+        }
+        self.refresh_context();
+    }
+
+    /// True when a setting went back to what the start-up packet said.
+    fn return_to_start(&mut self, name: Option<&str>) -> bool {
+        let mut returned = false;
+        for (setting, statement) in self.start_vars.entries() {
+            if name.is_none_or(|name| name == setting) {
+                self.exec.vars.set(setting, statement);
+                returned = true;
+            }
+        }
+        returned
+    }
+
+    /// The server that ran the RESET does not have the start-up packet's settings: one that has them is asked what the
+    /// client is to be told.
+    async fn look_again(&mut self) {
+        if self.exec.transaction.is_some() {
+            return;
+        }
+        self.exec.observed = None;
+        let shard = self.exec.any_shard();
+        if let Ok(index) = self.exec.acquire(shard, Placement::Primary).await {
+            self.exec.observe(index);
+        }
+        self.exec.let_idle_servers_go().await;
     }
 
     /// The level of one statement: its own hint, else the session's.

@@ -14,6 +14,8 @@ impl Session {
         let exec = &mut self.exec;
         if exec.transaction.is_none() && !exec.backend.is_current(&exec.snapshot) {
             exec.snapshot = exec.backend.snapshot();
+        }
+        if self.context.version != self.exec.snapshot.version {
             self.refresh_context();
         }
     }

@@ -35,7 +35,9 @@ impl Values for Literals<'_> {
 
 impl Session {
     pub async fn on_query(&mut self, frame: Bytes) -> Result<(), Failure> {
-        self.end_open_batch().await?;
+        if !self.end_open_batch().await? {
+            return Ok(());
+        }
         self.statements.remove(&b""[..]);
         let result = match message::query(&frame) {
             Ok(text) => {
@@ -74,7 +76,7 @@ impl Session {
         let result = match self.whole(&planned, text).await? {
             Some(job) => {
                 let result = self.run_planned(&planned.statements[0], &job).await;
-                self.after_setting(&job);
+                self.after_setting(&job).await;
                 result
             }
             None => self.one_by_one(&planned, text).await,
@@ -226,7 +228,7 @@ impl Session {
         }
         let job = self.job_of(plan, text, sql).await?;
         let done = self.run_planned(plan, &job).await?;
-        self.after_setting(&job);
+        self.after_setting(&job).await;
         Ok(done)
     }
 

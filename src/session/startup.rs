@@ -101,14 +101,8 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let message_bytes_max = backend.config.limits.message_bytes_max;
     let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
-    let context = Context::new(
-        &snapshot.catalog,
-        snapshot.version,
-        &user,
-        &vars,
-        None,
-        true,
-    );
+    let start_vars = vars.clone();
+    let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, &[]);
     let exec = Executor {
         client: Client::new(parts.login.stream, parts.login.unread),
         backend,
@@ -120,6 +114,10 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         freshness,
         cancel: parts.cancel,
         pending_error: None,
+        reported: Vec::new(),
+        reported_hash: 0,
+        observed: None,
+        asides: bytes::BytesMut::new(),
         parsed: 0,
     };
     Session {
@@ -134,6 +132,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         gathering: Gathering::default(),
         shutdown: parts.shutdown,
         message_bytes_max,
+        start_vars,
         forced_shard: None,
         turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
         shown_transaction: false,
@@ -164,10 +163,22 @@ impl Session {
                 parameters
             }
         };
+        self.ask_for_samples();
+        self.exec.reported_hash = crate::pool::server::parameters_hash(&parameters);
+        self.exec.reported = parameters.to_vec();
+        self.exec.observed = None;
         for (name, value) in parameters.iter() {
             build::parameter_status(&mut self.exec.client.output, name, value);
         }
         Ok(())
+    }
+
+    /// A session we do not know begins at "the first sample from now": the sooner it comes, the sooner replicas serve.
+    fn ask_for_samples(&self) {
+        let count = u16::try_from(self.exec.snapshot.database.shards.len()).unwrap_or(u16::MAX);
+        for shard in (0..count).map(crate::shard::ShardId) {
+            self.exec.backend.topology.demand(shard, Instant::now());
+        }
     }
 
     fn unsafe_encoding_wanted(&self) -> Option<String> {
@@ -284,7 +295,7 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, Report> {
 }
 
 /// The statement that sets what a start-up packet asked for.
-fn set_statement(name: &str, value: &str) -> String {
+pub fn set_statement(name: &str, value: &str) -> String {
     let identifier = name
         .split('.')
         .map(crate::exec::transaction::quote_ident)

@@ -1,24 +1,35 @@
 //! Views of messages: what one frame says, borrowed from its bytes. Every length is checked before it is believed.
 
-/// The frame's bytes do not have the shape its tag promises.
+/// The frame's bytes do not have the shape its tag promises; in PostgreSQL's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {0} message")]
-pub struct Malformed(pub &'static str);
+pub enum Malformed {
+    #[error("insufficient data left in message")]
+    TooShort,
+    #[error("invalid string in message")]
+    NoTerminator,
+    #[error("invalid message format")]
+    TrailingBytes,
+    #[error("invalid {message} message subtype {subtype}")]
+    Subtype { message: &'static str, subtype: u8 },
+    #[error("bind message has {formats} parameter formats but {params} parameters")]
+    Formats { formats: usize, params: usize },
+}
 
 struct Reader<'a> {
     rest: &'a [u8],
-    what: &'static str,
 }
 
 impl<'a> Reader<'a> {
-    fn new(frame: &'a [u8], what: &'static str) -> Result<Self, Malformed> {
-        let rest = frame.get(super::frame::HEADER..).ok_or(Malformed(what))?;
-        Ok(Self { rest, what })
+    fn new(frame: &'a [u8]) -> Result<Self, Malformed> {
+        let rest = frame
+            .get(super::frame::HEADER..)
+            .ok_or(Malformed::TooShort)?;
+        Ok(Self { rest })
     }
 
     fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         if n > self.rest.len() {
-            return Err(Malformed(self.what));
+            return Err(Malformed::TooShort);
         }
         let (head, tail) = self.rest.split_at(n);
         self.rest = tail;
@@ -40,7 +51,7 @@ impl<'a> Reader<'a> {
     }
 
     fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = memchr::memchr(0, self.rest).ok_or(Malformed(self.what))?;
+        let end = memchr::memchr(0, self.rest).ok_or(Malformed::NoTerminator)?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         Ok(text)
@@ -50,14 +61,14 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Malformed(self.what))
+            Err(Malformed::TrailingBytes)
         }
     }
 }
 
 /// The text of a Query message.
 pub fn query(frame: &[u8]) -> Result<&[u8], Malformed> {
-    let mut r = Reader::new(frame, "Query")?;
+    let mut r = Reader::new(frame)?;
     let text = r.cstr()?;
     r.end()?;
     Ok(text)
@@ -71,7 +82,7 @@ pub struct Parse<'a> {
 }
 
 pub fn parse(frame: &[u8]) -> Result<Parse<'_>, Malformed> {
-    let mut r = Reader::new(frame, "Parse")?;
+    let mut r = Reader::new(frame)?;
     let name = r.cstr()?;
     let text = r.cstr()?;
     let count = r.u16()?;
@@ -106,7 +117,7 @@ pub enum BindValue<'a> {
 }
 
 pub fn bind(frame: &[u8]) -> Result<Bind<'_>, Malformed> {
-    let mut r = Reader::new(frame, "Bind")?;
+    let mut r = Reader::new(frame)?;
     let portal = r.cstr()?;
     let statement = r.cstr()?;
     let rest = r.rest;
@@ -117,9 +128,9 @@ pub fn bind(frame: &[u8]) -> Result<Bind<'_>, Malformed> {
     for _ in 0..params {
         let len = r.i32()?;
         if len >= 0 {
-            r.take(usize::try_from(len).map_err(|_| Malformed("Bind"))?)?;
+            r.take(usize::try_from(len).map_err(|_| Malformed::TooShort)?)?;
         } else if len != -1 {
-            return Err(Malformed("Bind"));
+            return Err(Malformed::TooShort);
         }
     }
     let values_end = rest.len() - r.rest.len();
@@ -128,7 +139,10 @@ pub fn bind(frame: &[u8]) -> Result<Bind<'_>, Malformed> {
     r.end()?;
     let n_formats = formats.len() / 2;
     if n_formats > 1 && n_formats != params {
-        return Err(Malformed("Bind"));
+        return Err(Malformed::Formats {
+            formats: n_formats,
+            params,
+        });
     }
     Ok(Bind {
         portal,
@@ -159,7 +173,6 @@ impl<'a> Bind<'a> {
         }
         let mut r = Reader {
             rest: &self.rest[self.values_at + 2..],
-            what: "Bind",
         };
         for _ in 0..n {
             let len = r.i32().ok()?;
@@ -205,20 +218,28 @@ impl<'a> Bind<'a> {
 
 /// Describe or Close: kind (`S` or `P`) and name.
 pub fn named(frame: &[u8]) -> Result<(u8, &[u8]), Malformed> {
-    let mut r = Reader::new(frame, "Describe or Close")?;
+    let mut r = Reader::new(frame)?;
     let kind = r.u8()?;
     let name = r.cstr()?;
     r.end()?;
     if kind == b'S' || kind == b'P' {
         Ok((kind, name))
     } else {
-        Err(Malformed("Describe or Close"))
+        let message = if frame.first() == Some(&b'D') {
+            "DESCRIBE"
+        } else {
+            "CLOSE"
+        };
+        Err(Malformed::Subtype {
+            message,
+            subtype: kind,
+        })
     }
 }
 
 /// Execute: portal and row limit (0 is none).
 pub fn execute(frame: &[u8]) -> Result<(&[u8], i32), Malformed> {
-    let mut r = Reader::new(frame, "Execute")?;
+    let mut r = Reader::new(frame)?;
     let portal = r.cstr()?;
     let rows = r.i32()?;
     r.end()?;
@@ -230,7 +251,7 @@ pub fn execute(frame: &[u8]) -> Result<(&[u8], i32), Malformed> {
 /// The command tag of a CommandComplete.
 #[must_use]
 pub fn command_tag(frame: &[u8]) -> &str {
-    Reader::new(frame, "CommandComplete")
+    Reader::new(frame)
         .and_then(|mut r| r.cstr())
         .ok()
         .and_then(|t| std::str::from_utf8(t).ok())
@@ -246,7 +267,7 @@ pub fn tag_rows(tag: &str) -> Option<u64> {
 /// A field of an ErrorResponse or NoticeResponse by its one-letter kind.
 #[must_use]
 pub fn error_field(frame: &[u8], kind: u8) -> Option<&str> {
-    let mut r = Reader::new(frame, "ErrorResponse").ok()?;
+    let mut r = Reader::new(frame).ok()?;
     loop {
         let k = r.u8().ok()?;
         if k == 0 {
@@ -261,16 +282,15 @@ pub fn error_field(frame: &[u8], kind: u8) -> Option<&str> {
 
 /// Name and value of a ParameterStatus.
 pub fn parameter_status(frame: &[u8]) -> Result<(&str, &str), Malformed> {
-    let what = "ParameterStatus";
-    let mut r = Reader::new(frame, what)?;
-    let name = std::str::from_utf8(r.cstr()?).map_err(|_| Malformed(what))?;
-    let value = std::str::from_utf8(r.cstr()?).map_err(|_| Malformed(what))?;
+    let mut r = Reader::new(frame)?;
+    let name = std::str::from_utf8(r.cstr()?).map_err(|_| Malformed::NoTerminator)?;
+    let value = std::str::from_utf8(r.cstr()?).map_err(|_| Malformed::NoTerminator)?;
     Ok((name, value))
 }
 
 /// Parameter types of a ParameterDescription.
 pub fn parameter_types(frame: &[u8]) -> Result<Vec<u32>, Malformed> {
-    let mut r = Reader::new(frame, "ParameterDescription")?;
+    let mut r = Reader::new(frame)?;
     let count = r.u16()?;
     (0..count)
         .map(|_| r.i32().map(i32::cast_unsigned))
@@ -280,7 +300,7 @@ pub fn parameter_types(frame: &[u8]) -> Result<Vec<u32>, Malformed> {
 /// The first column of a DataRow as text, if it is not NULL.
 #[must_use]
 pub fn first_column(frame: &[u8]) -> Option<&[u8]> {
-    let mut r = Reader::new(frame, "DataRow").ok()?;
+    let mut r = Reader::new(frame).ok()?;
     r.u16().ok()?;
     let len = usize::try_from(r.i32().ok()?).ok()?;
     r.take(len).ok()

@@ -76,6 +76,10 @@ impl Server {
     }
 
     /// Starts it again, with the settings and the port it had.
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file restarts servers"
+    )]
     pub fn restart(&self) {
         let log = self.data.join("log.txt");
         run(unprivileged(&program("pg_ctl"))
