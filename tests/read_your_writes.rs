@@ -85,7 +85,7 @@ fn write(client: &mut Raw, key: u64, value: u64) {
 
 /// The value, and the port of the server that said so; by turns in one protocol and the other.
 fn read(client: &mut Raw, key: u64) -> (Option<String>, String) {
-    let answer = if key % 2 == 0 {
+    let answer = if key.is_multiple_of(2) {
         client.ask(&format!("{READ}{key}"))
     } else {
         client
