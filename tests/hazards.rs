@@ -817,7 +817,9 @@ fn hazard_13_client_encodings() {
         );
     }
     // the one Postgres does not have it
-    client.ask("DELETE FROM words WHERE k = 'caf\u{e9} latin'").ok();
+    client
+        .ask("DELETE FROM words WHERE k = 'caf\u{e9} latin'")
+        .ok();
 }
 
 #[test]

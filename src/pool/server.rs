@@ -435,6 +435,8 @@ impl Server {
                 self.queue.drop_until_sync();
             }
             answer.copy_in = false;
+            // the Parse that was to replace it may be among what the server now ignores
+            self.unnamed = None;
             if front.is_none() {
                 self.taint("it has said why it closes");
             }
