@@ -144,6 +144,28 @@ impl Town {
         self.members().into_iter().map(count).collect()
     }
 
+    /// Kills the postmaster; its children end on their own when they see that it is gone.
+    pub fn kill_server(&self, shard: usize, member: usize) {
+        let pid = self.cluster.server_pid(shard, member).to_string();
+        let status = std::process::Command::new("kill")
+            .args(["-9", &pid])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Starts again what was killed, once nothing of it is left: a server's processes all run in its folder.
+    pub fn revive(&self, shard: usize, member: usize) {
+        let folder = self.cluster.data_dir(shard, member).canonicalize();
+        let folder = folder.expect("the server's folder");
+        self.eventually("the killed server's processes gone", || {
+            let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+            let mut folders =
+                processes.filter_map(|p| std::fs::read_link(p.path().join("cwd")).ok());
+            !folders.any(|f| f == folder)
+        });
+        self.cluster.up();
+    }
+
     #[track_caller]
     pub fn eventually(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         eventually(Duration::from_secs(30), what, &mut is_so);
