@@ -706,6 +706,7 @@ fn hazard_12_nulls_in_keys() {
 
 #[test]
 fn hazard_13_where_a_string_ends() {
+    let _turn = alone();
     let mut pair = setting().pair();
     for key in ["'a''b'", "E'a\\\\b'", "'a\\'", "'x'' OR true --'"] {
         pair.do_both(&format!("INSERT INTO strings VALUES ({key}, 13)"));
@@ -742,6 +743,7 @@ fn hazard_13_where_a_string_ends() {
 
 #[test]
 fn hazard_13_client_encodings() {
+    let _turn = alone();
     let setting = setting();
     let mut client = setting.client();
     for encoding in [

@@ -182,7 +182,13 @@ fn a_waiter_is_told_in_plain_words_when_its_time_is_over() {
         );
     });
     holder.ask("ROLLBACK").ok();
-    assert_eq!(waiter.ask("SELECT count(*) FROM victims WHERE n = 1").ok().value(), "0");
+    assert_eq!(
+        waiter
+            .ask("SELECT count(*) FROM victims WHERE n = 1")
+            .ok()
+            .value(),
+        "0"
+    );
 }
 
 #[test]
