@@ -50,6 +50,12 @@ fn connect(proxy: &Proxy) -> Raw {
     Raw::connect(proxy.port(), "app", "social").expect("pgshunt")
 }
 
+/// What the admin console says of them.
+fn replicas(proxy: &Proxy) -> Vec<raw::Row> {
+    let mut console = Raw::connect(proxy.port(), "app", "pgshunt").expect("the console");
+    console.ask("SHOW REPLICAS").rows
+}
+
 fn kill(pid: &str) {
     let status = Command::new("kill")
         .args(["-9", pid])
@@ -282,7 +288,9 @@ fn a_killed_replica_is_not_noticed_and_comes_back() {
         while by(&mut client) != replica {
             assert!(
                 Instant::now() < until,
-                "the replica is up, but not read\n{}",
+                "the replica is up, but not read: {:?}\n{}\n{}",
+                replicas(&proxy),
+                town.server_log(0, 1),
                 proxy.log()
             );
             std::thread::sleep(Duration::from_millis(50));
