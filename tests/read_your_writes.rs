@@ -253,7 +253,6 @@ fn a_broken_token_is_an_error() {
 }
 
 #[test]
-#[ignore = "not steady yet: passes alone, not after its neighbours"]
 fn with_replay_running_the_replicas_serve_the_reads() {
     let (setting, _turn) = setting();
     let mut client = setting.client();
@@ -426,7 +425,6 @@ fn eventual_reads_may_be_old_and_stay_on_replicas() {
 }
 
 #[test]
-#[ignore = "not steady yet: passes alone, not after its neighbours"]
 fn a_hint_sends_one_read_to_a_replica() {
     let (setting, _turn) = setting();
     let mut client = setting.client();

@@ -65,14 +65,7 @@ fn a_replica_that_is_down_is_a_line_in_the_log() {
     let town = Town::start("replicadown", 2, 1);
     town.on_primaries("CREATE TABLE rows (k bigint PRIMARY KEY, v bigint)");
     town.catch_up();
-    let pid = town.cluster.server_pid(1, 1).to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-9", &pid])
-            .status()
-            .expect("kill")
-            .success()
-    );
+    town.kill_server(1, 1);
     let proxy = Proxy::start(&Map::of(&town, 2, 1).tables(TABLES).text());
     let mut client = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
     for k in 0..40 {
@@ -103,14 +96,7 @@ fn a_replica_that_is_down_is_a_line_in_the_log() {
 fn a_primary_that_is_down_leaves_the_other_shard_served() {
     let town = Town::start("primarydown", 2, 0);
     town.on_primaries("CREATE TABLE rows (k bigint PRIMARY KEY, v bigint)");
-    let pid = town.cluster.server_pid(1, 0).to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-9", &pid])
-            .status()
-            .expect("kill")
-            .success()
-    );
+    town.kill_server(1, 0);
     let list = TABLES.replace(
         "hash: { buckets: 64 }",
         "list: [{ shard: s1, values: [1] }, { shard: s2, values: [2] }]",
@@ -128,8 +114,7 @@ fn a_primary_that_is_down_leaves_the_other_shard_served() {
         "{answer:?}"
     );
     assert!(proxy.log().contains("s2"), "{}", proxy.log());
-    std::thread::sleep(Duration::from_secs(1));
-    town.cluster.up();
+    town.revive(1, 0);
     town.eventually("s2 is served", || {
         client
             .ask("INSERT INTO rows VALUES (2, 2) ON CONFLICT DO NOTHING")
@@ -375,7 +360,6 @@ fn a_replica_of_another_primary_is_never_read() {
 }
 
 #[test]
-#[ignore = "not steady yet: passes alone, not after its neighbours"]
 fn a_control_user_who_cannot_log_in_is_named() {
     let mut map = good();
     map.control = "{ user: nobody_there }".into();

@@ -222,15 +222,16 @@ impl Executor {
             return;
         }
         let mut held = self.held.remove(index);
-        if held.in_transaction
-            && held
+        if held.in_transaction {
+            if held
                 .run("ROLLBACK", crate::pool::outstanding::Fate::Skip)
                 .await
                 .is_err()
-        {
-            return;
+            {
+                return;
+            }
+            held.server.vars = held.vars_before.clone();
         }
-        held.server.vars = held.vars_before.clone();
         held.let_go().await;
     }
 }

@@ -144,6 +144,47 @@ impl Town {
         self.members().into_iter().map(count).collect()
     }
 
+    /// The end of what a server has logged.
+    pub fn server_log(&self, shard: usize, member: usize) -> String {
+        let folder = self.cluster.data_dir(shard, member);
+        let name = folder.file_name().expect("a name").to_string_lossy();
+        let log = folder.with_file_name("log").join(format!("{name}.log"));
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Kills the postmaster; its children end on their own when they see that it is gone.
+    pub fn kill_server(&self, shard: usize, member: usize) {
+        let pid = self.cluster.server_pid(shard, member).to_string();
+        let status = std::process::Command::new("kill")
+            .args(["-9", &pid])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Starts again what was killed, once nothing of it is left: a server's processes all run in its folder.
+    pub fn revive(&self, shard: usize, member: usize) {
+        let folder = self.cluster.data_dir(shard, member).canonicalize();
+        let folder = folder.expect("the server's folder");
+        self.eventually("the killed server's processes gone", || {
+            let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+            let mut folders =
+                processes.filter_map(|p| std::fs::read_link(p.path().join("cwd")).ok());
+            !folders.any(|f| f == folder)
+        });
+        // where nobody has collected the dead process yet, its files make it look alive
+        let socket = format!(".s.PGSQL.{}", self.port(shard, member));
+        let lock = self.run.join(format!("{socket}.lock"));
+        for file in [folder.join("postmaster.pid"), lock, self.run.join(socket)] {
+            let _ = std::fs::remove_file(file);
+        }
+        self.cluster.up();
+        self.eventually("the killed server answers again", || {
+            Raw::connect_unix(&self.run, self.port(shard, member), "postgres", "postgres").is_ok()
+        });
+    }
+
     #[track_caller]
     pub fn eventually(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         eventually(Duration::from_secs(30), what, &mut is_so);
