@@ -169,6 +169,8 @@ pub struct Effects {
     pub opaque: bool,
     /// reload catalog and drop plans after its commit
     pub ddl: bool,
+    /// it asks a clock, and two servers of one transaction would answer differently
+    pub clock: bool,
 }
 
 /// An INSERT without its identity or serial shard key: pgshunt draws `rows` values from the sequence

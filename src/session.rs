@@ -3,10 +3,12 @@
 
 pub mod batch;
 pub mod books;
+pub mod clocks;
 pub mod context;
 pub mod control;
 pub mod local;
 pub mod plan;
+pub mod settings;
 pub mod simple;
 pub mod startup;
 
@@ -18,7 +20,6 @@ use crate::route::Targets;
 use crate::sql::lift::Lifted;
 use crate::stats::{ClientHandle, Recorder};
 use crate::wire::build::{self, Severity};
-use crate::wire::frame::FrameError;
 use crate::wire::sqlstate::SqlState;
 use batch::Gathering;
 use bytes::{Bytes, BytesMut};
@@ -124,10 +125,7 @@ impl Session {
         use crate::exec::client::NextFrame;
         match self.exec.client.next_frame(self.message_bytes_max).await {
             Ok(frame) => Ok(frame),
-            // nothing is said to one who does not speak the protocol
-            Err(NextFrame::Io(_) | NextFrame::Frame(FrameError::TooShort(_))) => {
-                Err(Failure::ClientGone)
-            }
+            Err(NextFrame::Io(_)) => Err(Failure::ClientGone),
             Err(NextFrame::Frame(error)) => {
                 let hint = "limits.message_bytes_max in the shard map bounds a message.";
                 Err(Report::new(SqlState::PROTOCOL_VIOLATION, error.to_string())
@@ -220,6 +218,8 @@ impl Session {
             let address = self.exec.backend.topology.address(held.member);
             send_cancel(address, held.server.pid, held.server.secret).await;
         }
+        // a batch whose Sync never came must not be committed by one of ours
+        self.exec.held.retain(|held| !held.batch_open);
         self.exec.rollback_all().await;
         self.exec.forget_cancel().await;
         for held in std::mem::take(&mut self.exec.held) {
@@ -254,11 +254,11 @@ impl Executor {
             let digested = held
                 .server
                 .digest(Filter::All, &mut self.client.output, &mut answer);
-            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.own_error.is_none() {
+            if matches!(read, Ok(n) if n > 0) && digested.is_ok() && answer.last_words.is_none() {
                 cx.waker().wake_by_ref();
                 return Ok(!self.client.output.is_empty());
             }
-            return Err(self.held_server_gone(index, answer.own_error));
+            return Err(self.held_server_gone(index, answer.last_words));
         }
         Ok(false)
     }

@@ -38,14 +38,25 @@ fn one_postgres_and_two_shards_never_differ_silently() {
     let count = number("PGSHUNT_STATEMENTS").unwrap_or(800);
     println!("seed {seed}, {count} statements (PGSHUNT_SEED={seed} repeats them)");
     let town = Town::start("differential", 2, 1);
-    town.superuser(0, 0, "postgres").ask("CREATE DATABASE plain OWNER app").ok();
+    town.superuser(0, 0, "postgres")
+        .ask("CREATE DATABASE plain OWNER app")
+        .ok();
     let mut plain = Raw::connect(town.port(0, 0), "app", "plain").expect("the one Postgres");
     plain.ask(SCHEMA).ok();
     town.on_primaries(SCHEMA);
     town.catch_up();
     let proxy = Proxy::start(&town.cluster.map_with(TABLES));
     let sharded = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
-    let mut pair = Pair { plain, sharded, refused: 0, compared: 0, answered: 0, refusals: BTreeMap::new(), differences: Vec::new(), in_block: false };
+    let mut pair = Pair {
+        plain,
+        sharded,
+        refused: 0,
+        compared: 0,
+        answered: 0,
+        refusals: BTreeMap::new(),
+        differences: Vec::new(),
+        in_block: false,
+    };
     pair.load();
     let mut statements = Statements::new(seed);
     let mut dice = Dice(seed ^ 0xb10c);
@@ -89,12 +100,18 @@ impl Pair {
                 1 + id % 28
             ));
             for post in 1..=(id % 4) {
-                self.both(&format!("INSERT INTO posts VALUES ({id}, {post}, 'post {post} of {id}', {})", (id * post) % 6));
+                self.both(&format!(
+                    "INSERT INTO posts VALUES ({id}, {post}, 'post {post} of {id}', {})",
+                    (id * post) % 6
+                ));
             }
         }
         self.both("INSERT INTO countries VALUES ('de', 'Germany'), ('fr', 'France'), ('pe', 'Peru'), ('zz', 'Nowhere')");
         for id in 1..=5 {
-            self.both(&format!("INSERT INTO notes VALUES ({id}, {}, 'note {id}')", id * 3));
+            self.both(&format!(
+                "INSERT INTO notes VALUES ({id}, {}, 'note {id}')",
+                id * 3
+            ));
         }
     }
 
@@ -108,7 +125,11 @@ impl Pair {
         if self.in_block {
             self.end_block(dice.one(&["COMMIT", "COMMIT", "ROLLBACK"]));
         } else {
-            self.both(dice.one(&["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION"]));
+            self.both(dice.one(&[
+                "BEGIN",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ",
+                "START TRANSACTION",
+            ]));
             self.in_block = true;
         }
     }
@@ -125,9 +146,15 @@ impl Pair {
         if through.code() == "0A000" {
             self.refused += 1;
             let error = through.error.as_ref().expect("an error");
-            self.refusals.entry(error.message.clone()).or_insert_with(|| (0, statement.literal())).0 += 1;
+            self.refusals
+                .entry(error.message.clone())
+                .or_insert_with(|| (0, statement.literal()))
+                .0 += 1;
             if error.hint.is_empty() {
-                self.differences.push(format!("#{n} a refusal without a hint: {}\n  {error:?}", statement.literal()));
+                self.differences.push(format!(
+                    "#{n} a refusal without a hint: {}\n  {error:?}",
+                    statement.literal()
+                ));
             }
             // the reference has not seen it, so the block is over on both sides
             self.end_block("ROLLBACK");
@@ -138,10 +165,16 @@ impl Pair {
         self.answered += usize::from(direct.error.is_none());
         if let Some(difference) = difference(&through, &direct, statement.ordered) {
             let how = ["simple", "extended", "extended with parameters"][way as usize];
-            self.differences.push(format!("#{n} ({how}) {}\n  {difference}", statement.literal()));
+            self.differences.push(format!(
+                "#{n} ({how}) {}\n  {difference}",
+                statement.literal()
+            ));
         }
         if self.sharded.status != self.plain.status {
-            self.differences.push(format!("#{n} status {} here, {} there", self.sharded.status, self.plain.status));
+            self.differences.push(format!(
+                "#{n} status {} here, {} there",
+                self.sharded.status, self.plain.status
+            ));
         }
         if through.error.is_some() {
             self.end_block("ROLLBACK");
@@ -152,18 +185,29 @@ impl Pair {
     fn compare_tables(&mut self, town: &Town) {
         for table in ["users", "posts"] {
             let sql = format!("SELECT * FROM {table}");
-            let mut all: Vec<_> = town.on_primaries(&sql).into_iter().flat_map(|a| a.rows).collect();
+            let mut all: Vec<_> = town
+                .on_primaries(&sql)
+                .into_iter()
+                .flat_map(|a| a.rows)
+                .collect();
             let mut expected = self.plain.ask(&sql).ok().rows;
             all.sort();
             expected.sort();
             if all != expected {
-                self.differences.push(format!("at the end, {table} differs:\n  {all:?}\n  {expected:?}"));
+                self.differences.push(format!(
+                    "at the end, {table} differs:\n  {all:?}\n  {expected:?}"
+                ));
             }
         }
         for answer in town.on_primaries("SELECT * FROM countries ORDER BY code") {
-            let expected = self.plain.ask("SELECT * FROM countries ORDER BY code").ok().rows;
+            let expected = self
+                .plain
+                .ask("SELECT * FROM countries ORDER BY code")
+                .ok()
+                .rows;
             if answer.rows != expected {
-                self.differences.push("at the end, countries differs".into());
+                self.differences
+                    .push("at the end, countries differs".into());
             }
         }
     }
@@ -173,10 +217,26 @@ impl Pair {
             println!("{count} refused: {message}\n    {statement}");
         }
         let (compared, answered, refused) = (self.compared, self.answered, self.refused);
-        println!("{compared} compared ({answered} without an error), {refused} refused, {} differences", self.differences.len());
-        let shown = self.differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
-        assert!(self.differences.is_empty(), "{} differences:\n{shown}", self.differences.len());
-        assert!(answered > refused / 2, "{answered} answered, {refused} refused");
+        println!(
+            "{compared} compared ({answered} without an error), {refused} refused, {} differences",
+            self.differences.len()
+        );
+        let shown = self
+            .differences
+            .iter()
+            .take(20)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert!(
+            self.differences.is_empty(),
+            "{} differences:\n{shown}",
+            self.differences.len()
+        );
+        assert!(
+            answered > refused / 2,
+            "{answered} answered, {refused} refused"
+        );
     }
 }
 
@@ -196,7 +256,11 @@ fn ask(raw: &mut Raw, statement: &Statement, way: u64) -> Answer {
 /// Types that users made (rows of tables) have numbers of their own in each database.
 fn columns(answer: &Answer) -> Option<Vec<Column>> {
     let mut columns = answer.columns.clone();
-    for column in columns.iter_mut().flatten().filter(|c| c.type_oid >= 16_384) {
+    for column in columns
+        .iter_mut()
+        .flatten()
+        .filter(|c| c.type_oid >= 16_384)
+    {
         column.type_oid = 16_384;
     }
     columns
@@ -204,16 +268,25 @@ fn columns(answer: &Answer) -> Option<Vec<Column>> {
 
 fn difference(through: &Answer, direct: &Answer, ordered: bool) -> Option<String> {
     if through.code() != direct.code() {
-        return Some(format!("error {:?} here, {:?} there", through.error, direct.error));
+        return Some(format!(
+            "error {:?} here, {:?} there",
+            through.error, direct.error
+        ));
     }
     if through.error.is_some() {
         return None;
     }
     if columns(through) != columns(direct) {
-        return Some(format!("columns {:?} here, {:?} there", through.columns, direct.columns));
+        return Some(format!(
+            "columns {:?} here, {:?} there",
+            through.columns, direct.columns
+        ));
     }
     if through.tags != direct.tags {
-        return Some(format!("tags {:?} here, {:?} there", through.tags, direct.tags));
+        return Some(format!(
+            "tags {:?} here, {:?} there",
+            through.tags, direct.tags
+        ));
     }
     let (mut here, mut there) = (through.rows.clone(), direct.rows.clone());
     if !ordered {

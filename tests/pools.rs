@@ -7,8 +7,8 @@ mod support {
     pub mod town;
 }
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
@@ -43,7 +43,10 @@ fn connect(proxy: &Proxy) -> Raw {
 /// With a login on the servers that no other proxy of this file has, so that its servers can be counted.
 fn named(mut map: Map, role: &str) -> Map {
     for shard in 0..2 {
-        town().superuser(shard, 0, "postgres").ask(&format!("CREATE ROLE {role} LOGIN IN ROLE app")).ok();
+        town()
+            .superuser(shard, 0, "postgres")
+            .ask(&format!("CREATE ROLE {role} LOGIN IN ROLE app"))
+            .ok();
     }
     map.users = format!("  - {{ name: app, auth: trust, server_user: {role} }}\n");
     map
@@ -52,7 +55,13 @@ fn named(mut map: Map, role: &str) -> Map {
 /// Server connections of this login on this shard.
 fn servers(shard: usize, role: &str) -> u64 {
     let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'");
-    town().superuser(shard, 0, "postgres").ask(&sql).ok().value().parse().expect("a count")
+    town()
+        .superuser(shard, 0, "postgres")
+        .ask(&sql)
+        .ok()
+        .value()
+        .parse()
+        .expect("a count")
 }
 
 #[test]
@@ -62,10 +71,15 @@ fn two_hundred_clients_on_pools_of_ten_are_served_evenly() {
     let proxy = Proxy::start(&map.text());
     let mut client = connect(&proxy);
     for k in 0..400 {
-        client.ask(&format!("INSERT INTO accounts VALUES ({k}, 0)")).ok();
+        client
+            .ask(&format!("INSERT INTO accounts VALUES ({k}, 0)"))
+            .ok();
     }
     let stop = AtomicBool::new(false);
-    let seconds = std::env::var("PGSHUNT_FAIRNESS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    let seconds = std::env::var("PGSHUNT_FAIRNESS_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(30);
     let (mut counts, most) = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..200_u64)
             .map(|worker| {
@@ -80,20 +94,33 @@ fn two_hundred_clients_on_pools_of_ten_are_served_evenly() {
             std::thread::sleep(Duration::from_millis(250));
         }
         stop.store(true, Ordering::Release);
-        let counts: Vec<u64> = workers.into_iter().map(|w| w.join().expect("a client that finished")).collect();
+        let counts: Vec<u64> = workers
+            .into_iter()
+            .map(|w| w.join().expect("a client that finished"))
+            .collect();
         (counts, most)
     });
     counts.sort_unstable();
     let (slowest, fastest) = (counts[0], counts[counts.len() - 1]);
-    println!("{} transactions, {slowest} to {fastest} a client, at most {most} servers", counts.iter().sum::<u64>());
+    println!(
+        "{} transactions, {slowest} to {fastest} a client, at most {most} servers",
+        counts.iter().sum::<u64>()
+    );
     assert!(most <= 10, "{most} servers in a pool of ten");
-    assert!(slowest * 3 >= fastest, "slowest {slowest}, fastest {fastest}");
+    assert!(
+        slowest * 3 >= fastest,
+        "slowest {slowest}, fastest {fastest}"
+    );
     let total: u64 = town
         .on_primaries("SELECT coalesce(sum(v), 0) FROM accounts WHERE k < 400")
         .iter()
         .map(|a| a.value().parse::<u64>().expect("a sum"))
         .sum();
-    assert_eq!(total, counts.iter().sum::<u64>(), "every acknowledged update, once");
+    assert_eq!(
+        total,
+        counts.iter().sum::<u64>(),
+        "every acknowledged update, once"
+    );
 }
 
 fn short_transactions(client: &mut Raw, worker: u64, stop: &AtomicBool) -> u64 {
@@ -103,9 +130,15 @@ fn short_transactions(client: &mut Raw, worker: u64, stop: &AtomicBool) -> u64 {
         let (a, b) = (worker, 200 + worker);
         let k = if dice.chance(50) { a } else { b };
         client.ask("BEGIN").ok();
-        let row = client.ask(&format!("SELECT k FROM accounts WHERE k = {k}")).ok();
+        let row = client
+            .ask(&format!("SELECT k FROM accounts WHERE k = {k}"))
+            .ok();
         assert_eq!(row.value(), k.to_string());
-        let update = client.extended("UPDATE accounts SET v = v + 1 WHERE k = $1", &[], &[Some(&k.to_string())]);
+        let update = client.extended(
+            "UPDATE accounts SET v = v + 1 WHERE k = $1",
+            &[],
+            &[Some(&k.to_string())],
+        );
         assert_eq!(update.expect("an answer").ok().tags, ["UPDATE 1"]);
         client.ask("COMMIT").ok();
         done += 1;
@@ -115,18 +148,23 @@ fn short_transactions(client: &mut Raw, worker: u64, stop: &AtomicBool) -> u64 {
 
 #[test]
 fn a_waiter_is_told_in_plain_words_when_its_time_is_over() {
-    let map = Map::of(town(), 1, 0).pool("size: 1, wait_ms_max: 400, waiters_max: 2").text();
+    let map = Map::of(town(), 1, 0)
+        .pool("size: 1, wait_ms_max: 400, waiters_max: 2")
+        .text();
     let proxy = Proxy::start(&map);
     let (mut holder, mut waiter) = (connect(&proxy), connect(&proxy));
     holder.ask("BEGIN; INSERT INTO victims VALUES (1)").ok();
     let started = Instant::now();
-    let answer = waiter.ask("SELECT count(*) FROM victims");
+    let answer = waiter.ask("SELECT count(*) FROM victims WHERE n = 1");
     let waited = started.elapsed();
     assert_eq!(answer.code(), "53300", "{answer:?}");
     let error = answer.error.expect("an error");
     assert!(error.message.contains("waited"), "{error:?}");
     assert!(!error.hint.is_empty());
-    assert!(waited > Duration::from_millis(350) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(
+        waited > Duration::from_millis(350) && waited < Duration::from_secs(3),
+        "{waited:?}"
+    );
     assert_eq!(waiter.status, b'I');
     // a third in the queue of two is turned away at once
     std::thread::scope(|scope| {
@@ -137,17 +175,29 @@ fn a_waiter_is_told_in_plain_words_when_its_time_is_over() {
         let started = Instant::now();
         let answer = connect(&proxy).ask("SELECT 1");
         assert_eq!(answer.code(), "53300", "{answer:?}");
-        assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(200),
+            "{:?}",
+            started.elapsed()
+        );
     });
     holder.ask("ROLLBACK").ok();
-    assert_eq!(waiter.ask("SELECT count(*) FROM victims").ok().value(), "0");
+    assert_eq!(
+        waiter
+            .ask("SELECT count(*) FROM victims WHERE n = 1")
+            .ok()
+            .value(),
+        "0"
+    );
 }
 
 #[test]
 fn waiters_are_served_in_the_order_they_came() {
     let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 1").text());
     let mut holder = connect(&proxy);
-    holder.ask("BEGIN; SELECT 1; INSERT INTO victims VALUES (2)").ok();
+    holder
+        .ask("BEGIN; SELECT 1; INSERT INTO victims VALUES (2)")
+        .ok();
     let turn = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for n in 0..10 {
@@ -155,7 +205,11 @@ fn waiters_are_served_in_the_order_they_came() {
             let turn = &turn;
             scope.spawn(move || {
                 client.ask("SELECT pg_sleep(0.02)").ok();
-                assert_eq!(turn.fetch_add(1, Ordering::SeqCst), n, "first come, first served");
+                assert_eq!(
+                    turn.fetch_add(1, Ordering::SeqCst),
+                    n,
+                    "first come, first served"
+                );
             });
             std::thread::sleep(Duration::from_millis(60));
         }
@@ -165,12 +219,24 @@ fn waiters_are_served_in_the_order_they_came() {
 
 #[test]
 fn in_session_mode_a_client_keeps_its_server() {
-    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("mode: session, size: 2, wait_ms_max: 300").text());
-    let pid = |client: &mut Raw| client.ask("SELECT pg_backend_pid()").ok().value().to_owned();
+    let proxy = Proxy::start(
+        &Map::of(town(), 1, 0)
+            .pool("mode: session, size: 2, wait_ms_max: 300")
+            .text(),
+    );
+    let pid = |client: &mut Raw| {
+        client
+            .ask("SELECT pg_backend_pid()")
+            .ok()
+            .value()
+            .to_owned()
+    };
     let (mut first, mut second) = (connect(&proxy), connect(&proxy));
     let (one, two) = (pid(&mut first), pid(&mut second));
     assert_ne!(one, two);
-    first.ask("CREATE TEMP TABLE mine (n int); INSERT INTO mine VALUES (7)").ok();
+    first
+        .ask("CREATE TEMP TABLE mine (n int); INSERT INTO mine VALUES (7)")
+        .ok();
     for _ in 0..20 {
         assert_eq!(pid(&mut first), one);
         assert_eq!(pid(&mut second), two);
@@ -179,13 +245,18 @@ fn in_session_mode_a_client_keeps_its_server() {
     assert_eq!(connect(&proxy).ask("SELECT 1").code(), "53300");
     drop(first);
     let mut third = connect(&proxy);
-    town().eventually("a server for the third", || third.ask("SELECT 1").error.is_none());
+    town().eventually("a server for the third", || {
+        third.ask("SELECT 1").error.is_none()
+    });
     assert_eq!(third.ask("SELECT n FROM mine").code(), "42P01");
 }
 
 #[test]
 fn idle_servers_are_closed_and_old_ones_replaced() {
-    let map = named(Map::of(town(), 1, 0).pool("size: 5, idle_ms_max: 600"), "idler");
+    let map = named(
+        Map::of(town(), 1, 0).pool("size: 5, idle_ms_max: 600"),
+        "idler",
+    );
     let proxy = Proxy::start(&map.text());
     std::thread::scope(|scope| {
         for _ in 0..5 {
@@ -196,16 +267,29 @@ fn idle_servers_are_closed_and_old_ones_replaced() {
     town().eventually("idle servers closed", || servers(0, "idler") == 0);
     assert_eq!(connect(&proxy).ask("SELECT 1").ok().value(), "1");
 
-    let map = named(Map::of(town(), 1, 0).pool("size: 1, lifetime_ms_max: 1000"), "mortal");
+    let map = named(
+        Map::of(town(), 1, 0).pool("size: 1, lifetime_ms_max: 1000"),
+        "mortal",
+    );
     let proxy = Proxy::start(&map.text());
     let mut client = connect(&proxy);
     let mut pids = std::collections::HashSet::new();
     let until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < until {
-        pids.insert(client.ask("SELECT pg_backend_pid()").ok().value().to_owned());
+        pids.insert(
+            client
+                .ask("SELECT pg_backend_pid()")
+                .ok()
+                .value()
+                .to_owned(),
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(pids.len() >= 3, "{} servers in 6 s at 1 s of life", pids.len());
+    assert!(
+        pids.len() >= 3,
+        "{} servers in 6 s at 1 s of life",
+        pids.len()
+    );
 }
 
 #[test]
@@ -225,7 +309,10 @@ fn a_minimum_is_kept_open() {
 
 #[test]
 fn whatever_happens_to_a_client_the_next_one_gets_its_own_answers() {
-    let seed = std::env::var("PGSHUNT_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(u64::from(std::process::id()));
+    let seed = std::env::var("PGSHUNT_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(u64::from(std::process::id()));
     println!("seed {seed} (PGSHUNT_SEED={seed} repeats it)");
     let proxy = Proxy::start(&named(Map::of(town(), 1, 0).pool("size: 3"), "hostage").text());
     let over = AtomicBool::new(false);
@@ -249,7 +336,10 @@ fn whatever_happens_to_a_client_the_next_one_gets_its_own_answers() {
             .collect();
         let ended: Vec<_> = victims.into_iter().map(|v| v.join()).collect();
         over.store(true, Ordering::Release);
-        let asked: u64 = witnesses.into_iter().map(|w| w.join().expect("right answers only")).sum();
+        let asked: u64 = witnesses
+            .into_iter()
+            .map(|w| w.join().expect("right answers only"))
+            .sum();
         assert!(ended.iter().all(Result::is_ok));
         println!("{asked} answers, all right");
         assert!(asked > 100, "only {asked} answers");
@@ -261,8 +351,14 @@ fn whatever_happens_to_a_client_the_next_one_gets_its_own_answers() {
                     (SELECT count(*) FROM pg_stat_activity WHERE usename = 'hostage' AND state LIKE 'idle in transaction%')";
         direct.ask(held).ok().value() == "0"
     });
-    let left = direct.ask("SELECT n, count(*) FROM victims WHERE n >= 1000 GROUP BY n").ok().rows;
-    assert!(left.is_empty(), "committed, though nobody asked for it (n - 1000 is the way): {left:?}");
+    let left = direct
+        .ask("SELECT n, count(*) FROM victims WHERE n >= 1000 GROUP BY n")
+        .ok()
+        .rows;
+    assert!(
+        left.is_empty(),
+        "committed, though nobody asked for it (n - 1000 is the way): {left:?}"
+    );
 }
 
 #[test]
@@ -275,7 +371,9 @@ fn a_batch_that_was_never_synced_is_rolled_back_when_its_client_leaves() {
         bytes.extend(raw::execute("", 0));
         bytes.extend(raw::message(b'H', b""));
         client.send(&bytes).expect("sent");
-        let tags: Vec<u8> = (0..3).map(|_| client.receive().expect("an answer").tag).collect();
+        let tags: Vec<u8> = (0..3)
+            .map(|_| client.receive().expect("an answer").tag)
+            .collect();
         assert_eq!(tags, b"12C");
         if way == "farewell" {
             client.send(&raw::message(b'X', b"")).expect("sent");
@@ -283,9 +381,18 @@ fn a_batch_that_was_never_synced_is_rolled_back_when_its_client_leaves() {
         drop(client);
         let mut next = connect(&proxy);
         for _ in 0..3 {
-            assert_eq!(next.ask("SELECT count(*) FROM victims WHERE n = -5").ok().value(), "0", "{way}");
+            assert_eq!(
+                next.ask("SELECT count(*) FROM victims WHERE n = -5")
+                    .ok()
+                    .value(),
+                "0",
+                "{way}"
+            );
         }
-        let committed = town().direct(0, 0).ask("SELECT count(*) FROM victims WHERE n = -5").ok();
+        let committed = town()
+            .direct(0, 0)
+            .ask("SELECT count(*) FROM victims WHERE n = -5")
+            .ok();
         assert_eq!(committed.value(), "0", "{way}: nobody asked for a commit");
     }
 }
@@ -303,26 +410,50 @@ fn witness(proxy: &Proxy, seed: u64, over: &AtomicBool) -> u64 {
         match dice.below(4) {
             0 => {
                 let answer = client.ask(&format!("SELECT 'w{token}', current_setting('work_mem'), current_setting('search_path')")).ok();
-                let expected = [format!("w{token}"), "4MB".into(), "\"$user\", public".into()].map(Some);
+                let expected = [
+                    format!("w{token}"),
+                    "4MB".into(),
+                    "\"$user\", public".into(),
+                ]
+                .map(Some);
                 assert_eq!(answer.rows, [expected.to_vec()]);
             }
             1 => {
-                let answer = client.extended("SELECT $1::text, g FROM generate_series(1, 3) g", &[], &[Some(&token.to_string())]);
+                let answer = client.extended(
+                    "SELECT $1::text, g FROM generate_series(1, 3) g",
+                    &[],
+                    &[Some(&token.to_string())],
+                );
                 let rows = answer.expect("an answer").ok().rows;
-                let expected: Vec<_> = (1..=3).map(|g| vec![Some(token.to_string()), Some(g.to_string())]).collect();
+                let expected: Vec<_> = (1..=3)
+                    .map(|g| vec![Some(token.to_string()), Some(g.to_string())])
+                    .collect();
                 assert_eq!(rows, expected);
             }
             2 => {
                 client.ask("BEGIN").ok();
-                assert_eq!(client.ask(&format!("SELECT {}", token >> 33)).ok().value(), (token >> 33).to_string());
-                let pid = client.ask("SELECT pg_backend_pid()").ok().value().to_owned();
+                assert_eq!(
+                    client.ask(&format!("SELECT {}", token >> 33)).ok().value(),
+                    (token >> 33).to_string()
+                );
+                let pid = client
+                    .ask("SELECT pg_backend_pid()")
+                    .ok()
+                    .value()
+                    .to_owned();
                 assert_eq!(client.ask("SELECT pg_backend_pid()").ok().value(), pid);
                 client.ask("COMMIT").ok();
             }
             _ => {
                 let answer = client.ask("SELECT no_such_column");
                 assert_eq!(answer.code(), "42703", "{answer:?}");
-                assert_eq!(client.ask("SELECT to_regclass('pg_temp.mine') IS NULL").ok().value(), "t");
+                assert_eq!(
+                    client
+                        .ask("SELECT to_regclass('pg_temp.mine') IS NULL")
+                        .ok()
+                        .value(),
+                    "t"
+                );
             }
         }
         assert_eq!(client.status, b'I');
@@ -356,7 +487,10 @@ fn victim(proxy: &Proxy, dice: &mut Dice) {
         }
         2 => {
             let _ = client.query("BEGIN");
-            let _ = client.send(&raw::query(&format!("INSERT INTO victims VALUES ({mark}); SELECT pg_sleep(0.0{})", dice.below(9))));
+            let _ = client.send(&raw::query(&format!(
+                "INSERT INTO victims VALUES ({mark}); SELECT pg_sleep(0.0{})",
+                dice.below(9)
+            )));
         }
         3 => {
             let _ = client.query("COPY victims FROM STDIN");
@@ -425,7 +559,9 @@ fn victim(proxy: &Proxy, dice: &mut Dice) {
 
 fn cancel(proxy: &Proxy, pid: i32, secret: &[u8]) {
     use std::io::Write;
-    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", proxy.port())) else { return };
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", proxy.port())) else {
+        return;
+    };
     let mut packet = (12 + secret.len() as i32).to_be_bytes().to_vec();
     packet.extend(80_877_102_i32.to_be_bytes());
     packet.extend(pid.to_be_bytes());
@@ -446,7 +582,9 @@ fn a_cancel_stops_its_own_query_and_nobody_elses() {
         });
         for n in 0..40 {
             let mut client = connect(&proxy);
-            client.send(&raw::query("SELECT pg_sleep(20)")).expect("sent");
+            client
+                .send(&raw::query("SELECT pg_sleep(20)"))
+                .expect("sent");
             std::thread::sleep(Duration::from_millis(n % 7 * 3));
             // until it has hit: the first may come before the query has begun
             let hit = AtomicBool::new(false);
@@ -463,7 +601,10 @@ fn a_cancel_stops_its_own_query_and_nobody_elses() {
                 assert_eq!(answer.code(), "57014", "{answer:?}");
             });
             // a cancel that was still on its way may hit the client's next query, as it may without a proxy
-            let next = (0..3).map(|_| client.ask("SELECT 1")).find(|a| a.code() != "57014").expect("no cancel left");
+            let next = (0..3)
+                .map(|_| client.ask("SELECT 1"))
+                .find(|a| a.code() != "57014")
+                .expect("no cancel left");
             assert_eq!(next.ok().value(), "1");
         }
         over.store(true, Ordering::Release);

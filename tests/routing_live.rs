@@ -31,31 +31,131 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    Case { kind: Kind::Xxh3, types: &["bigint"], keys: 10_000 },
-    Case { kind: Kind::Postgres, types: &["bigint"], keys: 10_000 },
-    Case { kind: Kind::Ranges, types: &["bigint"], keys: 2_000 },
-    Case { kind: Kind::List, types: &["bigint"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["text"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["text"], keys: 1_000 },
-    Case { kind: Kind::Ranges, types: &["text"], keys: 1_000 },
-    Case { kind: Kind::List, types: &["text"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["uuid"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["uuid"], keys: 1_000 },
-    Case { kind: Kind::Ranges, types: &["uuid"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["date"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["date"], keys: 1_000 },
-    Case { kind: Kind::Ranges, types: &["date"], keys: 1_000 },
-    Case { kind: Kind::List, types: &["date"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["timestamptz"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["timestamptz"], keys: 1_000 },
-    Case { kind: Kind::Ranges, types: &["timestamptz"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["numeric"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["numeric"], keys: 1_000 },
-    Case { kind: Kind::Ranges, types: &["numeric"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["integer"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["smallint"], keys: 1_000 },
-    Case { kind: Kind::Xxh3, types: &["bigint", "text"], keys: 1_000 },
-    Case { kind: Kind::Postgres, types: &["uuid", "date", "numeric"], keys: 1_000 },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["bigint"],
+        keys: 10_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["bigint"],
+        keys: 10_000,
+    },
+    Case {
+        kind: Kind::Ranges,
+        types: &["bigint"],
+        keys: 2_000,
+    },
+    Case {
+        kind: Kind::List,
+        types: &["bigint"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["text"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["text"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Ranges,
+        types: &["text"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::List,
+        types: &["text"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["uuid"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["uuid"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Ranges,
+        types: &["uuid"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["date"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["date"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Ranges,
+        types: &["date"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::List,
+        types: &["date"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["timestamptz"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["timestamptz"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Ranges,
+        types: &["timestamptz"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["numeric"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["numeric"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Ranges,
+        types: &["numeric"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["integer"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["smallint"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Xxh3,
+        types: &["bigint", "text"],
+        keys: 1_000,
+    },
+    Case {
+        kind: Kind::Postgres,
+        types: &["uuid", "date", "numeric"],
+        keys: 1_000,
+    },
 ];
 
 const BUCKETS: usize = 64;
@@ -68,12 +168,23 @@ impl Case {
     }
 
     fn table(&self) -> String {
-        let columns: Vec<String> = self.types.iter().enumerate().map(|(n, t)| format!("k{n} {t}")).collect();
+        let columns: Vec<String> = self
+            .types
+            .iter()
+            .enumerate()
+            .map(|(n, t)| format!("k{n} {t}"))
+            .collect();
         let keys = self.columns().join(", ");
-        let mut sql = format!("CREATE TABLE {} ({}, v bigint, PRIMARY KEY ({keys}));", self.name(), columns.join(", "));
+        let mut sql = format!(
+            "CREATE TABLE {} ({}, v bigint, PRIMARY KEY ({keys}));",
+            self.name(),
+            columns.join(", ")
+        );
         if self.kind == Kind::Postgres {
             let (name, columns) = (self.name(), columns.join(", "));
-            sql.push_str(&format!("CREATE TABLE oracle_{name} ({columns}) PARTITION BY HASH ({keys});"));
+            sql.push_str(&format!(
+                "CREATE TABLE oracle_{name} ({columns}) PARTITION BY HASH ({keys});"
+            ));
         }
         sql
     }
@@ -105,14 +216,24 @@ impl Case {
             }
             Kind::Ranges => {
                 let border = self.border();
-                format!("ranges: [{{ shard: s1, to: \"{border}\" }}, {{ shard: s2, from: \"{border}\" }}]")
+                format!(
+                    "ranges: [{{ shard: s1, to: \"{border}\" }}, {{ shard: s2, from: \"{border}\" }}]"
+                )
             }
             Kind::List => {
                 let values = |shard| {
-                    let of = keys.iter().enumerate().filter(|(n, _)| n % 2 == shard).map(|(_, k)| serde_json::json!(k.parts[0].text).to_string());
+                    let of = keys
+                        .iter()
+                        .enumerate()
+                        .filter(|(n, _)| n % 2 == shard)
+                        .map(|(_, k)| serde_json::json!(k.parts[0].text).to_string());
                     of.collect::<Vec<_>>().join(", ")
                 };
-                format!("list: [{{ shard: s1, values: [{}] }}, {{ shard: s2, values: [{}] }}]", values(0), values(1))
+                format!(
+                    "list: [{{ shard: s1, values: [{}] }}, {{ shard: s2, values: [{}] }}]",
+                    values(0),
+                    values(1)
+                )
             }
         }
     }
@@ -140,7 +261,11 @@ impl Part {
 
     /// As it may stand in SQL: numbers bare or in quotes.
     fn literal(&self, dice: &mut Dice) -> String {
-        if self.bare && dice.chance(70) { self.text.clone() } else { self.quoted() }
+        if self.bare && dice.chance(70) {
+            self.text.clone()
+        } else {
+            self.quoted()
+        }
     }
 }
 
@@ -149,39 +274,80 @@ fn part(key_type: &str, n: u64, dice: &mut Dice) -> Part {
     let random = dice.next();
     match key_type {
         "bigint" => {
-            let value = if random % 3 == 0 { n as i64 - 500 } else { (random ^ n) as i64 };
-            Part { text: value.to_string(), binary: value.to_be_bytes().to_vec(), bare: true }
+            let value = if random.is_multiple_of(3) {
+                n as i64 - 500
+            } else {
+                (random ^ n) as i64
+            };
+            Part {
+                text: value.to_string(),
+                binary: value.to_be_bytes().to_vec(),
+                bare: true,
+            }
         }
         "integer" => {
             let value = (random as i32 & !0xffff) | n as i32;
-            Part { text: value.to_string(), binary: value.to_be_bytes().to_vec(), bare: true }
+            Part {
+                text: value.to_string(),
+                binary: value.to_be_bytes().to_vec(),
+                bare: true,
+            }
         }
         "smallint" => {
             let value = (n as i64 * 60 - 30_000) as i16;
-            Part { text: value.to_string(), binary: value.to_be_bytes().to_vec(), bare: true }
+            Part {
+                text: value.to_string(),
+                binary: value.to_be_bytes().to_vec(),
+                bare: true,
+            }
         }
         "text" => {
             let letters: Vec<char> = "abmzAZ09 '\\é☃𝄞%_$-/*\"".chars().collect();
-            let mut text: String = (0..dice.below(12)).map(|_| letters[dice.below(letters.len() as u64) as usize]).collect();
+            let mut text: String = (0..dice.below(12))
+                .map(|_| letters[dice.below(letters.len() as u64) as usize])
+                .collect();
             text.push_str(&n.to_string());
-            Part { binary: text.clone().into_bytes(), text, bare: false }
+            Part {
+                binary: text.clone().into_bytes(),
+                text,
+                bare: false,
+            }
         }
         "uuid" => {
             let value = (u128::from(random) << 64) | u128::from(dice.next() ^ n);
             let hex = format!("{value:032x}");
-            let mut text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+            let mut text = [
+                &hex[..8],
+                &hex[8..12],
+                &hex[12..16],
+                &hex[16..20],
+                &hex[20..],
+            ]
+            .join("-");
             if dice.chance(20) {
                 text = text.to_uppercase();
             }
-            Part { text, binary: value.to_be_bytes().to_vec(), bare: false }
+            Part {
+                text,
+                binary: value.to_be_bytes().to_vec(),
+                bare: false,
+            }
         }
         "date" => {
             let days = n as i32 * 17 - 9_000;
-            Part { text: civil(days), binary: days.to_be_bytes().to_vec(), bare: false }
+            Part {
+                text: civil(days),
+                binary: days.to_be_bytes().to_vec(),
+                bare: false,
+            }
         }
         "timestamptz" => {
             let micros = (n as i64 - 450) * 100_000_000_000 + (random % 86_400_000_000) as i64;
-            Part { text: timestamp(micros, dice.below(25) as i64 - 12), binary: micros.to_be_bytes().to_vec(), bare: false }
+            Part {
+                text: timestamp(micros, dice.below(25) as i64 - 12),
+                binary: micros.to_be_bytes().to_vec(),
+                bare: false,
+            }
         }
         _ => numeric(n as i64 * 3 - 1_400, random % 10_000, dice),
     }
@@ -195,14 +361,20 @@ fn civil(days: i32) -> String {
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let in_year = day - (365 * year + year / 4 - year / 100);
     let month = (5 * in_year + 2) / 153;
-    let (d, m) = (in_year - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let (d, m) = (
+        in_year - (153 * month + 2) / 5 + 1,
+        if month < 10 { month + 3 } else { month - 9 },
+    );
     format!("{:04}-{m:02}-{d:02}", year + era * 400 + i64::from(m <= 2))
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC, written at an offset of whole hours.
 fn timestamp(micros: i64, offset: i64) -> String {
     let local = micros + offset * 3_600_000_000;
-    let (days, rest) = (local.div_euclid(86_400_000_000), local.rem_euclid(86_400_000_000));
+    let (days, rest) = (
+        local.div_euclid(86_400_000_000),
+        local.rem_euclid(86_400_000_000),
+    );
     let (s, us) = (rest / 1_000_000, rest % 1_000_000);
     let time = format!("{:02}:{:02}:{:02}.{us:06}", s / 3_600, s / 60 % 60, s % 60);
     format!("{} {time}{offset:+03}", civil(days as i32))
@@ -211,7 +383,11 @@ fn timestamp(micros: i64, offset: i64) -> String {
 /// whole.fraction with four digits, in more or fewer zeros than needed.
 fn numeric(whole: i64, fraction: u64, dice: &mut Dice) -> Part {
     let negative = whole < 0;
-    let mut text = format!("{}{}.{fraction:04}", if negative { "-" } else { "" }, whole.abs());
+    let mut text = format!(
+        "{}{}.{fraction:04}",
+        if negative { "-" } else { "" },
+        whole.abs()
+    );
     match dice.below(3) {
         0 => text.push_str("000"),
         1 => text = text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -239,15 +415,29 @@ fn numeric(whole: i64, fraction: u64, dice: &mut Dice) -> Part {
     binary.extend(sign.to_be_bytes());
     binary.extend(scale.to_be_bytes());
     digits.iter().for_each(|d| binary.extend(d.to_be_bytes()));
-    Part { text, binary, bare: true }
+    Part {
+        text,
+        binary,
+        bare: true,
+    }
 }
 
 fn keys(case: &Case, seed: u64) -> Vec<Key> {
     let mut dice = Dice(seed);
     let mut seen = HashSet::new();
-    let make = |n| Key { parts: case.types.iter().map(|t| part(t, n, &mut dice)).collect() };
+    let make = |n| Key {
+        parts: case.types.iter().map(|t| part(t, n, &mut dice)).collect(),
+    };
     let all = (0..case.keys as u64).map(make);
-    all.filter(|key| seen.insert(key.parts.iter().map(|p| p.binary.clone()).collect::<Vec<_>>())).collect()
+    all.filter(|key| {
+        seen.insert(
+            key.parts
+                .iter()
+                .map(|p| p.binary.clone())
+                .collect::<Vec<_>>(),
+        )
+    })
+    .collect()
 }
 
 // ---- statements ----------------------------------------------------------------------------------
@@ -266,13 +456,23 @@ fn messages(text: &str, key: &Key, way: usize, case: &Case, dice: &mut Dice) -> 
     }
     let types: Vec<u32> = match way {
         1 => Vec::new(),
-        _ => case.types.iter().map(|t| KeyType::of_name(t).expect("a key type").oid()).collect(),
+        _ => case
+            .types
+            .iter()
+            .map(|t| KeyType::of_name(t).expect("a key type").oid())
+            .collect(),
     };
     let mut bytes = raw::parse("", text, &types);
     let values: Vec<(bool, &[u8])> = key
         .parts
         .iter()
-        .map(|p| if way == 1 || way == 2 { (false, p.text.as_bytes()) } else { (true, &p.binary[..]) })
+        .map(|p| {
+            if way == 1 || way == 2 {
+                (false, p.text.as_bytes())
+            } else {
+                (true, &p.binary[..])
+            }
+        })
         .collect();
     bytes.extend(bind(&values));
     bytes.extend(raw::execute("", 0));
@@ -283,7 +483,9 @@ fn messages(text: &str, key: &Key, way: usize, case: &Case, dice: &mut Dice) -> 
 fn bind(values: &[(bool, &[u8])]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend((values.len() as i16).to_be_bytes());
-    values.iter().for_each(|(binary, _)| body.extend(i16::from(*binary).to_be_bytes()));
+    values
+        .iter()
+        .for_each(|(binary, _)| body.extend(i16::from(*binary).to_be_bytes()));
     body.extend((values.len() as i16).to_be_bytes());
     for (_, value) in values {
         body.extend((value.len() as i32).to_be_bytes());
@@ -294,18 +496,37 @@ fn bind(values: &[(bool, &[u8])]) -> Vec<u8> {
 }
 
 /// Runs one statement for each of these keys, many under way at a time; what each answered is judged by `judge`.
-fn run(client: &mut Raw, case: &Case, keys: &[(usize, Key)], shift: usize, text: impl Fn(usize) -> String, judge: impl Fn(usize, &raw::Answer)) {
+fn run(
+    client: &mut Raw,
+    case: &Case,
+    keys: &[(usize, Key)],
+    shift: usize,
+    text: impl Fn(usize) -> String,
+    judge: impl Fn(usize, &raw::Answer),
+) {
     let mut dice = Dice(keys.len() as u64);
     for some in keys.chunks(40) {
         let mut bytes = Vec::new();
         for (n, key) in some {
-            bytes.extend(messages(&text(*n), key, (n + shift) % WAYS, case, &mut dice));
+            bytes.extend(messages(
+                &text(*n),
+                key,
+                (n + shift) % WAYS,
+                case,
+                &mut dice,
+            ));
         }
         client.send(&bytes).expect("sent");
         for (n, key) in some {
             let answer = client.until_ready().expect("an answer");
             let shown: Vec<_> = key.parts.iter().map(|p| &p.text).collect();
-            assert!(answer.error.is_none(), "{} {shown:?} way {}: {:?}", case.name(), (n + shift) % WAYS, answer.error);
+            assert!(
+                answer.error.is_none(),
+                "{} {shown:?} way {}: {:?}",
+                case.name(),
+                (n + shift) % WAYS,
+                answer.error
+            );
             judge(*n, &answer);
         }
     }
@@ -364,11 +585,17 @@ fn check(numbers: impl Iterator<Item = usize>) {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while let Some(n) = numbers.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    let outcome = std::panic::catch_unwind(|| check_case(&CASES[*n], &setting().keys[*n]));
+                while let Some(n) =
+                    numbers.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    let outcome =
+                        std::panic::catch_unwind(|| check_case(&CASES[*n], &setting().keys[*n]));
                     if let Err(panic) = outcome {
                         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                        failures.lock().expect("no panic").push(format!("{}: {text}", CASES[*n].name()));
+                        failures
+                            .lock()
+                            .expect("no panic")
+                            .push(format!("{}: {text}", CASES[*n].name()));
                     }
                 }
             });
@@ -385,17 +612,37 @@ fn check_case(case: &Case, keys: &[Key]) {
     let dollars: Vec<String> = (1..=case.types.len()).map(|n| format!("${n}")).collect();
     let before = town.calls(&format!("INSERT INTO {name} %"));
     let insert = |n| format!("INSERT INTO {name} VALUES ({}, {n})", dollars.join(", "));
-    run(&mut client(), case, &numbered, 0, insert, |n, answer| assert_eq!(answer.tags, ["INSERT 0 1"], "{n}"));
+    run(&mut client(), case, &numbered, 0, insert, |n, answer| {
+        assert_eq!(answer.tags, ["INSERT 0 1"], "{n}")
+    });
     let after = town.calls(&format!("INSERT INTO {name} %"));
     let calls: u64 = after.iter().zip(&before).map(|(a, b)| a - b).sum();
-    assert_eq!(calls, keys.len() as u64, "{name}: each insert touched one server");
+    assert_eq!(
+        calls,
+        keys.len() as u64,
+        "{name}: each insert touched one server"
+    );
     // read in another way than written
-    let some: Vec<(usize, Key)> = numbered.into_iter().step_by(keys.len().div_ceil(1_000)).collect();
-    let condition: Vec<String> = case.columns().iter().zip(&dollars).map(|(c, d)| format!("{c} = {d}")).collect();
+    let some: Vec<(usize, Key)> = numbered
+        .into_iter()
+        .step_by(keys.len().div_ceil(1_000))
+        .collect();
+    let condition: Vec<String> = case
+        .columns()
+        .iter()
+        .zip(&dollars)
+        .map(|(c, d)| format!("{c} = {d}"))
+        .collect();
     let select = |_| format!("SELECT v FROM {name} WHERE {}", condition.join(" AND "));
-    run(&mut client(), case, &some, 1, select, |n, answer| assert_eq!(answer.value(), n.to_string()));
+    run(&mut client(), case, &some, 1, select, |n, answer| {
+        assert_eq!(answer.value(), n.to_string())
+    });
     let calls: u64 = town.calls(&format!("SELECT v FROM {name} %")).iter().sum();
-    assert_eq!(calls, some.len() as u64, "{name}: each read touched one server");
+    assert_eq!(
+        calls,
+        some.len() as u64,
+        "{name}: each read touched one server"
+    );
     check_places(case, keys);
 }
 
@@ -404,45 +651,96 @@ fn check_places(case: &Case, keys: &[Key]) {
     let town = &setting().town;
     let name = case.name();
     let counts = town.on_primaries(&format!("SELECT count(*) FROM {name}"));
-    let counts: Vec<usize> = counts.iter().map(|a| a.value().parse().expect("a count")).collect();
+    let counts: Vec<usize> = counts
+        .iter()
+        .map(|a| a.value().parse().expect("a count"))
+        .collect();
     println!("{name}: {counts:?}");
-    assert_eq!(counts.iter().sum::<usize>(), keys.len(), "{name}: on one shard only");
+    assert_eq!(
+        counts.iter().sum::<usize>(),
+        keys.len(),
+        "{name}: on one shard only"
+    );
     assert!(counts.iter().all(|c| *c > 0), "{name}: {counts:?}");
     for shard in 0..2 {
         let strangers = match case.kind {
             Kind::Xxh3 => by_xxh3(case, shard),
             Kind::Postgres => {
-                let (low, high) = if shard == 0 { (0, BORDER - 1) } else { (BORDER, BUCKETS - 1) };
+                let (low, high) = if shard == 0 {
+                    (0, BORDER - 1)
+                } else {
+                    (BORDER, BUCKETS - 1)
+                };
                 let columns = case.columns().join(", ");
-                direct_count(shard, &format!(
-                    "{name} WHERE NOT EXISTS (SELECT FROM generate_series({low}, {high}) r WHERE satisfies_hash_partition('oracle_{name}'::regclass, {BUCKETS}, r, {columns}))"
-                ))
+                direct_count(
+                    shard,
+                    &format!(
+                        "{name} WHERE NOT EXISTS (SELECT FROM generate_series({low}, {high}) r WHERE satisfies_hash_partition('oracle_{name}'::regclass, {BUCKETS}, r, {columns}))"
+                    ),
+                )
             }
             Kind::Ranges => {
-                let order = if case.types[0] == "text" { " COLLATE \"C\"" } else { "" };
+                let order = if case.types[0] == "text" {
+                    " COLLATE \"C\""
+                } else {
+                    ""
+                };
                 let comparison = if shard == 0 { "<" } else { ">=" };
-                direct_count(shard, &format!("{name} WHERE NOT k0 {comparison} '{}'{order}", case.border()))
+                direct_count(
+                    shard,
+                    &format!(
+                        "{name} WHERE NOT k0 {comparison} '{}'{order}",
+                        case.border()
+                    ),
+                )
             }
             Kind::List => direct_count(shard, &format!("{name} WHERE v % 2 <> {shard}")),
         };
-        assert_eq!(strangers, 0, "{name}: keys on s{} that belong elsewhere", shard + 1);
+        assert_eq!(
+            strangers,
+            0,
+            "{name}: keys on s{} that belong elsewhere",
+            shard + 1
+        );
     }
 }
 
 fn direct_count(shard: usize, from: &str) -> usize {
-    let answer = setting().town.direct(shard, 0).ask(&format!("SELECT count(*) FROM {from}")).ok();
+    let answer = setting()
+        .town
+        .direct(shard, 0)
+        .ask(&format!("SELECT count(*) FROM {from}"))
+        .ok();
     answer.value().parse().expect("a count")
 }
 
 /// There is no second implementation of this one: the map's own arithmetic, on values as Postgres prints them.
 fn by_xxh3(case: &Case, shard: usize) -> usize {
-    let types: Vec<KeyType> = case.types.iter().map(|t| KeyType::of_name(t).expect("a key type")).collect();
-    let buckets = (0..BUCKETS).map(|b| ShardId(u16::from(b >= BORDER))).collect();
-    let keyspace = Keyspace { name: "k".into(), types: types.clone(), kind: KeyspaceKind::HashXxh3 { buckets } };
+    let types: Vec<KeyType> = case
+        .types
+        .iter()
+        .map(|t| KeyType::of_name(t).expect("a key type"))
+        .collect();
+    let buckets = (0..BUCKETS)
+        .map(|b| ShardId(u16::from(b >= BORDER)))
+        .collect();
+    let keyspace = Keyspace {
+        name: "k".into(),
+        types: types.clone(),
+        kind: KeyspaceKind::HashXxh3 { buckets },
+    };
     let columns = case.columns().join(", ");
-    let rows = setting().town.direct(shard, 0).ask(&format!("SELECT {columns} FROM {}", case.name())).ok().rows;
+    let rows = setting()
+        .town
+        .direct(shard, 0)
+        .ask(&format!("SELECT {columns} FROM {}", case.name()))
+        .ok()
+        .rows;
     let is_stranger = |row: &&raw::Row| {
-        let parse = |(t, text): (&KeyType, &Option<String>)| t.parse_text(text.as_deref().expect("a key").as_bytes()).expect("a value");
+        let parse = |(t, text): (&KeyType, &Option<String>)| {
+            t.parse_text(text.as_deref().expect("a key").as_bytes())
+                .expect("a value")
+        };
         let values: Vec<_> = types.iter().zip(row.iter()).map(parse).collect();
         usize::from(keyspace.locate(&values).expect("a shard").0) != shard
     };
@@ -468,7 +766,10 @@ fn keys_spread_by_range_and_list_are_where_the_map_says() {
 fn a_key_that_no_list_holds_is_an_error_and_touches_nothing() {
     let mut client = client();
     let before = setting().town.calls("%list_text%");
-    for sql in ["SELECT v FROM list_text WHERE k0 = 'unheard of'", "INSERT INTO list_text VALUES ('unheard of', 1)"] {
+    for sql in [
+        "SELECT v FROM list_text WHERE k0 = 'unheard of'",
+        "INSERT INTO list_text VALUES ('unheard of', 1)",
+    ] {
         let answer = client.ask(sql);
         assert!(answer.error.is_some(), "{sql}: {answer:?}");
     }
@@ -480,7 +781,12 @@ fn a_key_that_no_list_holds_is_an_error_and_touches_nothing() {
 
 // ---- keys drawn from the table's own sequence ----------------------------------------------------
 
-const DRAWN_TABLES: [&str; 4] = ["drawn_identity", "drawn_serial", "drawn_small", "drawn_always"];
+const DRAWN_TABLES: [&str; 4] = [
+    "drawn_identity",
+    "drawn_serial",
+    "drawn_small",
+    "drawn_always",
+];
 
 #[test]
 fn drawn_keys_are_unique_over_all_shards_and_routed() {
@@ -497,19 +803,35 @@ fn drawn_keys_are_unique_over_all_shards_and_routed() {
                     }
                 }
                 for (id, v) in &returned {
-                    let answer = client.ask(&format!("SELECT v FROM {table} WHERE id = {id}")).ok();
+                    let answer = client
+                        .ask(&format!("SELECT v FROM {table} WHERE id = {id}"))
+                        .ok();
                     assert_eq!(answer.value(), v, "{table} {id}");
-                    client.ask(&format!("INSERT INTO child VALUES ({mark}, {id}) ON CONFLICT DO NOTHING", mark = worker)).ok();
+                    client
+                        .ask(&format!(
+                            "INSERT INTO child VALUES ({mark}, {id}) ON CONFLICT DO NOTHING",
+                            mark = worker
+                        ))
+                        .ok();
                 }
             });
         }
     });
     for table in DRAWN_TABLES {
         let answers = town.on_primaries(&format!("SELECT id FROM {table}"));
-        let shards: Vec<HashSet<_>> = answers.into_iter().map(|a| a.rows.into_iter().map(|r| r[0].clone()).collect()).collect();
+        let shards: Vec<HashSet<_>> = answers
+            .into_iter()
+            .map(|a| a.rows.into_iter().map(|r| r[0].clone()).collect())
+            .collect();
         println!("{table}: {} and {} rows", shards[0].len(), shards[1].len());
-        assert!(shards.iter().all(|ids| ids.len() > 10), "{table} uses both shards");
-        assert!(shards[0].is_disjoint(&shards[1]), "{table}: ids on both shards");
+        assert!(
+            shards.iter().all(|ids| ids.len() > 10),
+            "{table} uses both shards"
+        );
+        assert!(
+            shards[0].is_disjoint(&shards[1]),
+            "{table}: ids on both shards"
+        );
     }
     // children lie with their parents
     let orphans = "SELECT count(*) FROM child c WHERE NOT EXISTS (SELECT FROM drawn_identity p WHERE p.id = c.parent)
@@ -526,15 +848,41 @@ fn insert_drawn(client: &mut Raw, table: &str, mark: i64, form: usize) -> Vec<(S
     let expected = if form == 2 || form == 5 { 3 } else { 1 };
     let three = format!("({mark}), ({mark}), ({mark})");
     let answer = match form {
-        0 => client.query(&format!("INSERT INTO {table} (v) VALUES ({mark}) RETURNING id, v")),
-        1 => client.query(&format!("INSERT INTO {table} (id, v) VALUES (DEFAULT, {mark}) RETURNING id, v")),
-        2 => client.query(&format!("INSERT INTO {table} (v) VALUES {three} RETURNING id, v")),
-        3 => client.extended(&format!("INSERT INTO {table} (v) VALUES ($1) RETURNING id, v"), &[], &[Some(&v)]),
-        4 => client.extended(&format!("INSERT INTO {table} (v, note) VALUES ($2, $1) RETURNING id, v"), &[25, 20], &[Some("n"), Some(&v)]),
-        5 => client.extended(&format!("INSERT INTO {table} (v) VALUES ($1), ($1), ($2) RETURNING id, v"), &[], &[Some(&v), Some(&v)]),
-        6 => client.extended(&format!("INSERT INTO {table} (v, id) VALUES ($1, DEFAULT) RETURNING id, v"), &[], &[Some(&v)]),
-        7 => client.query(&format!("INSERT INTO {table} (v) VALUES ({mark}) ON CONFLICT DO NOTHING RETURNING id, v")),
-        _ => client.query(&format!("INSERT INTO {table} AS t (v, note) VALUES ({mark}, 'it''s') RETURNING t.id, v")),
+        0 => client.query(&format!(
+            "INSERT INTO {table} (v) VALUES ({mark}) RETURNING id, v"
+        )),
+        1 => client.query(&format!(
+            "INSERT INTO {table} (id, v) VALUES (DEFAULT, {mark}) RETURNING id, v"
+        )),
+        2 => client.query(&format!(
+            "INSERT INTO {table} (v) VALUES {three} RETURNING id, v"
+        )),
+        3 => client.extended(
+            &format!("INSERT INTO {table} (v) VALUES ($1) RETURNING id, v"),
+            &[],
+            &[Some(&v)],
+        ),
+        4 => client.extended(
+            &format!("INSERT INTO {table} (v, note) VALUES ($2, $1) RETURNING id, v"),
+            &[25, 20],
+            &[Some("n"), Some(&v)],
+        ),
+        5 => client.extended(
+            &format!("INSERT INTO {table} (v) VALUES ($1), ($1), ($2) RETURNING id, v"),
+            &[],
+            &[Some(&v), Some(&v)],
+        ),
+        6 => client.extended(
+            &format!("INSERT INTO {table} (v, id) VALUES ($1, DEFAULT) RETURNING id, v"),
+            &[],
+            &[Some(&v)],
+        ),
+        7 => client.query(&format!(
+            "INSERT INTO {table} (v) VALUES ({mark}) ON CONFLICT DO NOTHING RETURNING id, v"
+        )),
+        _ => client.query(&format!(
+            "INSERT INTO {table} AS t (v, note) VALUES ({mark}, 'it''s') RETURNING t.id, v"
+        )),
     };
     let answer = answer.expect("an answer");
     // an identity that is ALWAYS generated takes no value: refusing is right where drawing is not
@@ -556,16 +904,36 @@ fn a_prepared_insert_draws_a_new_key_each_time() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let client = setting().proxy.connect("app", "social").await;
-        let insert = client.prepare("INSERT INTO drawn_identity (v, note) VALUES ($1, $2) RETURNING id, note").await.expect("prepared");
-        assert_eq!(insert.params().len(), 2, "the drawn key is not one of the client's parameters");
-        let read = client.prepare("SELECT v FROM drawn_identity WHERE id = $1").await.expect("prepared");
+        let insert = client
+            .prepare("INSERT INTO drawn_identity (v, note) VALUES ($1, $2) RETURNING id, note")
+            .await
+            .expect("prepared");
+        assert_eq!(
+            insert.params().len(),
+            2,
+            "the drawn key is not one of the client's parameters"
+        );
+        let read = client
+            .prepare("SELECT v FROM drawn_identity WHERE id = $1")
+            .await
+            .expect("prepared");
         let mut ids = HashSet::new();
         for n in 0..60_i64 {
-            let row = client.query_one(&insert, &[&n, &format!("note {n}")]).await.expect("inserted");
+            let row = client
+                .query_one(&insert, &[&n, &format!("note {n}")])
+                .await
+                .expect("inserted");
             let id: i64 = row.get(0);
             assert!(ids.insert(id), "{id} twice");
             assert_eq!(row.get::<_, String>(1), format!("note {n}"));
-            assert_eq!(client.query_one(&read, &[&id]).await.expect("read").get::<_, i64>(0), n);
+            assert_eq!(
+                client
+                    .query_one(&read, &[&id])
+                    .await
+                    .expect("read")
+                    .get::<_, i64>(0),
+                n
+            );
         }
     });
 }
@@ -575,9 +943,21 @@ fn a_drawn_key_and_its_children_fit_in_one_transaction() {
     let mut client = client();
     for n in 0..30 {
         client.ask("BEGIN").ok();
-        let id = client.ask(&format!("INSERT INTO drawn_serial (v) VALUES ({n}) RETURNING id")).ok().value().to_owned();
-        client.ask(&format!("INSERT INTO child VALUES (100, {id}), (101, {id})")).ok();
-        let joined = format!("SELECT count(*) FROM drawn_serial p JOIN child c ON c.parent = p.id WHERE p.id = {id}");
+        let id = client
+            .ask(&format!(
+                "INSERT INTO drawn_serial (v) VALUES ({n}) RETURNING id"
+            ))
+            .ok()
+            .value()
+            .to_owned();
+        client
+            .ask(&format!(
+                "INSERT INTO child VALUES (100, {id}), (101, {id})"
+            ))
+            .ok();
+        let joined = format!(
+            "SELECT count(*) FROM drawn_serial p JOIN child c ON c.parent = p.id WHERE p.id = {id}"
+        );
         assert_eq!(client.ask(&joined).ok().value(), "2");
         client.ask("COMMIT").ok();
     }

@@ -283,23 +283,21 @@ impl Executor {
         let shards = self.everywhere_shards(job);
         let mut done = Done::default();
         for (n, shard) in shards.iter().enumerate() {
-            let shown_from = self.client.output.len();
-            let result = self
+            // the last answer is the client's: it comes when all is done
+            let shown = n + 1 == shards.len();
+            self.client.send().await.map_err(|_| Failure::ClientGone)?;
+            match self
                 .run_single(job, *shard, crate::consistency::Level::Strong)
-                .await;
-            match result {
-                Ok(one) => {
-                    if n > 0 {
-                        self.client
-                            .output
-                            .truncate(shown_from.min(self.client.output.len()));
-                    }
-                    done = one;
-                }
+                .await
+            {
+                Ok(one) => done = one,
                 Err(failure) => {
                     self.warn_partly_done(&shards[..n], *shard);
                     return Err(failure);
                 }
+            }
+            if !shown {
+                self.client.output.clear();
             }
             self.let_idle_servers_go().await;
         }

@@ -201,8 +201,15 @@ impl Executor {
         let server = match (choice.is_replica, self.checkout(choice.server).await) {
             // connected after the replica was proven fresh: it may have been restarted in between
             (true, Ok(server)) if !choice.admits(server.info.born) => {
-                server.check_in();
-                None
+                if self
+                    .proven_since(choice.server, server.info.born, placement)
+                    .await
+                {
+                    Some(server)
+                } else {
+                    server.check_in();
+                    None
+                }
             }
             (_, Ok(server)) => Some(server),
             // a replica that cannot be had is no reason to fail: the primary knows all it knows
@@ -218,6 +225,25 @@ impl Executor {
         };
         self.held.push(held);
         Ok(self.held.len() - 1)
+    }
+
+    /// Waits a few samples for the proof that this replica is fresh, by one asked for after it was connected to.
+    async fn proven_since(
+        &mut self,
+        server: ServerId,
+        born: Instant,
+        placement: Placement,
+    ) -> bool {
+        let Placement::ReplicaIfFresh(level) = placement else {
+            return false;
+        };
+        let backend = self.backend.clone();
+        let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
+        let proven = || {
+            let choice = self.ask_topology(server.shard, level);
+            choice.server == server && choice.admits(born)
+        };
+        backend.topology.settle(server.shard, longest, proven).await
     }
 
     async fn choose(&mut self, shard: ShardId, placement: Placement) -> ReadChoice {

@@ -69,6 +69,10 @@ impl Held {
 
     /// Gives the server back if it is known to be clean, else closes it.
     pub async fn let_go(mut self) {
+        if self.batch_open {
+            // its Sync was never asked for: closing rolls back what it did
+            return;
+        }
         if self.server.is_clean() && self.opaque {
             match self.run("DISCARD ALL", Fate::Skip).await {
                 Ok(answer) if answer.own_error.is_none() => {

@@ -29,6 +29,7 @@ impl Executor {
         level: Level,
     ) -> Result<Done, Failure> {
         self.guard_second_write(job, shard)?;
+        self.guard_clock(job, shard)?;
         let mut placement = self.placement(job.access, level);
         loop {
             match self.attempt(job, shard, placement).await? {
@@ -63,6 +64,20 @@ impl Executor {
             ),
         )
         .hint("Keep a transaction's writes on one shard, or commit in between.")
+        .into())
+    }
+
+    /// One transaction has one `now()`: servers that began at different moments would give several (hazard 22).
+    fn guard_clock(&self, job: &Job, shard: ShardId) -> Result<(), Failure> {
+        let elsewhere = |h: &super::held::Held| h.in_transaction && h.shard != shard;
+        if !job.effects.clock || !self.held.iter().any(elsewhere) {
+            return Ok(());
+        }
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "now() and other clocks in a transaction over several shards",
+        )
+        .hint("Pass the time as a value: one for the whole transaction.")
         .into())
     }
 
@@ -167,18 +182,18 @@ impl Executor {
         result: Result<(), RelayError>,
     ) -> Result<Done, Failure> {
         if let Err(error) = result {
-            // the server's last words explain more than we could
-            let said = answer.error.is_some();
-            if let (false, Some(own)) = (said, &answer.own_error) {
-                self.client.output.extend_from_slice(own);
-            }
             let failure = self.lost(index, &error);
-            let told = said || answer.own_error.is_some();
-            return Err(if told && !matches!(failure, Failure::ClientGone) {
-                Failure::Shown
-            } else {
-                failure
-            });
+            // the server's last words explain more than we could
+            let own = answer.own_error.as_ref().or(answer.last_words.as_ref());
+            return match (failure, answer.error.is_some(), own) {
+                (Failure::ClientGone, ..) => Err(Failure::ClientGone),
+                (_, true, _) => Err(Failure::Shown),
+                (_, false, Some(words)) => {
+                    self.client.output.extend_from_slice(words);
+                    Err(Failure::Shown)
+                }
+                (failure, false, None) => Err(failure),
+            };
         }
         if answer.error.is_some() {
             return Err(Failure::Shown);

@@ -59,6 +59,8 @@ pub struct Answer {
     pub parsed: usize,
     /// first columns of rows that were captured
     pub captured: Vec<Bytes>,
+    /// an ErrorResponse that answers nothing: the server says why it goes
+    pub last_words: Option<Bytes>,
     /// notifications that came while nothing was shown
     pub asides: BytesMut,
     /// from here on the sink must not be flushed before the exchange is over
@@ -294,7 +296,7 @@ impl Server {
                 let mut answer = Answer::default();
                 self.digest(Filter::Errors, &mut nothing, &mut answer)
                     .is_ok()
-                    && answer.own_error.is_none()
+                    && answer.last_words.is_none()
                     && self.in_step()
             }
         }
@@ -433,6 +435,9 @@ impl Server {
                 self.queue.drop_until_sync();
             }
             answer.copy_in = false;
+            if front.is_none() {
+                self.taint("it has said why it closes");
+            }
         }
         if tag == b'A' || (fate == Fate::Forward && shows(filter, tag)) {
             self.forward(message, front, sink);
@@ -523,10 +528,10 @@ fn note_tag(message: &[u8], fate: Fate, sink: &BytesMut, answer: &mut Answer) {
 }
 
 fn note_error(message: &[u8], fate: Fate, unasked: bool, answer: &mut Answer) {
-    let slot = if fate == Fate::Forward && !unasked {
-        &mut answer.error
-    } else {
-        &mut answer.own_error
+    let slot = match (unasked, fate) {
+        (true, _) => &mut answer.last_words,
+        (false, Fate::Forward) => &mut answer.error,
+        (false, _) => &mut answer.own_error,
     };
     slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
 }

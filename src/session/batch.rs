@@ -1,6 +1,7 @@
 //! The extended protocol: messages are gathered until Sync or Flush, resolved, cut into segments of one destination
 //! each, and run. A segment has one server (or one scatter); the common batch is one segment.
 
+use super::clocks::{refuse_clock_value, refuse_clock_words};
 use super::startup::protocol_violation;
 use super::{Portal, Session};
 use crate::exec::Failure;
@@ -214,6 +215,9 @@ impl Session {
             Segment::Own(steps) => steps.iter().any(|s| matches!(s, OwnStep::Execute(_))),
             _ => false,
         };
+        if !segments.iter().any(begins) {
+            fail_first(segments);
+        }
         let works: Vec<&Work> = segments
             .iter()
             .filter_map(|s| {
@@ -458,6 +462,21 @@ impl Session {
         let targets = match planned.statements.first() {
             None => Targets::One(self.exec.any_shard()),
             Some(plan) => match &plan.draw {
+                None if plan.merge == Merge::Everywhere => {
+                    refuse_clocks(
+                        plan,
+                        &bind,
+                        &prepared,
+                        self.context.standard_conforming_strings,
+                    )?;
+                    self.targets_of(
+                        plan,
+                        &Bound {
+                            bind: &bind,
+                            types: &prepared.types,
+                        },
+                    )?
+                }
                 Some(draw) => {
                     let (shard, values) = self.draw(draw).await?;
                     let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
@@ -615,6 +634,32 @@ impl Session {
     }
 }
 
+fn refuse_clocks(
+    plan: &Plan,
+    bind: &message::Bind<'_>,
+    prepared: &Prepared,
+    strings: bool,
+) -> Result<(), Report> {
+    refuse_clock_words(plan, &prepared.client_text, strings)?;
+    for n in 0..bind.params {
+        if let Some(message::BindValue::Text(value)) = bind.value(n) {
+            refuse_clock_value(plan, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// What fails in the end must undo the writes before it, which are of the same implicit transaction: they are not run.
+fn fail_first(segments: &mut Vec<Segment>) {
+    let writes = |s: &Segment| matches!(s, Segment::Work(work) if work.executes > 0 && work.job.access == Access::Write);
+    if !matches!(segments.last(), Some(Segment::Fail(_))) || !segments.iter().any(writes) {
+        return;
+    }
+    if let Some(failure) = segments.pop() {
+        segments.insert(0, failure);
+    }
+}
+
 /// The segment that takes a step for this destination: the last one if they agree, else a new one.
 fn with_work(
     segments: &mut Vec<Segment>,
@@ -703,7 +748,7 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
         merge: plan.map_or(Merge::Single, |p| p.merge),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
-        alone: plan.is_some_and(|p| matches!(p.command, Command::Set { .. } | Command::Reset(_))),
+        alone: plan.is_some_and(super::settings::is_setting),
     }
 }
 
@@ -723,6 +768,10 @@ fn note_execute(
     }
     if let Some(plan) = plan {
         join_effects(work, plan);
+        if work.job.is_set() {
+            // brought along like any other SET: no reason to stay
+            work.job.effects.pins = None;
+        }
     }
 }
 
@@ -731,6 +780,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.pins = effects.pins.or(plan.effects.pins);
     effects.opaque |= plan.effects.opaque;
     effects.ddl |= plan.effects.ddl;
+    effects.clock |= plan.effects.clock;
 }
 
 fn push(work: &mut Work, step: Step) {

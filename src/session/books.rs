@@ -96,28 +96,13 @@ impl Session {
             .as_ref()
             .map(|tx| tx.locals.as_slice())
             .unwrap_or_default();
-        let local_path = locals
-            .iter()
-            .rev()
-            .find(|s| is_search_path(s))
-            .and_then(|s| super::context::set_values(s));
-        let strings = exec
-            .vars
-            .statement("standard_conforming_strings")
-            .and_then(super::context::set_values)
-            .is_none_or(|v| {
-                !matches!(
-                    v.first().map(String::as_str),
-                    Some("off" | "false" | "no" | "0" | "of" | "f" | "n")
-                )
-            });
+        let snapshot = &exec.snapshot;
         let mut context = Context::new(
-            &exec.snapshot.catalog,
-            exec.snapshot.version,
-            &self.exec.user,
+            &snapshot.catalog,
+            snapshot.version,
+            &exec.user,
             &exec.vars,
-            local_path.as_deref(),
-            strings,
+            locals,
         );
         if let Some(shard) = self.forced_shard {
             context.fingerprint ^= (u64::from(shard.0) + 1) << 40;
@@ -186,14 +171,4 @@ impl Session {
         self.forced_shard = None;
         self.refresh_context();
     }
-}
-
-fn is_search_path(statement: &str) -> bool {
-    let words: Vec<String> = statement
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|w| !w.is_empty())
-        .take(3)
-        .map(str::to_ascii_lowercase)
-        .collect();
-    words.iter().any(|w| w == "search_path")
 }

@@ -16,40 +16,52 @@ pub struct Context {
 }
 
 /// Client encodings in which a byte below 128 may be part of a larger character: there SQL cannot be scanned safely.
-const UNSAFE_ENCODINGS: [&str; 7] = [
-    "SJIS",
-    "BIG5",
-    "GBK",
-    "UHC",
-    "GB18030",
-    "JOHAB",
-    "SHIFT_JIS_2004",
+/// With all the names PostgreSQL knows them by, without case and punctuation.
+const UNSAFE_ENCODINGS: [&str; 17] = [
+    "sjis",
+    "shiftjis",
+    "mskanji",
+    "win932",
+    "windows932",
+    "shiftjis2004",
+    "big5",
+    "win950",
+    "windows950",
+    "gbk",
+    "win936",
+    "windows936",
+    "uhc",
+    "win949",
+    "windows949",
+    "johab",
+    "gb18030",
 ];
 
 #[must_use]
 pub fn is_unsafe_encoding(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
+    let letters = name.chars().filter(char::is_ascii_alphanumeric);
+    let name: String = letters.map(|c| c.to_ascii_lowercase()).collect();
     UNSAFE_ENCODINGS.contains(&name.as_str())
 }
 
 impl Context {
-    /// `local_path` is a SET LOCAL search_path of the current transaction.
+    /// `locals` are the SET LOCAL statements of the current transaction, in order.
     #[must_use]
     pub fn new(
         catalog: &Catalog,
         version: u64,
         user: &str,
         vars: &Vars,
-        local_path: Option<&[String]>,
-        standard_conforming_strings: bool,
+        locals: &[String],
     ) -> Self {
-        let path: Vec<String> = match local_path {
-            Some(path) => path.to_vec(),
-            None => vars
-                .statement("search_path")
-                .and_then(set_values)
-                .unwrap_or_else(|| catalog.default_search_path.clone()),
+        let in_force = |name: &str| {
+            let local = locals
+                .iter()
+                .rev()
+                .find_map(|statement| values_of(statement, name));
+            local.or_else(|| vars.statement(name).and_then(set_values))
         };
+        let path = in_force("search_path").unwrap_or_else(|| catalog.default_search_path.clone());
         let search_path: Vec<String> = path
             .iter()
             .map(|schema| {
@@ -60,19 +72,24 @@ impl Context {
                 }
             })
             .collect();
+        let standard_conforming_strings =
+            in_force("standard_conforming_strings").is_none_or(|values| !is_off(&values));
         let mut hash = version ^ u64::from(standard_conforming_strings) << 63;
         for schema in &search_path {
             hash = xxh3_64_with_seed(schema.as_bytes(), hash.wrapping_add(1));
         }
-        for name in [
+        let names = [
             "role",
             "session_authorization",
             "transform_null_equals",
             "client_encoding",
-        ] {
-            if let Some(statement) = vars.statement(name) {
-                hash = xxh3_64_with_seed(statement.as_bytes(), hash);
-            }
+        ];
+        for statement in names
+            .iter()
+            .filter_map(|name| vars.statement(name))
+            .chain(locals.iter().map(String::as_str))
+        {
+            hash = xxh3_64_with_seed(statement.as_bytes(), hash);
         }
         Self {
             search_path,
@@ -80,6 +97,27 @@ impl Context {
             version,
             fingerprint: hash,
         }
+    }
+}
+
+fn is_off(values: &[String]) -> bool {
+    let word = values.first().map(|v| v.to_ascii_lowercase());
+    matches!(
+        word.as_deref(),
+        Some("off" | "of" | "false" | "fals" | "fal" | "fa" | "f" | "no" | "n" | "0")
+    )
+}
+
+/// The values of a SET of this very setting; None for another statement.
+fn values_of(statement: &str, name: &str) -> Option<Vec<String>> {
+    use crate::sql::command::{Command, SettingValue, classify};
+    let tokens = crate::sql::tokens::tokenize(statement.as_bytes(), true).ok()?;
+    match classify(statement.as_bytes(), &tokens, true) {
+        Command::Set(setting) if setting.name == name => match setting.value {
+            SettingValue::List(values) => Some(values),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -356,7 +356,14 @@ impl Session {
             },
             targets,
             merge,
-            effects: plan.effects.clone(),
+            effects: match (&setting, plan.effects.pins) {
+                // brought along like any other SET: no reason to stay
+                (Some(_), Some(_)) => crate::route::Effects {
+                    pins: None,
+                    ..plan.effects.clone()
+                },
+                _ => plan.effects.clone(),
+            },
             limited: false,
             settings: setting.into_iter().collect(),
             executes: true,
@@ -383,6 +390,13 @@ impl Session {
             }
             Command::Reset(Some(name)) => Some(Setting::Reset(name.clone())),
             Command::Reset(None) => Some(Setting::ResetAll),
+            _ if super::settings::calls_set_config(plan) => {
+                let setting = self.set_config(sql)?;
+                if let Some(Setting::Set { name, statement }) = &setting {
+                    self.refuse_unsafe_encoding(name, statement)?;
+                }
+                setting
+            }
             _ => None,
         })
     }

@@ -1,6 +1,7 @@
 //! The simple protocol: one text, any number of statements.
 
 use super::Session;
+use super::clocks::refuse_clock_words;
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
@@ -156,6 +157,7 @@ impl Session {
             let edited = edited.ok_or_else(misplaced)?;
             return Ok(self.job(plan, Ask::Simple(edited.into()), Targets::One(shard), None));
         }
+        refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         let literals = Literals {
             text,
             lifted: &self.lifted,
@@ -242,8 +244,18 @@ impl Session {
 
     /// A statement that pgshunt answers itself.
     async fn own_simple(&mut self, plan: &Plan, sql: &Bytes) -> Result<Done, Failure> {
+        let shown_from = self.exec.client.output.len();
         self.own_rows(plan);
-        let tag = self.own(plan, sql).await?;
+        let tag = match self.own(plan, sql).await {
+            Ok(tag) => tag,
+            Err(failure) => {
+                // no description of rows that do not come
+                if matches!(plan.command, Command::ShowLocal(_)) {
+                    self.exec.client.output.truncate(shown_from);
+                }
+                return Err(failure);
+            }
+        };
         build::command_complete(&mut self.exec.client.output, &tag);
         self.exec.client.release();
         Ok(Done {

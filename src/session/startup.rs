@@ -102,14 +102,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
     let start_vars = vars.clone();
-    let context = Context::new(
-        &snapshot.catalog,
-        snapshot.version,
-        &user,
-        &vars,
-        None,
-        true,
-    );
+    let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, &[]);
     let exec = Executor {
         client: Client::new(parts.login.stream, parts.login.unread),
         backend,
@@ -302,7 +295,7 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, Report> {
 }
 
 /// The statement that sets what a start-up packet asked for.
-fn set_statement(name: &str, value: &str) -> String {
+pub fn set_statement(name: &str, value: &str) -> String {
     let identifier = name
         .split('.')
         .map(crate::exec::transaction::quote_ident)

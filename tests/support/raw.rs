@@ -84,7 +84,12 @@ impl Raw {
         Self::connect_with(port, user, database, &[])
     }
 
-    pub fn connect_with(port: u16, user: &str, database: &str, more: &[(&str, &str)]) -> io::Result<Self> {
+    pub fn connect_with(
+        port: u16,
+        user: &str,
+        database: &str,
+        more: &[(&str, &str)],
+    ) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -98,8 +103,19 @@ impl Raw {
         Self::login(Box::new(stream), user, database, &[])
     }
 
-    fn login(stream: Box<dyn Stream>, user: &str, database: &str, more: &[(&str, &str)]) -> io::Result<Self> {
-        let mut raw = Self { stream, status: 0, pid: 0, secret: Vec::new(), parameters: Vec::new() };
+    fn login(
+        stream: Box<dyn Stream>,
+        user: &str,
+        database: &str,
+        more: &[(&str, &str)],
+    ) -> io::Result<Self> {
+        let mut raw = Self {
+            stream,
+            status: 0,
+            pid: 0,
+            secret: Vec::new(),
+            parameters: Vec::new(),
+        };
         let mut body = 196_608_i32.to_be_bytes().to_vec();
         for (name, value) in [("user", user), ("database", database)].iter().chain(more) {
             text(&mut body, name);
@@ -111,7 +127,10 @@ impl Raw {
         raw.stream.write_all(&packet)?;
         let answer = raw.until_ready()?;
         match answer.error {
-            Some(error) => Err(io::Error::other(format!("{} {}", error.code, error.message))),
+            Some(error) => Err(io::Error::other(format!(
+                "{} {}",
+                error.code, error.message
+            ))),
             None => Ok(raw),
         }
     }
@@ -156,7 +175,9 @@ impl Raw {
             b'C' => answer.tags.push(first_text(&body)),
             b'E' => answer.error = answer.error.take().or_else(|| Some(fields(&body))),
             b'N' => answer.notices.push(fields(&body)),
-            b'd' => answer.rows.push(vec![Some(String::from_utf8_lossy(&body).into_owned())]),
+            b'd' => answer
+                .rows
+                .push(vec![Some(String::from_utf8_lossy(&body).into_owned())]),
             b'K' => {
                 self.pid = i32::from_be_bytes([body[0], body[1], body[2], body[3]]);
                 self.secret = body[4..].to_vec();
@@ -184,11 +205,17 @@ impl Raw {
 
     #[track_caller]
     pub fn ask(&mut self, sql: &str) -> Answer {
-        self.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.query(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// The extended protocol with text parameters, unnamed: Parse, Describe statement, Bind, Execute, Sync.
-    pub fn extended(&mut self, sql: &str, types: &[u32], values: &[Option<&str>]) -> io::Result<Answer> {
+    pub fn extended(
+        &mut self,
+        sql: &str,
+        types: &[u32],
+        values: &[Option<&str>],
+    ) -> io::Result<Answer> {
         let mut bytes = parse("", sql, types);
         bytes.extend(message(b'D', b"S\0"));
         bytes.extend(bind("", "", values));
@@ -269,8 +296,13 @@ fn columns(body: &[u8]) -> Vec<Column> {
     while !rest.is_empty() {
         let name = first_text(rest);
         rest = &rest[name.len() + 1..];
-        let number = |at: usize| u32::from_be_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
-        columns.push(Column { name, type_oid: number(6), type_modifier: number(12) as i32 });
+        let number =
+            |at: usize| u32::from_be_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
+        columns.push(Column {
+            name,
+            type_oid: number(6),
+            type_modifier: number(12) as i32,
+        });
         rest = &rest[18..];
     }
     columns

@@ -34,7 +34,11 @@ const KEYS: u64 = 48;
 
 impl Statements {
     pub fn new(seed: u64) -> Self {
-        Self { dice: Dice(seed), values: Vec::new(), literals: Vec::new() }
+        Self {
+            dice: Dice(seed),
+            values: Vec::new(),
+            literals: Vec::new(),
+        }
     }
 
     pub fn next(&mut self) -> Statement {
@@ -55,7 +59,12 @@ impl Statements {
 
     /// Only values that the text uses, numbered without gaps.
     fn statement(&self, text: String, ordered: bool) -> Statement {
-        let mut statement = Statement { text, ordered, values: Vec::new(), literals: Vec::new() };
+        let mut statement = Statement {
+            text,
+            ordered,
+            values: Vec::new(),
+            literals: Vec::new(),
+        };
         for n in 1..=self.values.len() {
             let old = format!("${n}");
             let used = statement.text.match_indices(&old).any(|(at, _)| {
@@ -91,7 +100,9 @@ impl Statements {
     }
 
     fn array(&mut self) -> String {
-        let keys: Vec<String> = (0..self.dice.below(4)).map(|_| (1 + self.dice.below(KEYS)).to_string()).collect();
+        let keys: Vec<String> = (0..self.dice.below(4))
+            .map(|_| (1 + self.dice.below(KEYS)).to_string())
+            .collect();
         let text = format!("{{{}}}", keys.join(","));
         self.parameter(format!("'{text}'"), Some(text))
     }
@@ -113,7 +124,10 @@ impl Statements {
             8 => format!("{} = {column}", self.key()),
             9 => format!("{column} IN ({})", self.few().join(", ")),
             10 => format!("{column} = ANY ({})", self.array()),
-            11 => format!("{column} = ANY (ARRAY[{}]::bigint[])", self.few().join(", ")),
+            11 => format!(
+                "{column} = ANY (ARRAY[{}]::bigint[])",
+                self.few().join(", ")
+            ),
             12 => format!("({column} = {} OR {column} = {})", self.key(), self.key()),
             13 => format!("{column} = {} AND {column} = {}", self.key(), self.key()),
             14 => format!("{column} = NULL"),
@@ -182,10 +196,22 @@ impl Statements {
 
     fn about_rest(&mut self, alias: &str) -> String {
         let column = match alias {
-            "p" => self.dice.one(&["p.likes > 2", "p.title LIKE '%1%'", "p.likes IS NULL", "p.id <= 2", "p.likes % 2 = 0"]),
+            "p" => self.dice.one(&[
+                "p.likes > 2",
+                "p.title LIKE '%1%'",
+                "p.likes IS NULL",
+                "p.id <= 2",
+                "p.likes % 2 = 0",
+            ]),
             _ => self.dice.one(&[
-                "u.age > 22", "u.country = 'de'", "u.country IS NULL", "u.score >= 4.5", "u.name LIKE 'user 1%'",
-                "u.born < '2000-01-15'", "u.age IN (21, 23)", "u.country IN (SELECT code FROM countries)",
+                "u.age > 22",
+                "u.country = 'de'",
+                "u.country IS NULL",
+                "u.score >= 4.5",
+                "u.name LIKE 'user 1%'",
+                "u.born < '2000-01-15'",
+                "u.age IN (21, 23)",
+                "u.country IN (SELECT code FROM countries)",
             ]),
         };
         column.to_owned()
@@ -207,28 +233,55 @@ impl Statements {
         match self.dice.below(12) {
             0..=3 => {
                 let columns = self.dice.one(&[
-                    "*", "u.id, u.name", "u.*", "u.id AS key, upper(u.name), u.age + 1 AS older", "u.name, u.joined, u.score",
-                    "DISTINCT u.country", "DISTINCT ON (u.id) u.id, u.age", "u", "CASE WHEN u.age > 22 THEN 'a' ELSE 'b' END",
-                    "'x' AS constant, 1", "count(*) OVER () AS n, u.id", "u.id::text || u.name", "NULL AS nothing",
+                    "*",
+                    "u.id, u.name",
+                    "u.*",
+                    "u.id AS key, upper(u.name), u.age + 1 AS older",
+                    "u.name, u.joined, u.score",
+                    "DISTINCT u.country",
+                    "DISTINCT ON (u.id) u.id, u.age",
+                    "u",
+                    "CASE WHEN u.age > 22 THEN 'a' ELSE 'b' END",
+                    "'x' AS constant, 1",
+                    "count(*) OVER () AS n, u.id",
+                    "u.id::text || u.name",
+                    "NULL AS nothing",
                 ]);
                 let filter = self.filter("u", "u.id");
                 let distinct_on = columns.starts_with("DISTINCT ON");
-                self.end(format!("SELECT {columns} FROM users u WHERE {filter}"), "u.id", !columns.contains("DISTINCT") || distinct_on)
+                self.end(
+                    format!("SELECT {columns} FROM users u WHERE {filter}"),
+                    "u.id",
+                    !columns.contains("DISTINCT") || distinct_on,
+                )
             }
             4..=5 => {
                 let filter = self.filter("p", "p.user_id");
-                self.end(format!("SELECT p.* FROM posts p WHERE {filter}"), "p.user_id, p.id", true)
+                self.end(
+                    format!("SELECT p.* FROM posts p WHERE {filter}"),
+                    "p.user_id, p.id",
+                    true,
+                )
             }
             6..=9 => self.join(),
             10 => {
                 let filter = self.filter("u", "u.id");
-                let sql = format!("SELECT c.name, u.id FROM countries c JOIN users u ON u.country = c.code WHERE {filter}");
+                let sql = format!(
+                    "SELECT c.name, u.id FROM countries c JOIN users u ON u.country = c.code WHERE {filter}"
+                );
                 self.end(sql, "u.id", true)
             }
             _ => {
                 let (a, b) = (self.filter("u", "u.id"), self.filter("u", "u.id"));
-                let operator = self.dice.one(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
-                (format!("SELECT u.id FROM users u WHERE {a} {operator} SELECT u.id FROM users u WHERE {b}"), false)
+                let operator = self
+                    .dice
+                    .one(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
+                (
+                    format!(
+                        "SELECT u.id FROM users u WHERE {a} {operator} SELECT u.id FROM users u WHERE {b}"
+                    ),
+                    false,
+                )
             }
         }
     }
@@ -238,8 +291,20 @@ impl Statements {
         if !can_order || !self.dice.chance(40) {
             return (sql, false);
         }
-        let direction = if order.contains(',') { "" } else { self.dice.one(&["", " DESC", " DESC NULLS LAST"]) };
-        let limit = self.dice.one(&["", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " OFFSET 1", " FETCH FIRST 2 ROWS ONLY", " LIMIT 0"]);
+        let direction = if order.contains(',') {
+            ""
+        } else {
+            self.dice.one(&["", " DESC", " DESC NULLS LAST"])
+        };
+        let limit = self.dice.one(&[
+            "",
+            "",
+            " LIMIT 3",
+            " LIMIT 2 OFFSET 1",
+            " OFFSET 1",
+            " FETCH FIRST 2 ROWS ONLY",
+            " LIMIT 0",
+        ]);
         (format!("{sql} ORDER BY {order}{direction}{limit}"), true)
     }
 
@@ -267,33 +332,93 @@ impl Statements {
         ]);
         let filter = match self.dice.below(6) {
             0 => self.filter("p", "p.user_id"),
-            1 => format!("{} AND {}", self.filter("u", "u.id"), self.about_key("p.user_id")),
+            1 => format!(
+                "{} AND {}",
+                self.filter("u", "u.id"),
+                self.about_key("p.user_id")
+            ),
             _ => self.filter("u", "u.id"),
         };
         let keyed = !self.dice.chance(10);
         let sql = if keyed && self.dice.chance(20) {
-            format!("SELECT u.id AS a, p.id AS b, p.title FROM users u, posts p WHERE u.id = p.user_id AND ({filter})")
+            format!(
+                "SELECT u.id AS a, p.id AS b, p.title FROM users u, posts p WHERE u.id = p.user_id AND ({filter})"
+            )
         } else {
             format!("SELECT u.id AS a, u.name, p.id AS b, p.title FROM {from} WHERE {filter}")
         };
-        self.end(sql, "a, b, p.title, p.user_id", !from.contains("posts q") && !from.contains("USING") && !from.contains("NATURAL"))
+        self.end(
+            sql,
+            "a, b, p.title, p.user_id",
+            !from.contains("posts q") && !from.contains("USING") && !from.contains("NATURAL"),
+        )
     }
 
     fn aggregate(&mut self) -> (String, bool) {
         let filter = self.filter("u", "u.id");
         match self.dice.below(12) {
-            0 => (format!("SELECT count(*) FROM users u WHERE {filter}"), false),
-            1 => (format!("SELECT count(*), sum(u.age), min(u.name), max(u.born), avg(u.score) FROM users u WHERE {filter}"), false),
-            2 => (format!("SELECT count(DISTINCT u.country) FROM users u WHERE {filter}"), false),
-            3 => (format!("SELECT u.country, count(*) FROM users u WHERE {filter} GROUP BY u.country"), false),
-            4 => (format!("SELECT u.id, count(p.id) FROM users u LEFT JOIN posts p ON p.user_id = u.id WHERE {filter} GROUP BY u.id"), false),
-            5 => (format!("SELECT u.age, max(u.score) FROM users u WHERE {filter} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1"), true),
-            6 => (format!("SELECT array_agg(u.id ORDER BY u.id) FROM users u WHERE {filter}"), false),
-            7 => (format!("SELECT u.id, u.name, sum(p.likes) FROM users u JOIN posts p ON p.user_id = u.id WHERE {filter} GROUP BY u.id ORDER BY u.id"), true),
-            8 => (format!("SELECT u.id, row_number() OVER (ORDER BY u.id) FROM users u WHERE {filter}"), false),
-            9 => (format!("SELECT coalesce(sum(u.age), 0) + 1 FROM users u WHERE {filter}"), false),
-            10 => (format!("SELECT exists(SELECT 1 FROM users u WHERE {filter})"), false),
-            _ => (format!("SELECT u.country, u.age, count(*) FROM users u WHERE {filter} GROUP BY ROLLUP (u.country, u.age)"), false),
+            0 => (
+                format!("SELECT count(*) FROM users u WHERE {filter}"),
+                false,
+            ),
+            1 => (
+                format!(
+                    "SELECT count(*), sum(u.age), min(u.name), max(u.born), avg(u.score) FROM users u WHERE {filter}"
+                ),
+                false,
+            ),
+            2 => (
+                format!("SELECT count(DISTINCT u.country) FROM users u WHERE {filter}"),
+                false,
+            ),
+            3 => (
+                format!(
+                    "SELECT u.country, count(*) FROM users u WHERE {filter} GROUP BY u.country"
+                ),
+                false,
+            ),
+            4 => (
+                format!(
+                    "SELECT u.id, count(p.id) FROM users u LEFT JOIN posts p ON p.user_id = u.id WHERE {filter} GROUP BY u.id"
+                ),
+                false,
+            ),
+            5 => (
+                format!(
+                    "SELECT u.age, max(u.score) FROM users u WHERE {filter} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1"
+                ),
+                true,
+            ),
+            6 => (
+                format!("SELECT array_agg(u.id ORDER BY u.id) FROM users u WHERE {filter}"),
+                false,
+            ),
+            7 => (
+                format!(
+                    "SELECT u.id, u.name, sum(p.likes) FROM users u JOIN posts p ON p.user_id = u.id WHERE {filter} GROUP BY u.id ORDER BY u.id"
+                ),
+                true,
+            ),
+            8 => (
+                format!(
+                    "SELECT u.id, row_number() OVER (ORDER BY u.id) FROM users u WHERE {filter}"
+                ),
+                false,
+            ),
+            9 => (
+                format!("SELECT coalesce(sum(u.age), 0) + 1 FROM users u WHERE {filter}"),
+                false,
+            ),
+            10 => (
+                format!("SELECT exists(SELECT 1 FROM users u WHERE {filter})"),
+                false,
+            ),
+            _ => (
+                format!(
+                    "SELECT u.country, u.age, count(*) FROM users u WHERE {filter} GROUP BY ROLLUP (u.country, u.age)"
+                ),
+                false,
+            ),
         }
     }
 
@@ -338,7 +463,11 @@ impl Statements {
     // ---- writes ----------------------------------------------------------------------------------
 
     fn returning(&mut self, of: &[&str]) -> String {
-        if self.dice.chance(50) { format!(" RETURNING {}", self.dice.one(of)) } else { String::new() }
+        if self.dice.chance(50) {
+            format!(" RETURNING {}", self.dice.one(of))
+        } else {
+            String::new()
+        }
     }
 
     fn insert(&mut self) -> String {
@@ -348,18 +477,37 @@ impl Statements {
         let back = self.returning(&["*", "id", "id + 1 AS next, name"]);
         let back_post = self.returning(&["*", "user_id, id", "xmin IS NOT NULL AS alive"]);
         match self.dice.below(14) {
-            0..=2 => format!("INSERT INTO users (id, name, age) VALUES ({key}, 'new', {age}) ON CONFLICT DO NOTHING{back}"),
-            3 => format!("INSERT INTO users VALUES ({key}, 'new', 'de', {age}, 1.5, '2001-01-01', '2024-06-01 00:00:00+00'){back}"),
-            4 => format!("INSERT INTO users (id, name) VALUES ({key}, 'up') ON CONFLICT (id) DO UPDATE SET name = excluded.name || '!', age = users.age + 1{back}"),
-            5 => format!("INSERT INTO users (name, id) VALUES ('a', {key}) ON CONFLICT (id) DO UPDATE SET name = 'b' WHERE users.age > 23{back}"),
-            6..=7 => format!("INSERT INTO posts VALUES ({key}, {post}, 'title', 1), ({key}, {}, 'other', NULL) ON CONFLICT DO NOTHING{back_post}", post + 1),
+            0..=2 => format!(
+                "INSERT INTO users (id, name, age) VALUES ({key}, 'new', {age}) ON CONFLICT DO NOTHING{back}"
+            ),
+            3 => format!(
+                "INSERT INTO users VALUES ({key}, 'new', 'de', {age}, 1.5, '2001-01-01', '2024-06-01 00:00:00+00'){back}"
+            ),
+            4 => format!(
+                "INSERT INTO users (id, name) VALUES ({key}, 'up') ON CONFLICT (id) DO UPDATE SET name = excluded.name || '!', age = users.age + 1{back}"
+            ),
+            5 => format!(
+                "INSERT INTO users (name, id) VALUES ('a', {key}) ON CONFLICT (id) DO UPDATE SET name = 'b' WHERE users.age > 23{back}"
+            ),
+            6..=7 => format!(
+                "INSERT INTO posts VALUES ({key}, {post}, 'title', 1), ({key}, {}, 'other', NULL) ON CONFLICT DO NOTHING{back_post}",
+                post + 1
+            ),
             8 => {
                 let other = self.same_shard();
-                format!("INSERT INTO posts (user_id, id, title) VALUES ({key}, {post}, 'x'), ({other}, {post}, 'y') ON CONFLICT DO NOTHING{back_post}")
+                format!(
+                    "INSERT INTO posts (user_id, id, title) VALUES ({key}, {post}, 'x'), ({other}, {post}, 'y') ON CONFLICT DO NOTHING{back_post}"
+                )
             }
-            9 => format!("INSERT INTO posts SELECT u.id, 9, u.name, 0 FROM users u WHERE u.id = {key} ON CONFLICT DO NOTHING{back_post}"),
-            10 => format!("INSERT INTO posts SELECT {key}, 8, name, 0 FROM countries WHERE code = 'de' ON CONFLICT DO NOTHING{back_post}"),
-            11 => format!("WITH i AS (INSERT INTO users (id, name) VALUES ({key}, 'cte') ON CONFLICT DO NOTHING RETURNING id) SELECT id FROM i"),
+            9 => format!(
+                "INSERT INTO posts SELECT u.id, 9, u.name, 0 FROM users u WHERE u.id = {key} ON CONFLICT DO NOTHING{back_post}"
+            ),
+            10 => format!(
+                "INSERT INTO posts SELECT {key}, 8, name, 0 FROM countries WHERE code = 'de' ON CONFLICT DO NOTHING{back_post}"
+            ),
+            11 => format!(
+                "WITH i AS (INSERT INTO users (id, name) VALUES ({key}, 'cte') ON CONFLICT DO NOTHING RETURNING id) SELECT id FROM i"
+            ),
             12 => format!("INSERT INTO users (name, age) VALUES ('nobody', {age})"),
             _ => format!("INSERT INTO posts (user_id, id, title) VALUES ({key}, {post}, NULL)"),
         }
@@ -371,14 +519,27 @@ impl Statements {
         let back = self.returning(&["*", "u.id, u.age"]);
         match self.dice.below(11) {
             0..=2 => format!("UPDATE users u SET age = age + 1 WHERE {filter}{back}"),
-            3 => format!("UPDATE users AS u SET name = 'n', score = score + 0.25 WHERE u.id = {key}{back}"),
-            4 => format!("UPDATE posts SET likes = likes + 1 WHERE user_id = {key} AND id = 1 RETURNING likes"),
-            5 => format!("UPDATE users u SET name = p.title FROM posts p WHERE p.user_id = u.id AND p.id = 1 AND u.id = {key}{back}"),
+            3 => format!(
+                "UPDATE users AS u SET name = 'n', score = score + 0.25 WHERE u.id = {key}{back}"
+            ),
+            4 => format!(
+                "UPDATE posts SET likes = likes + 1 WHERE user_id = {key} AND id = 1 RETURNING likes"
+            ),
+            5 => format!(
+                "UPDATE users u SET name = p.title FROM posts p WHERE p.user_id = u.id AND p.id = 1 AND u.id = {key}{back}"
+            ),
             6 => format!("UPDATE users u SET id = id + 100 WHERE id = {key}{back}"),
             7 => format!("UPDATE posts SET (title, likes) = ('two', 2) WHERE user_id = {key}"),
-            8 => format!("UPDATE users u SET age = (SELECT count(*) FROM posts p WHERE p.user_id = u.id) WHERE u.id = {key}{back}"),
-            9 => format!("UPDATE users u SET age = (SELECT count(*) FROM posts) WHERE u.id = {key}"),
-            _ => format!("MERGE INTO users u USING (SELECT {}::bigint AS id) v ON u.id = v.id WHEN MATCHED THEN UPDATE SET age = 1 WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, 'merged')", 1 + self.dice.below(KEYS)),
+            8 => format!(
+                "UPDATE users u SET age = (SELECT count(*) FROM posts p WHERE p.user_id = u.id) WHERE u.id = {key}{back}"
+            ),
+            9 => {
+                format!("UPDATE users u SET age = (SELECT count(*) FROM posts) WHERE u.id = {key}")
+            }
+            _ => format!(
+                "MERGE INTO users u USING (SELECT {}::bigint AS id) v ON u.id = v.id WHEN MATCHED THEN UPDATE SET age = 1 WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, 'merged')",
+                1 + self.dice.below(KEYS)
+            ),
         }
     }
 
@@ -389,8 +550,12 @@ impl Statements {
         match self.dice.below(6) {
             0..=1 => format!("DELETE FROM posts p WHERE p.likes = 5 AND ({filter}){back}"),
             2 => format!("DELETE FROM posts p WHERE p.user_id = {key} AND p.id > 3{back}"),
-            3 => format!("DELETE FROM posts p USING users u WHERE u.id = p.user_id AND u.id = {key} AND u.age = 21{back}"),
-            4 => format!("WITH d AS (DELETE FROM posts WHERE user_id = {key} AND id = 2 RETURNING *) SELECT title, likes FROM d"),
+            3 => format!(
+                "DELETE FROM posts p USING users u WHERE u.id = p.user_id AND u.id = {key} AND u.age = 21{back}"
+            ),
+            4 => format!(
+                "WITH d AS (DELETE FROM posts WHERE user_id = {key} AND id = 2 RETURNING *) SELECT title, likes FROM d"
+            ),
             _ => format!("DELETE FROM users WHERE id = {key} AND name LIKE '%new%' RETURNING id"),
         }
     }
@@ -426,7 +591,9 @@ impl Statements {
             6 => "INSERT INTO users (id, name) VALUES (1, 'a'), (1, 'b')".to_owned(),
             7 => format!("INSERT INTO users (id, nothing) VALUES ({key}, 1)"),
             8 => format!("UPDATE users SET age = 'x' WHERE id = {key}"),
-            9 => format!("SELECT id FROM users u JOIN posts p ON p.user_id = u.id WHERE u.id = {key}"),
+            9 => format!(
+                "SELECT id FROM users u JOIN posts p ON p.user_id = u.id WHERE u.id = {key}"
+            ),
             10 => format!("SELECT name, count(*) FROM users WHERE id = {key}"),
             11 => format!("SELECT nofunction(id) FROM users WHERE id = {key}"),
             12 => format!("INSERT INTO users VALUES ({key}, 'a', 'b', 1, 123456789.123)"),

@@ -16,15 +16,30 @@ pub struct Town {
 
 impl Town {
     pub fn start(name: &str, shards: usize, replicas: usize) -> Self {
-        let options = ["--auth", "trust", "--set", "fsync=off", "--set", "track_functions=all"];
+        let options = [
+            "--auth",
+            "trust",
+            "--set",
+            "fsync=off",
+            "--set",
+            "track_functions=all",
+        ];
         Self::start_with(name, shards, replicas, &options)
     }
 
     pub fn start_with(name: &str, shards: usize, replicas: usize, options: &[&str]) -> Self {
         let cluster = Cluster::start_with(name, shards, replicas, options);
-        let data = cluster.data_dir(0, 0).canonicalize().expect("the primary's folder");
+        let data = cluster
+            .data_dir(0, 0)
+            .canonicalize()
+            .expect("the primary's folder");
         let run = data.parent().expect("its parent").join("run");
-        Self { cluster, shards, replicas, run }
+        Self {
+            cluster,
+            shards,
+            replicas,
+            run,
+        }
     }
 
     /// Member 0 is the primary.
@@ -33,12 +48,15 @@ impl Town {
     }
 
     pub fn members(&self) -> Vec<(usize, usize)> {
-        (0..self.shards).flat_map(|s| (0..=self.replicas).map(move |m| (s, m))).collect()
+        (0..self.shards)
+            .flat_map(|s| (0..=self.replicas).map(move |m| (s, m)))
+            .collect()
     }
 
     pub fn superuser(&self, shard: usize, member: usize, database: &str) -> Raw {
         let port = self.port(shard, member);
-        Raw::connect_unix(&self.run, port, "postgres", database).expect("the superuser's connection")
+        Raw::connect_unix(&self.run, port, "postgres", database)
+            .expect("the superuser's connection")
     }
 
     /// The application's connection past pgshunt.
@@ -60,15 +78,21 @@ impl Town {
     }
 
     pub fn pause(&self, shard: usize, member: usize) {
-        self.superuser(shard, member, "social").ask("SELECT pg_wal_replay_pause()").ok();
+        self.superuser(shard, member, "social")
+            .ask("SELECT pg_wal_replay_pause()")
+            .ok();
         self.eventually("replay paused", || {
-            let state = self.superuser(shard, member, "social").ask("SELECT pg_get_wal_replay_pause_state()");
+            let state = self
+                .superuser(shard, member, "social")
+                .ask("SELECT pg_get_wal_replay_pause_state()");
             state.ok().value() == "paused"
         });
     }
 
     pub fn resume(&self, shard: usize, member: usize) {
-        self.superuser(shard, member, "social").ask("SELECT pg_wal_replay_resume()").ok();
+        self.superuser(shard, member, "social")
+            .ask("SELECT pg_wal_replay_resume()")
+            .ok();
     }
 
     pub fn pause_all(&self) {
@@ -80,17 +104,29 @@ impl Town {
     }
 
     fn each_replica(&self, act: impl Fn(usize, usize)) {
-        self.members().into_iter().filter(|(_, m)| *m > 0).for_each(|(s, m)| act(s, m));
+        self.members()
+            .into_iter()
+            .filter(|(_, m)| *m > 0)
+            .for_each(|(s, m)| act(s, m));
     }
 
     /// Until every replica shows what its primary has.
     pub fn catch_up(&self) {
         for shard in 0..self.shards {
-            let lsn = self.superuser(shard, 0, "social").ask("SELECT pg_current_wal_lsn()").ok().value().to_owned();
+            let lsn = self
+                .superuser(shard, 0, "social")
+                .ask("SELECT pg_current_wal_lsn()")
+                .ok()
+                .value()
+                .to_owned();
             for member in 1..=self.replicas {
                 let ask = format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'");
                 self.eventually("replicas caught up", || {
-                    self.superuser(shard, member, "social").ask(&ask).ok().value() == "t"
+                    self.superuser(shard, member, "social")
+                        .ask(&ask)
+                        .ok()
+                        .value()
+                        == "t"
                 });
             }
         }
@@ -125,7 +161,10 @@ pub fn eventually(limit: Duration, what: &str, is_so: &mut dyn FnMut() -> bool) 
 
 /// The map with one line of it replaced, and `more` lines for the database put beside it.
 pub fn with_pool(map: &str, pool: &str, more: &str) -> String {
-    let found = map.lines().find(|line| line.starts_with("    pool:")).expect("the map's pool line");
+    let found = map
+        .lines()
+        .find(|line| line.starts_with("    pool:"))
+        .expect("the map's pool line");
     map.replace(found, &format!("    pool: {{ {pool} }}\n{more}"))
 }
 
@@ -175,8 +214,14 @@ impl Map {
     pub fn of(town: &Town, shards: usize, replicas: usize) -> Self {
         let mut text = String::from("shards:\n");
         for shard in 0..shards {
-            let ports: Vec<String> = (1..=replicas).map(|m| format!("\"127.0.0.1:{}\"", town.port(shard, m))).collect();
-            text.push_str(&format!("  - name: s{}\n    primary: 127.0.0.1:{}\n", shard + 1, town.port(shard, 0)));
+            let ports: Vec<String> = (1..=replicas)
+                .map(|m| format!("\"127.0.0.1:{}\"", town.port(shard, m)))
+                .collect();
+            text.push_str(&format!(
+                "  - name: s{}\n    primary: 127.0.0.1:{}\n",
+                shard + 1,
+                town.port(shard, 0)
+            ));
             text.push_str(&format!("    replicas: [{}]\n", ports.join(", ")));
         }
         Self {
@@ -212,8 +257,18 @@ impl Map {
     }
 
     pub fn text(&self) -> String {
-        let Self { listen, users, control, shards, tables, pool, database, rest } = self;
-        let inner = format!("home: s1\ncontrol: {control}\n{shards}{tables}pool: {{ {pool} }}\n{database}");
+        let Self {
+            listen,
+            users,
+            control,
+            shards,
+            tables,
+            pool,
+            database,
+            rest,
+        } = self;
+        let inner =
+            format!("home: s1\ncontrol: {control}\n{shards}{tables}pool: {{ {pool} }}\n{database}");
         let inner: String = inner.lines().map(|line| format!("    {line}\n")).collect();
         format!(
             "listen:\n{listen}admin: {{ users: [app], http: \"127.0.0.1:HTTP_PORT\" }}\nusers:\n{users}databases:\n  - name: social\n{inner}{rest}"

@@ -58,6 +58,7 @@ impl Statement<'_> {
         let mut plan = self.context.blank(command);
         plan.access = access(facts, &calls);
         plan.effects.pins = calls.pins;
+        plan.effects.clock = calls.clock.is_some();
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {
             plan.effects.ddl = true;

@@ -1,0 +1,70 @@
+//! Words like 'now' that the servers read as the time: in a write to every shard each would read another one.
+
+use crate::exec::failure::Report;
+use crate::route::{Command, Merge, Plan};
+use crate::sql::tokens::{string_value, tokenize};
+use crate::wire::sqlstate::SqlState;
+
+const WORDS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
+
+fn is_clock_word(value: &[u8]) -> bool {
+    let first = value
+        .trim_ascii()
+        .split(|b| b.is_ascii_whitespace())
+        .next()
+        .unwrap_or(b"");
+    WORDS.iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
+fn writes_everywhere(plan: &Plan) -> bool {
+    let writes = matches!(
+        plan.command,
+        Command::Insert | Command::Update | Command::Delete | Command::Merge
+    );
+    writes && plan.merge == Merge::Everywhere
+}
+
+fn refusal() -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "a literal like 'now' in a write to every shard: each would store another time",
+    )
+    .hint("Give the time itself.")
+}
+
+/// The literals of a statement.
+pub fn refuse_clock_words(plan: &Plan, sql: &[u8], strings: bool) -> Result<(), Report> {
+    if !writes_everywhere(plan) {
+        return Ok(());
+    }
+    let tokens = tokenize(sql, strings).unwrap_or_default();
+    let mut values = tokens
+        .iter()
+        .filter_map(|token| string_value(sql, token, strings));
+    if values.any(|value| is_clock_word(&value)) {
+        Err(refusal())
+    } else {
+        Ok(())
+    }
+}
+
+/// A value of a Bind.
+pub fn refuse_clock_value(plan: &Plan, value: &[u8]) -> Result<(), Report> {
+    if writes_everywhere(plan) && is_clock_word(value) {
+        Err(refusal())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_clock_word;
+
+    #[test]
+    fn the_words_are_known_whatever_their_case() {
+        assert!(is_clock_word(b" Now "));
+        assert!(is_clock_word(b"tomorrow 12:00"));
+        assert!(!is_clock_word(b"nowhere"));
+    }
+}
