@@ -20,6 +20,7 @@ use crate::route::Targets;
 use crate::sql::lift::Lifted;
 use crate::stats::{ClientHandle, Recorder};
 use crate::wire::build::{self, Severity};
+use crate::wire::frame::FrameError;
 use crate::wire::sqlstate::SqlState;
 use batch::Gathering;
 use bytes::{Bytes, BytesMut};
@@ -125,7 +126,10 @@ impl Session {
         use crate::exec::client::NextFrame;
         match self.exec.client.next_frame(self.message_bytes_max).await {
             Ok(frame) => Ok(frame),
-            Err(NextFrame::Io(_)) => Err(Failure::ClientGone),
+            // nothing is said to one who does not speak the protocol
+            Err(NextFrame::Io(_) | NextFrame::Frame(FrameError::TooShort(_))) => {
+                Err(Failure::ClientGone)
+            }
             Err(NextFrame::Frame(error)) => {
                 let hint = "limits.message_bytes_max in the shard map bounds a message.";
                 Err(Report::new(SqlState::PROTOCOL_VIOLATION, error.to_string())

@@ -816,6 +816,8 @@ fn hazard_13_client_encodings() {
             "{answer:?}"
         );
     }
+    // the one Postgres does not have it
+    client.ask("DELETE FROM words WHERE k = 'caf\u{e9} latin'").ok();
 }
 
 #[test]
