@@ -16,6 +16,8 @@ pub type Problem = String;
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// what of the buffer is used up
+    used: usize,
     /// process id and secret, once BackendKeyData came
     pub key: Option<Vec<u8>>,
     /// lines that came during the login and nobody has asked for yet
@@ -32,6 +34,7 @@ impl Connection {
         Ok(Self {
             stream,
             buffer: Vec::new(),
+            used: 0,
             key: None,
             early: Vec::new(),
         })
@@ -157,36 +160,41 @@ impl Connection {
 
     fn raw_byte(&mut self) -> Result<String, Problem> {
         self.fill(1)?;
-        if self.buffer.is_empty() {
+        let Some(byte) = self.unread().first().copied() else {
             return Ok("closed".to_owned());
-        }
-        let byte = self.buffer.remove(0);
+        };
+        self.used += 1;
         Ok(format!("byte {}", char::from(byte)))
     }
 
     fn message(&mut self) -> Result<Option<(u8, Vec<u8>)>, Problem> {
         self.fill(5)?;
-        if self.buffer.is_empty() {
+        if self.unread().is_empty() {
             return Ok(None);
         }
-        if self.buffer.len() < 5 {
-            return Err(format!(
-                "closed in the middle of a message: {:?}",
-                self.buffer
-            ));
+        let cut = "closed in the middle of a message";
+        if self.unread().len() < 5 {
+            return Err(format!("{cut}: {:?}", self.unread()));
         }
-        let length = int(&self.buffer, 1) as usize;
+        let length = int(self.unread(), 1) as usize;
         self.fill(1 + length)?;
-        if self.buffer.len() < 1 + length {
-            return Err("closed in the middle of a message".to_owned());
-        }
-        let rest = self.buffer.split_off(1 + length);
-        let message = std::mem::replace(&mut self.buffer, rest);
-        Ok(Some((message[0], message[5..].to_vec())))
+        let body = self.unread().get(5..1 + length).ok_or(cut)?.to_vec();
+        let tag = self.unread()[0];
+        self.used += 1 + length;
+        Ok(Some((tag, body)))
     }
 
-    /// At least `size` bytes in the buffer, fewer when the peer has closed.
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
+    /// At least `size` unread bytes, fewer when the peer has closed.
     fn fill(&mut self, size: usize) -> Result<(), Problem> {
+        if self.unread().len() >= size {
+            return Ok(());
+        }
+        self.buffer.drain(..self.used);
+        self.used = 0;
         let mut piece = vec![0; 1 << 16];
         while self.buffer.len() < size {
             match self.stream.read(&mut piece) {
