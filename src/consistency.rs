@@ -40,7 +40,15 @@ pub struct Position {
     pub system_id: u64,
     pub timeline: u32,
     pub lsn: Lsn,
+    pub xid: Option<Xid>,
 }
+
+/// A bound of transaction numbers (64 bits, as `pg_current_snapshot()` counts them). Of a primary: every transaction that
+/// had ended is below it. Of a replica: every transaction below it has ended there. WAL that no commit waits for (pruning,
+/// hint bits, snapshots of running transactions) stays unflushed for a while, and a replica cannot reach the position of
+/// a sample that counts it; that everything has ended there all the same is seen by this bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Xid(pub u64);
 
 impl Position {
     #[must_use]
@@ -51,7 +59,19 @@ impl Position {
     /// True when a server at this position shows all that `needed` stands for.
     #[must_use]
     pub fn reaches(self, needed: Self) -> bool {
-        self.same_history(needed) && self.lsn >= needed.lsn
+        let ended = matches!((self.xid, needed.xid), (Some(here), Some(there)) if here >= there);
+        self.same_history(needed) && (self.lsn >= needed.lsn || ended)
+    }
+
+    /// What stands for both; None when they are of different histories.
+    #[must_use]
+    pub fn join(self, other: Self) -> Option<Self> {
+        let later = |other: Self| Self {
+            lsn: self.lsn.max(other.lsn),
+            xid: self.xid.zip(other.xid).map(|(a, b)| a.max(b)),
+            ..self
+        };
+        self.same_history(other).then(|| later(other))
     }
 }
 

@@ -7,7 +7,7 @@ use pgshunt::cluster::health::{
     PrimaryReport, PrimaryState, Receiver, ReplicaReport, ReplicaState, ShardHealth,
 };
 use pgshunt::consistency::choice::Question;
-use pgshunt::consistency::{Level, Lsn, Position, Watermarks};
+use pgshunt::consistency::{Level, Lsn, Position, Watermarks, Xid};
 use pgshunt::shard::ShardId;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -22,6 +22,7 @@ const S1: ShardId = ShardId(0);
 enum Event {
     Tick(u64),
     OthersWrite,
+    Noise,
     Write(usize),
     StartWrite(usize),
     EndWrite(usize),
@@ -50,6 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (1..20u64).prop_map(Event::Tick),
         12 => Just(Event::OthersWrite),
+        6 => Just(Event::Noise),
         4 => session.clone().prop_map(Event::Write),
         2 => session.clone().prop_map(Event::StartWrite),
         2 => session.clone().prop_map(Event::EndWrite),
@@ -70,8 +72,16 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Commits by number, in the order of the WAL; the position is their count.
+/// Commits by number, in the order of the WAL; the position is the length, which also counts records that commit nothing.
 type Log = Vec<u64>;
+
+/// A record that commits nothing.
+const NOISE: u64 = 0;
+
+/// One more than the last transaction that has ended: they end in the order of their numbers here.
+fn xid_of(log: &Log) -> Option<Xid> {
+    Some(Xid(log.iter().max().map_or(0, |last| last + 1)))
+}
 
 #[derive(Clone, Default)]
 struct Server {
@@ -163,6 +173,7 @@ impl World {
             Event::OthersWrite => {
                 self.commit();
             }
+            Event::Noise => self.servers[0].log.push(NOISE),
             Event::Write(s) => {
                 self.start_write(s);
                 self.now += Duration::from_micros(1);
@@ -280,7 +291,7 @@ impl World {
         read.shown = Some(server.log.clone());
         // what a failover lost is nowhere to be seen
         let primary: BTreeSet<_> = self.servers[0].log.iter().collect();
-        let missed = |id: &&u64| primary.contains(id) && !server.log.contains(id);
+        let missed = |id: &&u64| **id != NOISE && primary.contains(id) && !server.log.contains(id);
         if read.level == Level::Session {
             let missed: Vec<_> = read.must_show.iter().filter(missed).collect();
             assert!(
@@ -381,6 +392,7 @@ impl World {
                 system_id: 1,
                 timeline: server.timeline,
                 lsn,
+                xid: xid_of(&server.log),
             };
             let state = PrimaryState::Writing {
                 position,
@@ -393,6 +405,7 @@ impl World {
         }
         let state = ReplicaState::Replaying {
             lsn: Some(lsn),
+            xid: xid_of(&server.log),
             receiver: Receiver::Timeline(server.timeline),
             fork: None,
             paused: false,

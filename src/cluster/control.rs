@@ -3,10 +3,13 @@
 
 use crate::config::{Database, ServerAddress, ServerTls, TlsMode};
 use crate::net::tls::{TlsError, server_tls};
-use bb8::{Pool, PooledConnection, RunError};
+use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -29,6 +32,8 @@ pub enum ControlError {
     Tls(#[from] TlsError),
     #[error("{}", words(.0))]
     Server(#[from] tokio_postgres::Error),
+    #[error("{0}")]
+    Refused(String),
     #[error("no connection of the control plane within {CONNECT_MAX:?}")]
     TimedOut,
     #[error("{host}:{port} is not a server of this database")]
@@ -36,7 +41,56 @@ pub enum ControlError {
 }
 
 pub struct ControlPools {
-    pools: HashMap<ServerAddress, Pool<Manager>>,
+    pools: HashMap<ServerAddress, Lender>,
+}
+
+/// One server's pool, and what it last said when it would not connect.
+struct Lender {
+    pool: Pool<Manager>,
+    refusals: Refusals,
+}
+
+/// bb8 keeps the reason of a failed connection to itself and lets its callers wait until their time is over: here the
+/// reason is heard, and the callers are told at once.
+#[derive(Clone, Debug, Default)]
+struct Refusals(Arc<Refused>);
+
+#[derive(Debug, Default)]
+struct Refused {
+    last: Mutex<Option<String>>,
+    rings: Notify,
+}
+
+impl ErrorSink<tokio_postgres::Error> for Refusals {
+    fn sink(&self, error: tokio_postgres::Error) {
+        *self.0.last.lock() = Some(words(&error));
+        self.0.rings.notify_waiters();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
+        Box::new(self.clone())
+    }
+}
+
+impl Lender {
+    async fn lend(&self) -> Result<ControlClient, ControlError> {
+        let refused = self.refusals.0.rings.notified();
+        tokio::pin!(refused);
+        refused.as_mut().enable();
+        tokio::select! {
+            biased;
+            got = self.pool.get_owned() => got.map_err(|error| match error {
+                RunError::User(error) => ControlError::Server(error),
+                RunError::TimedOut => ControlError::TimedOut,
+            }),
+            () = refused => Err(self.reason()),
+        }
+    }
+
+    fn reason(&self) -> ControlError {
+        let last = self.refusals.0.last.lock().clone();
+        last.map_or(ControlError::TimedOut, ControlError::Refused)
+    }
 }
 
 impl ControlPools {
@@ -48,29 +102,27 @@ impl ControlPools {
             .iter()
             .flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas));
         let pools = addresses
-            .map(|address| (address.clone(), pool(database, address, &tls)))
+            .map(|address| (address.clone(), lender(database, address, &tls)))
             .collect();
         Ok(Self { pools })
     }
 
     pub async fn client(&self, address: &ServerAddress) -> Result<ControlClient, ControlError> {
-        let pool = self
+        let lender = self
             .pools
             .get(address)
             .ok_or_else(|| ControlError::Unknown {
                 host: address.host.clone(),
                 port: address.port,
             })?;
-        pool.get_owned().await.map_err(|error| match error {
-            RunError::User(error) => ControlError::Server(error),
-            RunError::TimedOut => ControlError::TimedOut,
-        })
+        lender.lend().await
     }
 }
 
-fn pool(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect) -> Pool<Manager> {
+fn lender(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect) -> Lender {
+    let refusals = Refusals::default();
     let manager = Manager::new(settings(database, address), tls.clone());
-    Pool::builder()
+    let pool = Pool::builder()
         .max_size(CONNECTIONS_MAX)
         .min_idle(0)
         // a round trip at each checkout tells nothing that the query itself would not
@@ -80,7 +132,9 @@ fn pool(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect) -
         .connection_timeout(CONNECT_MAX)
         .idle_timeout(IDLE_MAX)
         .max_lifetime(None)
-        .build_unchecked(manager)
+        .error_sink(Box::new(refusals.clone()))
+        .build_unchecked(manager);
+    Lender { pool, refusals }
 }
 
 fn settings(database: &Database, address: &ServerAddress) -> tokio_postgres::Config {

@@ -1,7 +1,9 @@
 //! What is known of one shard's servers, folded from what the samplers report and the data plane finds: roles, histories,
 //! lag, circuit breakers. A value without clock and sockets; it makes the view by which reads are placed.
 
-use crate::consistency::{Lsn, Position, PrimaryView, ReplicaView, Sample, Samples, ShardView};
+use crate::consistency::{
+    Lsn, Position, PrimaryView, ReplicaView, Sample, Samples, ShardView, Xid,
+};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,8 @@ pub enum ReplicaState {
     Replaying {
         /// None where the server does not tell
         lsn: Option<Lsn>,
+        /// below it every transaction has ended
+        xid: Option<Xid>,
         receiver: Receiver,
         /// hash of the timeline's history file, where it may be read
         fork: Option<u64>,
@@ -357,6 +361,7 @@ impl ShardHealth {
         };
         let ReplicaState::Replaying {
             lsn,
+            xid,
             receiver,
             fork,
             paused,
@@ -388,6 +393,7 @@ impl ShardHealth {
                     system_id: last.system_id,
                     timeline,
                     lsn,
+                    xid,
                 }),
                 reason: self.primary.synchronous.then_some(Reason::Synchronous),
             },
@@ -483,6 +489,13 @@ impl Replica {
         }
     }
 
+    fn xid(&self) -> Option<Xid> {
+        match self.last.as_ref()?.state {
+            ReplicaState::Replaying { xid, .. } => xid,
+            ReplicaState::Writing => None,
+        }
+    }
+
     fn take(&mut self, report: ReplicaReport) {
         let before = self.last.as_ref().map(|r| r.since).zip(self.lsn());
         let sure = self.timeline;
@@ -517,16 +530,18 @@ impl Replica {
 
     fn measure(&mut self, samples: &Samples) {
         if let Some(lsn) = self.lsn() {
-            self.covered_until = self.covered_until.max(samples.covered_until(lsn));
+            let covered = samples.covered_until(lsn, self.xid());
+            self.covered_until = self.covered_until.max(covered);
         }
     }
 
     /// Zero when everything known of the primary is shown; else the age of the oldest thing that may be missing.
     fn measure_lag(&mut self, samples: &Samples) {
+        let ended = |latest: Position| latest.xid.is_some() && self.xid() >= latest.xid;
         let caught_up = self
             .lsn()
-            .zip(samples.latest())
-            .is_some_and(|(lsn, sample)| lsn >= sample.position.lsn);
+            .zip(samples.latest().map(|sample| sample.position))
+            .is_some_and(|(lsn, latest)| lsn >= latest.lsn || ended(latest));
         self.lag = match (&self.last, self.covered_until) {
             _ if caught_up => Some(Duration::ZERO),
             (Some(last), Some(until)) => Some(last.asked_at.saturating_duration_since(until)),

@@ -4,7 +4,7 @@
 use super::control::{ControlClient, ControlError, ControlPools, words};
 use super::health::{PrimaryReport, PrimaryState, Receiver, ReplicaReport, ReplicaState};
 use crate::config::ServerAddress;
-use crate::consistency::{Position, WalLayout};
+use crate::consistency::{Position, WalLayout, Xid};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Row, Statement};
@@ -19,7 +19,9 @@ const IDENTITY: &str = "SELECT (pg_catalog.pg_control_system()).system_identifie
     (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')";
 
 /// The same for both roles, since roles change. The replay position stands before the timeline: a standby never moves to
-/// a timeline that does not hold what it has replayed, so a timeline seen later holds for a position seen before.
+/// a timeline that does not hold what it has replayed, so a timeline seen later holds for a position seen before. The
+/// transaction bound is of the statement's own snapshot, which is older than all of these on a standby and newer than the
+/// question on a primary.
 const POSITION: &str = "SELECT in_recovery, \
     CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() \
          ELSE pg_catalog.pg_current_wal_insert_lsn() END, \
@@ -28,7 +30,9 @@ const POSITION: &str = "SELECT in_recovery, \
     (SELECT pid IS NOT NULL FROM pg_catalog.pg_stat_wal_receiver), \
     (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver), \
     CASE WHEN in_recovery THEN pg_catalog.pg_is_wal_replay_paused() ELSE false END, \
-    pg_catalog.current_setting('synchronous_standby_names') <> '' \
+    pg_catalog.current_setting('synchronous_standby_names') <> '', \
+    CASE WHEN in_recovery THEN pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()) \
+         ELSE pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) END \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS in_recovery) AS role";
 
 /// Where the timeline branched off, all the way back. Not everyone may read it.
@@ -78,6 +82,7 @@ struct Reading {
     receiver: Receiver,
     paused: bool,
     synchronous: bool,
+    xid: Option<Xid>,
 }
 
 impl Probe {
@@ -176,6 +181,7 @@ impl Link {
             system_id: self.system_id,
             timeline,
             lsn: self.layout.normalise(lsn),
+            xid: reading.xid,
         };
         Ok(PrimaryState::Writing {
             position,
@@ -190,6 +196,7 @@ impl Link {
         }
         ReplicaState::Replaying {
             lsn: reading.lsn.map(|raw| self.layout.normalise(raw)),
+            xid: reading.xid,
             receiver: reading.receiver,
             fork,
             paused: reading.paused,
@@ -237,6 +244,7 @@ impl Reading {
             },
             paused: row.try_get(5)?,
             synchronous: row.try_get(6)?,
+            xid: u64::try_from(row.try_get::<_, i64>(7)?).ok().map(Xid),
         })
     }
 

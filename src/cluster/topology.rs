@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 const SAMPLE_MAX: Duration = Duration::from_secs(3);
 /// Sampling stays fast for this long after a session last waited for it.
 const LINGER: Duration = Duration::from_millis(250);
+/// However many wait for a sample, the questions keep this distance.
+const HURRY_PAUSE: Duration = Duration::from_millis(1);
 /// A server that does not answer is asked again after at most this.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
@@ -468,7 +470,10 @@ impl Members {
         wake.as_mut().enable();
         let hurry = async {
             match id.member {
-                0 => shard.hurry.notified().await,
+                0 => {
+                    tokio::time::sleep(HURRY_PAUSE.min(self.busy)).await;
+                    shard.hurry.notified().await;
+                }
                 _ => std::future::pending().await,
             }
         };

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 /// Reads that stay on the primary for so long, only because the session never pauses, are worth a short wait.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(20);
 /// and only if replicas are hardly behind
 const WORTH_LAG: Duration = Duration::from_millis(10);
 

@@ -1,7 +1,7 @@
 //! The recent past of one primary's WAL position: the last samples, and behind them some spaced further apart.
 //! It answers two questions, "which sample was first asked for after t" and "up to when does position x show everything".
 
-use super::{Lsn, Sample};
+use super::{Lsn, Sample, Xid};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ impl Samples {
             if sample.asked_at < last.asked_at {
                 return;
             }
-            let same = sample.position.same_history(last.position);
-            if !same || sample.position.lsn < last.position.lsn {
+            let (new, old) = (sample.position, last.position);
+            if !new.same_history(old) || new.lsn < old.lsn || new.xid < old.xid {
                 self.recent.clear();
                 self.spaced.clear();
             }
@@ -64,11 +64,13 @@ impl Samples {
         }
     }
 
-    /// Whoever has replayed up to `lsn` shows all that was committed before this moment.
+    /// Whoever has replayed up to `lsn`, or has seen every transaction below `xid` end, shows all that was committed
+    /// before this moment.
     #[must_use]
-    pub fn covered_until(&self, lsn: Lsn) -> Option<Instant> {
+    pub fn covered_until(&self, lsn: Lsn, xid: Option<Xid>) -> Option<Instant> {
+        let ended = |s: &Sample| s.position.xid.is_some() && s.position.xid <= xid;
         let last = |list: &VecDeque<Sample>| {
-            let past = list.partition_point(|s| s.position.lsn <= lsn);
+            let past = list.partition_point(|s| s.position.lsn <= lsn || ended(s));
             past.checked_sub(1)
                 .and_then(|n| list.get(n))
                 .map(|s| s.asked_at)
@@ -94,6 +96,7 @@ mod tests {
             system_id: 1,
             timeline,
             lsn: Lsn(lsn),
+            xid: None,
         };
         Sample {
             asked_at: start + Duration::from_millis(ms),
@@ -132,11 +135,11 @@ mod tests {
             .unwrap();
         assert_eq!(found.position.lsn.0, 400);
         assert_eq!(
-            samples.covered_until(Lsn(450)),
+            samples.covered_until(Lsn(450), None),
             Some(start + Duration::from_secs(2))
         );
         assert_eq!(
-            samples.covered_until(Lsn(9_990)),
+            samples.covered_until(Lsn(9_990), None),
             Some(start + Duration::from_millis(49_950))
         );
         assert!(samples.recent.len() <= KEPT && samples.spaced.len() <= KEPT);
@@ -150,7 +153,7 @@ mod tests {
         samples.push(at(start, 1, 2, 400));
         assert_eq!(samples.first_after(start).unwrap().position.timeline, 2);
         samples.push(at(start, 2, 2, 300));
-        assert_eq!(samples.covered_until(Lsn(299)), None);
+        assert_eq!(samples.covered_until(Lsn(299), None), None);
         assert_eq!(samples.first_after(start).unwrap().position.lsn, Lsn(300));
     }
 

@@ -1,7 +1,7 @@
 //! Watermarks as text that a cookie can carry: what a session must see, for any instance of pgshunt in front of the same
 //! shards. It checks form, not origin: a forged token can only make its own session read staler or slower.
 
-use super::{Lsn, Position};
+use super::{Lsn, Position, Xid};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use xxhash_rust::xxh3::xxh3_64;
@@ -22,7 +22,8 @@ pub enum TokenError {
     TooLong,
 }
 
-/// Layout: for each shard its name (length first), system id, timeline and position; four bytes of xxh3 over it all.
+/// Layout: for each shard its name (length first), system id, timeline, position and transaction bound plus one (0 where
+/// there is none); four bytes of xxh3 over it all.
 #[must_use]
 pub fn encode(positions: &[(&str, Position)]) -> String {
     let mut bytes = Vec::with_capacity(positions.len() * 32 + CHECK);
@@ -32,6 +33,10 @@ pub fn encode(positions: &[(&str, Position)]) -> String {
         bytes.extend_from_slice(&position.system_id.to_be_bytes());
         put_number(&mut bytes, position.timeline.into());
         put_number(&mut bytes, position.lsn.0);
+        put_number(
+            &mut bytes,
+            position.xid.map_or(0, |xid| xid.0.saturating_add(1)),
+        );
     }
     let check = xxh3_64(&bytes).to_be_bytes();
     bytes.extend_from_slice(&check[..CHECK]);
@@ -75,6 +80,7 @@ fn entries(bytes: &[u8]) -> Option<Vec<(String, Position)>> {
             system_id,
             timeline,
             lsn,
+            xid: number(&mut rest)?.checked_sub(1).map(Xid),
         };
         found.push((name.to_owned(), position));
     }
@@ -122,6 +128,7 @@ mod tests {
             system_id,
             timeline,
             lsn: Lsn(lsn),
+            xid: lsn.checked_sub(1000).map(Xid),
         }
     }
 

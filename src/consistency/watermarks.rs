@@ -211,9 +211,11 @@ impl Mark {
     /// Every replica must have reached `position` as well. Positions that do not compare make the session start again.
     pub(super) fn raise(&mut self, position: Position) {
         match self.at {
-            Some(at) if at.reaches(position) => {}
-            Some(at) if !position.reaches(at) => self.restart = true,
-            _ => self.at = Some(position),
+            None => self.at = Some(position),
+            Some(at) => match at.join(position) {
+                Some(both) => self.at = Some(both),
+                None => self.restart = true,
+            },
         }
     }
 
@@ -249,10 +251,7 @@ impl Mark {
             Some(moment) => samples.first_after(moment)?.position,
             None => return known,
         };
-        Some(match known {
-            Some(at) if at.lsn > owed.lsn => at,
-            _ => owed,
-        })
+        known.map_or(Some(owed), |at| at.join(owed))
     }
 
     /// What was owed belongs to a history that is no more: from `now` on, only what the primary shows counts.

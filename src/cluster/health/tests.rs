@@ -12,12 +12,14 @@ fn position(timeline: u32, lsn: u64) -> Position {
         system_id: 1,
         timeline,
         lsn: Lsn(lsn),
+        xid: None,
     }
 }
 
 fn replaying(lsn: u64, receiver: Receiver) -> ReplicaState {
     ReplicaState::Replaying {
         lsn: Some(Lsn(lsn)),
+        xid: None,
         receiver,
         fork: None,
         paused: false,
@@ -157,6 +159,7 @@ fn one_number_two_forks() {
     let mut scene = Scene::new();
     scene.primary_with(2, position(2, 100), Some(7), false);
     let state = |fork| ReplicaState::Replaying {
+        xid: None,
         lsn: Some(Lsn(100)),
         receiver: Receiver::Timeline(2),
         fork,
