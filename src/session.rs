@@ -50,7 +50,6 @@ pub struct Session {
     /// messages of the extended protocol that wait for their Sync
     pub gathering: Gathering,
     pub shutdown: tokio::sync::watch::Receiver<bool>,
-    pub message_bytes_max: usize,
     /// settings of the start-up packet: where RESET returns to
     pub start_vars: crate::vars::Vars,
     /// SET pgshunt.shard
@@ -124,7 +123,7 @@ impl Session {
             }
         }
         use crate::exec::client::NextFrame;
-        match self.exec.client.next_frame(self.message_bytes_max).await {
+        match self.exec.client.next_frame().await {
             Ok(frame) => Ok(frame),
             // nothing is said to one who does not speak the protocol
             Err(NextFrame::Io(_) | NextFrame::Frame(FrameError::TooShort(_))) => {

@@ -21,6 +21,8 @@ pub struct Client {
     pub output: BytesMut,
     /// output from this offset on stays here until released
     hold: Option<usize>,
+    /// bytes of the longest message it may send
+    message_max: usize,
     traffic: Traffic,
 }
 
@@ -33,12 +35,13 @@ pub struct Traffic {
 
 impl Client {
     #[must_use]
-    pub fn new(stream: Stream, unread: BytesMut) -> Self {
+    pub fn new(stream: Stream, unread: BytesMut, message_max: usize) -> Self {
         Self {
             stream,
             input: unread,
             output: BytesMut::new(),
             hold: None,
+            message_max,
             traffic: Traffic::default(),
         }
     }
@@ -104,10 +107,15 @@ impl Client {
         sent
     }
 
+    /// The header of the next frame, once it has come in.
+    pub fn next_header(&self) -> Result<Option<frame::Header>, frame::FrameError> {
+        frame::header(&self.input, self.message_max)
+    }
+
     /// The next whole frame, or None at the end of the stream. Output is sent before waiting.
-    pub async fn next_frame(&mut self, max: usize) -> Result<Option<BytesMut>, NextFrame> {
+    pub async fn next_frame(&mut self) -> Result<Option<BytesMut>, NextFrame> {
         loop {
-            if let Some(head) = frame::header(&self.input, max)? {
+            if let Some(head) = self.next_header()? {
                 if self.input.len() >= head.len {
                     return Ok(Some(self.input.split_to(head.len)));
                 }

@@ -3,14 +3,13 @@
 use super::client::Client;
 use super::relay::{RelayError, poll_client_presence};
 use crate::pool::server::{Answer, Filter, Server};
-use crate::wire::{build, frame};
+use crate::wire::build;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::task::Poll;
 
 /// Unsent copy data beyond this waits.
 const UNSENT_MAX: usize = 1 << 20;
-const FRAME_MAX: usize = 1 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -29,8 +28,8 @@ pub enum Asked {
     BeforeSync,
 }
 
-/// Feeds every server until each has answered. Answers are collected, nothing is shown to the client
-/// but what `first` (the first server's sink) takes.
+/// Feeds every server until each has answered, or wants the data of another copy. Answers are collected, nothing is shown
+/// to the client but what `first` (the first server's sink) takes.
 pub async fn copy_in(
     client: &mut Client,
     servers: &mut [&mut Server],
@@ -40,6 +39,8 @@ pub async fn copy_in(
 ) -> Result<(), RelayError> {
     let mut phase = Phase::Data;
     let mut nothing = BytesMut::new();
+    let mut failed = false;
+    answers.iter_mut().for_each(|answer| answer.copy_in = false);
     loop {
         for (n, (server, answer)) in servers.iter_mut().zip(answers.iter_mut()).enumerate() {
             let (filter, sink) = if n == 0 {
@@ -48,33 +49,43 @@ pub async fn copy_in(
                 (Filter::Errors, &mut nothing)
             };
             server.digest(filter, sink, answer)?;
-            answer.copy_in = false;
         }
-        let failed = answers.iter().any(|a| a.error.is_some());
-        if failed && phase == Phase::Data {
-            stop_others(servers, answers);
-            phase = if asked == Asked::Plainly {
-                Phase::Done
-            } else {
-                Phase::AwaitSync
-            };
+        if !failed && answers.iter().any(|a| a.error.is_some()) {
+            failed = true;
+            phase = end_failed(servers, answers, phase, asked);
         }
         phase = take_frames(client, servers, phase, asked, failed)?;
-        if phase == Phase::Done && servers.iter().all(|s| s.is_answered()) {
+        let over = |(server, answer): (&&mut Server, &Answer)| {
+            server.is_answered() || answer.copy_in
+        };
+        if phase == Phase::Done && servers.iter().zip(answers.iter()).all(over) {
             return Ok(());
         }
         poll_fn(|cx| poll_copy(client, servers, phase, cx)).await?;
     }
 }
 
-/// One server refused the data: the others must not keep what they have got.
-fn stop_others(servers: &mut [&mut Server], answers: &[Answer]) {
+/// One server refused the data: the others must not keep what they have got, and all must come back into step.
+fn end_failed(
+    servers: &mut [&mut Server],
+    answers: &[Answer],
+    phase: Phase,
+    asked: Asked,
+) -> Phase {
     for (server, answer) in servers.iter_mut().zip(answers) {
-        if answer.error.is_none() && !server.is_answered() {
+        if phase == Phase::Data && answer.error.is_none() && !server.is_answered() {
             let mut fail = BytesMut::new();
             build::copy_fail(&mut fail, "the copy failed on another shard");
             server.send(&fail);
         }
+        if asked == Asked::BeforeSync {
+            server.resync();
+        }
+    }
+    match (phase, asked) {
+        (Phase::Data, Asked::Plainly) => Phase::Done,
+        (Phase::Data, Asked::BeforeSync) => Phase::AwaitSync,
+        (phase, _) => phase,
     }
 }
 
@@ -87,7 +98,7 @@ fn take_frames(
     failed: bool,
 ) -> Result<Phase, RelayError> {
     while phase != Phase::Done && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
-        let Ok(Some(head)) = frame::header(&client.input, FRAME_MAX) else {
+        let Some(head) = client.next_header().map_err(|_| RelayError::ClientGone)? else {
             break;
         };
         if client.input.len() < head.len {
@@ -129,8 +140,9 @@ fn take_frame(
             }
         }
         (b'S', Phase::AwaitSync) => {
-            for server in servers.iter_mut() {
-                send_sync(server);
+            if !failed {
+                // the Sync sent with the Execute was swallowed by the copy: its entry is still due
+                to_all(servers, message);
             }
             Phase::Done
         }
@@ -149,17 +161,6 @@ fn take_frame(
             }
         }
     })
-}
-
-/// The Sync sent with the Execute was swallowed by the copy: its entry is still due.
-fn send_sync(server: &mut Server) {
-    if server.ready_due() == 0 {
-        server.sync();
-    } else {
-        let mut sync = BytesMut::new();
-        build::sync(&mut sync);
-        server.send(&sync);
-    }
 }
 
 fn poll_copy(

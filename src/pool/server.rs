@@ -267,9 +267,13 @@ impl Server {
         self.queue.is_empty() && self.passing == 0
     }
 
-    #[must_use]
-    pub fn ready_due(&self) -> usize {
-        self.queue.ready_due()
+    /// A copy that was asked for by a batch with a Sync behind it has failed. If it had begun to read, it has swallowed
+    /// the Sync, else it has not: another one brings the server back in either case, and an empty query behind it, which
+    /// every state of a transaction allows, tells when that is over.
+    pub fn resync(&mut self) {
+        self.queue.doubt_sync();
+        build::sync(&mut self.output);
+        self.query(b"", Fate::Skip);
     }
 
     // ---- the socket --------------------------------------------------------------------------
@@ -413,6 +417,9 @@ impl Server {
         answer: &mut Answer,
     ) -> Result<(), OutOfStep> {
         let tag = message[0];
+        if tag == b'I' && matches!(self.queue.front(), Some((Reply::Syncs, _))) {
+            self.queue.pop();
+        }
         let front = self.queue.front();
         let effect = effect(tag, front.map(|f| f.0))?;
         let fate = front.map_or(Fate::Skip, |f| f.1);

@@ -82,7 +82,7 @@ async fn turn_away(login: Login, report: &Report) -> Option<Session> {
 
 /// The last word to a client that gets no session.
 pub async fn refuse(login: Login, report: &Report) {
-    let mut client = Client::new(login.stream, login.unread);
+    let mut client = Client::new(login.stream, login.unread, 0);
     build::report(
         &mut client.output,
         Severity::Fatal,
@@ -98,13 +98,13 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let snapshot = backend.snapshot();
     let shards = snapshot.database.shards.len();
     let user: Arc<str> = parts.login.user.as_str().into();
-    let message_bytes_max = backend.config.limits.message_bytes_max;
+    let message_max = backend.config.limits.message_bytes_max;
     let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
     let start_vars = vars.clone();
     let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, &[]);
     let exec = Executor {
-        client: Client::new(parts.login.stream, parts.login.unread),
+        client: Client::new(parts.login.stream, parts.login.unread, message_max),
         backend,
         snapshot,
         user,
@@ -131,7 +131,6 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         handle: parts.handle,
         gathering: Gathering::default(),
         shutdown: parts.shutdown,
-        message_bytes_max,
         start_vars,
         forced_shard: None,
         turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
