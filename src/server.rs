@@ -224,12 +224,9 @@ impl App {
             return refuse(login, &report).await;
         };
         let cancel = Arc::new(CancelSlot::default());
-        let _registered = self.cancels.register(
-            login.pid,
-            login.secret.clone(),
-            cancel.clone(),
-            slot.clone(),
-        );
+        let _registered = self
+            .cancels
+            .register(login.pid, login.secret.clone(), cancel.clone());
         let recorder = self.stats.recorder(&login.database, &login.user);
         let shutdown = self.shutdown.subscribe();
         let parts = Parts {

@@ -9,10 +9,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// How long one cancel may take; its client's servers stay with it that long.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
-/// Sends it and waits until the server has passed the signal on, or the time is over.
-pub async fn send_cancel(address: &ServerAddress, pid: i32, secret: i32) {
-    if let Ok(Err(error)) = tokio::time::timeout(CANCEL_MAX, send(address, pid, secret)).await {
-        tracing::debug!(%error, server = %address.host, port = address.port, "a cancel request was not delivered");
+/// Sends it and waits until the server has passed the signal on, or the time is over: then it is false, and the signal may
+/// still come.
+pub async fn send_cancel(address: &ServerAddress, pid: i32, secret: i32) -> bool {
+    match tokio::time::timeout(CANCEL_MAX, send(address, pid, secret)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, server = %address.host, port = address.port, "a cancel request was not delivered");
+            false
+        }
+        Err(_) => false,
     }
 }
 

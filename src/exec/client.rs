@@ -56,6 +56,12 @@ impl Client {
         self.hold.get_or_insert(offset);
     }
 
+    /// Bytes that are held back.
+    #[must_use]
+    pub fn held_back(&self) -> usize {
+        self.hold.map_or(0, |offset| self.output.len() - offset)
+    }
+
     /// Lets go of what was held.
     pub fn release(&mut self) {
         self.hold = None;

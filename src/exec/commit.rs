@@ -5,10 +5,11 @@
 use super::executor::{Executor, in_failed_transaction};
 use super::failure::{Failure, Report};
 use super::held::Held;
-use super::transaction::{Savepoint, Transaction, quote_ident};
+use super::transaction::{Heard, Transaction, quote_ident};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
 use crate::shard::ShardId;
+use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
 use bytes::Bytes;
 use std::time::Instant;
@@ -26,32 +27,51 @@ impl Executor {
         let Some(tx) = self.transaction.take() else {
             return Ok(Ended::Committed);
         };
-        if tx.failed {
+        let failed = |h: &Held| h.in_transaction && h.server.status() == Status::Failed;
+        if tx.failed || self.held.iter().any(failed) {
             self.roll_back(tx).await;
             return Ok(Ended::RolledBack);
         }
         self.note_cancel_target().await;
-        let mut order: Vec<ShardId> = self
-            .held
-            .iter()
-            .filter(|h| h.in_transaction)
-            .map(|h| h.shard)
-            .collect();
-        order.sort();
+        let writers = self.members(|h| h.wrote);
+        let readers = self.members(|h| !h.wrote);
+        let only_reads = writers.is_empty();
         let mut committed: Vec<ShardId> = Vec::new();
-        for (n, shard) in order.iter().enumerate() {
+        for (n, shard) in writers.iter().enumerate() {
             if let Err(failure) = self.commit_one(*shard).await {
                 return Err(self
-                    .commit_failed(tx, failure, &committed, &order[n..])
+                    .commit_failed(tx, failure, &committed, &writers[n..])
                     .await);
             }
             committed.push(*shard);
+        }
+        for shard in &readers {
+            let Err(failure) = self.commit_one(*shard).await else {
+                continue;
+            };
+            if only_reads {
+                return Err(self.commit_failed(tx, failure, &[], &readers).await);
+            }
+            // what was written is committed: how a read ends changes nothing of it
+            self.pending_error = None;
         }
         if tx.ddl {
             self.reload_catalog().await;
         }
         self.let_idle_servers_go().await;
         Ok(Ended::Committed)
+    }
+
+    /// Shards that take part, in order.
+    fn members(&self, wanted: impl Fn(&Held) -> bool) -> Vec<ShardId> {
+        let mut shards: Vec<ShardId> = self
+            .held
+            .iter()
+            .filter(|h| h.in_transaction && wanted(h))
+            .map(|h| h.shard)
+            .collect();
+        shards.sort();
+        shards
     }
 
     async fn commit_one(&mut self, shard: ShardId) -> Result<(), Failure> {
@@ -76,14 +96,21 @@ impl Executor {
         leave(&mut self.held[index]);
         self.asides.extend_from_slice(&answer.asides);
         self.observe(index);
+        if answer.own_error.is_none() && !answer.own_rollback {
+            return Ok(());
+        }
+        let before = self.held[index].vars_before.clone();
+        self.held[index].server.vars = before;
         match answer.own_error {
             Some(error) => {
-                let before = self.held[index].vars_before.clone();
-                self.held[index].server.vars = before;
                 self.held_error(error);
                 Err(Failure::Shown)
             }
-            None => Ok(()),
+            None => Err(Report::new(
+                SqlState::TRANSACTION_UNKNOWN,
+                "the server rolled the transaction back instead of committing it",
+            )
+            .into()),
         }
     }
 
@@ -187,18 +214,24 @@ impl Executor {
         true
     }
 
-    /// Sends the Sync that a batch ended by Flush still owes.
+    /// Sends the Sync that a batch ended by Flush still owes. False when the server is gone. What the commit of the
+    /// batch's own transaction has to say goes to the client.
     pub async fn close_batch(&mut self, index: usize) -> bool {
         let held = &mut self.held[index];
         if !held.batch_open {
             return true;
         }
         held.batch_open = false;
+        held.batch_failed = false;
         held.server.sync();
         let mut answer = crate::pool::server::Answer::default();
-        super::relay::settle(&mut held.server, &mut answer)
-            .await
-            .is_ok()
+        let settled = super::relay::settle(&mut held.server, &mut answer).await;
+        self.asides.extend_from_slice(&answer.asides);
+        if let Some(error) = &answer.own_error {
+            self.client.output.extend_from_slice(error);
+            self.note_failure();
+        }
+        settled.is_ok()
     }
 
     /// SAVEPOINT, RELEASE and ROLLBACK TO on every server of the transaction.
@@ -207,7 +240,7 @@ impl Executor {
             .await?;
         let vars = self.vars.clone();
         if let Some(tx) = &mut self.transaction {
-            tx.savepoints.push(Savepoint {
+            tx.heard.push(Heard::Savepoint {
                 name: name.to_owned(),
                 vars,
             });
@@ -216,35 +249,38 @@ impl Executor {
     }
 
     pub async fn release_savepoint(&mut self, name: &str) -> Result<(), Failure> {
-        let position = self.find_savepoint(name)?;
+        let (place, _) = self.find_savepoint(name)?;
         self.on_all_held(&format!("RELEASE SAVEPOINT {}", quote_ident(name)))
             .await?;
         if let Some(tx) = &mut self.transaction {
-            tx.savepoints.truncate(position);
+            tx.release(place);
         }
         Ok(())
     }
 
     pub async fn rollback_to_savepoint(&mut self, name: &str) -> Result<(), Failure> {
-        let position = self.find_savepoint(name)?;
+        let (place, vars) = self.find_savepoint(name)?;
         if self.transaction.as_ref().is_some_and(|tx| tx.lost) {
             return Err(in_failed_transaction().into());
         }
         self.on_all_held(&format!("ROLLBACK TO SAVEPOINT {}", quote_ident(name)))
             .await?;
         if let Some(tx) = &mut self.transaction {
-            tx.savepoints.truncate(position + 1);
-            tx.failed = false;
-            self.vars = tx.savepoints[position].vars.clone();
+            tx.back_to(place);
         }
-        for held in &mut self.held {
-            held.server.vars = self.vars.clone();
+        for held in self.held.iter_mut().filter(|h| h.in_transaction) {
+            held.server.vars = vars.clone();
         }
+        self.vars = vars;
         Ok(())
     }
 
-    fn find_savepoint(&mut self, name: &str) -> Result<usize, Failure> {
-        let found = self.transaction.as_ref().and_then(|tx| tx.savepoint(name));
+    fn find_savepoint(&mut self, name: &str) -> Result<(usize, Vars), Failure> {
+        let found = self
+            .transaction
+            .as_ref()
+            .and_then(|tx| tx.savepoint(name))
+            .map(|(place, vars)| (place, vars.clone()));
         found.ok_or_else(|| {
             self.note_failure();
             Report::new(

@@ -55,9 +55,8 @@ pub async fn copy_in(
             phase = end_failed(servers, answers, phase, asked);
         }
         phase = take_frames(client, servers, phase, asked, failed)?;
-        let over = |(server, answer): (&&mut Server, &Answer)| {
-            server.is_answered() || answer.copy_in
-        };
+        let over =
+            |(server, answer): (&&mut Server, &Answer)| server.is_answered() || answer.copy_in;
         if phase == Phase::Done && servers.iter().zip(answers.iter()).all(over) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use super::executor::{Done, Executor, Placement, in_failed_transaction};
 use super::failure::{Failure, Report};
 use super::held::Held;
 use super::job::Job;
-use super::relay::{RelayError, Stand, relay};
+use super::relay::{Ends, RelayError, Stand, relay};
 use super::transaction::{Opened, Transaction};
 use crate::pool::server::{Answer, Filter, Server};
 use crate::shard::ShardId;
@@ -45,9 +45,9 @@ impl Executor {
         if let (false, Some(tx)) = (job.is_set(), &mut self.transaction) {
             tx.everywhere = true;
         }
-        self.client.hold();
         let result = self.on_every_shard(job).await;
         if result.is_err() {
+            self.client.forget_held();
             self.note_failure();
         }
         let ended = if alone {
@@ -77,30 +77,24 @@ impl Executor {
         }
     }
 
+    /// One shard after the other; the client is shown what the last one says, when all others have done their part.
     async fn on_every_shard(&mut self, job: &Job) -> Result<Done, Failure> {
         let shards = self.everywhere_shards(job);
-        let shown_from = self.client.output.len();
         let mut first: Option<(u64, Option<String>)> = None;
         let mut rows = 0;
         for (n, shard) in shards.iter().enumerate() {
             let index = self.acquire(*shard, Placement::Primary).await?;
             self.note_cancel_target().await;
             let mut answer = Answer::default();
-            let filter = if n == 0 { Filter::All } else { Filter::Errors };
             job.ask.compose(&mut self.held[index].server);
-            let stand = relay(
-                &mut self.client,
-                &mut self.held[index].server,
-                filter,
-                &mut answer,
-            )
-            .await;
-            self.held[index].wrote = !job.is_set();
+            self.held[index].wrote |= !job.is_set();
+            let filter = shown(&shards, n);
+            let stand = self.relay_one(index, filter, &mut answer).await;
             if matches!(stand, Ok(Stand::CopyIn)) {
                 return self.copy_everywhere(job, &shards).await;
             }
-            let result = stand.map(|_| ());
-            self.take_answer(job, index, &answer, result, shown_from)?;
+            self.parsed = self.parsed.max(answer.parsed);
+            self.take_answer(job, index, filter, &answer, stand.map(|_| ()))?;
             rows = answer.rows;
             self.same_count(&mut first, &answer, *shard)?;
         }
@@ -115,14 +109,30 @@ impl Executor {
         })
     }
 
-    /// An error of any shard takes the place of what the first has answered.
+    async fn relay_one(
+        &mut self,
+        index: usize,
+        filter: Filter,
+        answer: &mut Answer,
+    ) -> Result<Stand, RelayError> {
+        let Self { client, held, .. } = self;
+        // nothing of the others is shown, so that nothing of them is held back
+        let ends = if filter == Filter::All {
+            Ends::Later
+        } else {
+            Ends::AtOnce
+        };
+        relay(client, &mut held[index].server, filter, ends, answer).await
+    }
+
+    /// What a shard has answered; its error is the statement's.
     fn take_answer(
         &mut self,
         job: &Job,
         index: usize,
+        filter: Filter,
         answer: &Answer,
         result: Result<(), RelayError>,
-        shown_from: usize,
     ) -> Result<(), Failure> {
         let shard = self.held[index].shard;
         let now = Instant::now();
@@ -130,12 +140,14 @@ impl Executor {
             self.freshness.note_write(shard, now);
         }
         if let Err(error) = result {
-            self.client.output.truncate(shown_from);
+            self.client.forget_held();
             return Err(self.lost(index, &error));
         }
         if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
-            self.client.output.truncate(shown_from);
-            self.client.output.extend_from_slice(error);
+            // what the client is shown holds its error already
+            if answer.error.is_none() || filter == Filter::Errors {
+                self.client.output.extend_from_slice(error);
+            }
             return Err(Failure::Shown);
         }
         self.observe(index);
@@ -168,20 +180,15 @@ impl Executor {
 
     /// COPY FROM STDIN into a reference table: every shard gets the same data.
     async fn copy_everywhere(&mut self, job: &Job, shards: &[ShardId]) -> Result<Done, Failure> {
-        for shard in &shards[1..] {
+        for (n, shard) in shards.iter().enumerate().skip(1) {
             let index = self.acquire(*shard, Placement::Primary).await?;
             job.ask.compose(&mut self.held[index].server);
             self.held[index].wrote = true;
             let mut answer = Answer::default();
-            let stand = relay(
-                &mut self.client,
-                &mut self.held[index].server,
-                Filter::Errors,
-                &mut answer,
-            )
-            .await;
+            let filter = shown(shards, n);
+            let stand = self.relay_one(index, filter, &mut answer).await;
             if !matches!(stand, Ok(Stand::CopyIn)) {
-                return Err(self.copy_not_begun(index, stand, &answer));
+                return Err(self.copy_not_begun(*shard, filter, stand, &answer));
             }
         }
         self.client.release();
@@ -203,17 +210,23 @@ impl Executor {
             asked,
         )
         .await;
-        self.client.hold();
         self.end_copy(result, &answers, &shown, shards)
     }
 
     fn copy_not_begun(
         &mut self,
-        index: usize,
+        shard: ShardId,
+        filter: Filter,
         stand: Result<Stand, RelayError>,
         answer: &Answer,
     ) -> Failure {
-        if let Some(error) = &answer.error {
+        let index = self.held.iter().position(|h| h.shard == shard);
+        let failure = match (stand, index) {
+            (Err(error), Some(index)) => self.lost(index, &error),
+            _ if answer.error.is_some() => Failure::Shown,
+            _ => in_failed_transaction().into(),
+        };
+        if let (Some(error), Filter::Errors) = (&answer.error, filter) {
             self.client.output.extend_from_slice(error);
         }
         // servers that wait for data in vain are closed, which undoes their part
@@ -221,11 +234,7 @@ impl Executor {
         if let Some(tx) = &mut self.transaction {
             tx.lost = true;
         }
-        match stand {
-            Err(error) if index < self.held.len() => self.lost(index, &error),
-            _ if answer.error.is_some() => Failure::Shown,
-            _ => in_failed_transaction().into(),
-        }
+        failure
     }
 
     fn end_copy(
@@ -259,6 +268,7 @@ impl Executor {
             self.client.output.extend_from_slice(error);
             return Err(Failure::Shown);
         }
+        self.client.hold();
         self.client.output.extend_from_slice(shown);
         let first = &answers[0];
         Ok(Done {
@@ -327,5 +337,14 @@ impl Executor {
                 "Repair the cause, then run it again: IF NOT EXISTS and IF EXISTS make that safe.",
             ),
         );
+    }
+}
+
+/// The client is shown what the last shard says.
+fn shown(shards: &[ShardId], n: usize) -> Filter {
+    if n + 1 == shards.len() {
+        Filter::All
+    } else {
+        Filter::Errors
     }
 }

@@ -8,8 +8,8 @@ use super::freshness::Freshness;
 use super::held::{Held, Pin};
 use super::job::{Job, Setting};
 use super::relay::RelayError;
-use super::transaction::{Opened, Transaction};
-use crate::cluster::topology::{ReadChoice, ServerId};
+use super::transaction::{Kind, Opened, Transaction};
+use crate::cluster::topology::{ReadChoice, ServerId, Topology};
 use crate::config::PoolMode;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
@@ -31,6 +31,10 @@ const SETTLE_SAMPLES: u32 = 3;
 #[derive(Default)]
 pub struct CancelTarget {
     pub running: SmallVec<[(ServerId, i32, i32); 2]>,
+    /// where they are; a reload may have replaced the session's own by now
+    pub topology: Option<Arc<Topology>>,
+    /// processes that a cancel request may still reach: it was not seen to arrive
+    pub doubtful: SmallVec<[i32; 2]>,
     /// a cancel came while the client waited for a server
     pub requested: bool,
 }
@@ -117,7 +121,7 @@ impl Executor {
             return Err(in_failed_transaction().into());
         }
         // describing a statement does not bring a server into the transaction
-        let aside = if !job.executes && self.held.is_empty() {
+        let aside = if job.only_describes() && self.held.is_empty() {
             self.transaction.take()
         } else {
             None
@@ -164,13 +168,13 @@ impl Executor {
             .map_or(self.snapshot.database.home, |h| h.shard)
     }
 
-    /// Where a read goes: to a replica when no transaction that could write is open.
-    pub fn placement(&self, access: Access, level: Level) -> Placement {
+    /// Where a read goes: to a replica when no transaction that could write is open. A batch without its Sync is one.
+    pub fn placement(&self, job: &Job, level: Level) -> Placement {
         let allowed = match &self.transaction {
-            None => true,
+            None => !job.keeps_batch_open(),
             Some(tx) => tx.replica_can_serve(),
         };
-        if access == Access::Read && allowed {
+        if job.access == Access::Read && allowed {
             Placement::ReplicaIfFresh(level)
         } else {
             Placement::Primary
@@ -183,8 +187,14 @@ impl Executor {
         shard: ShardId,
         placement: Placement,
     ) -> Result<usize, Failure> {
+        let usable =
+            |h: &Held| !h.is_replica || h.in_transaction || placement != Placement::Primary;
         let index = match self.held.iter().position(|h| h.shard == shard) {
-            Some(index) => index,
+            Some(index) if usable(&self.held[index]) => index,
+            Some(replica) => {
+                self.drop_held(replica);
+                self.take_server(shard, placement).await?
+            }
             None => self.take_server(shard, placement).await?,
         };
         self.bring_settings(index).await?;
@@ -294,15 +304,21 @@ impl Executor {
         }
     }
 
-    /// Brings the server to the session's settings; nothing is sent when they agree.
+    /// Brings the server to the session's settings, or to those the transaction began with, which it is about to join;
+    /// nothing is sent when they agree.
     async fn bring_settings(&mut self, index: usize) -> Result<(), Failure> {
         let held = &mut self.held[index];
         if held.in_transaction || held.batch_open {
             return Ok(());
         }
-        let Some(sql) = held.server.vars.way_to(&self.vars) else {
+        let wanted = match &self.transaction {
+            Some(tx) => &tx.vars_before,
+            None => &self.vars,
+        };
+        let Some(sql) = held.server.vars.way_to(wanted) else {
             return Ok(());
         };
+        let wanted = wanted.clone();
         let answer = match held.run(&sql, Fate::Skip).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.lost(index, &error)),
@@ -315,11 +331,11 @@ impl Executor {
             self.drop_held(index);
             return Err(Failure::Shown);
         }
-        held.server.vars = self.vars.clone();
+        held.server.vars = wanted;
         Ok(())
     }
 
-    async fn join_transaction(&mut self, index: usize) -> Result<(), Failure> {
+    pub async fn join_transaction(&mut self, index: usize) -> Result<(), Failure> {
         let Some(tx) = &self.transaction else {
             return Ok(());
         };
@@ -338,14 +354,19 @@ impl Executor {
         }
         held.vars_before = held.server.vars.clone();
         held.in_transaction = true;
+        held.wrote = held.batch_open && held.wrote;
+        held.read = held.batch_open && held.read;
         let opening = tx.opening();
-        if tx.locals.is_empty() {
+        if !tx.opening_may_fail() {
             // our own words, which cannot fail: sent along with the statement
             held.server.query(opening.as_bytes(), Fate::Skip);
             return Ok(());
         }
         match held.run(&opening, Fate::Skip).await {
-            Ok(answer) if answer.own_error.is_none() => Ok(()),
+            Ok(answer) if answer.own_error.is_none() => {
+                self.held[index].server.vars = self.vars.clone();
+                Ok(())
+            }
             Ok(answer) => {
                 self.client
                     .output
@@ -404,6 +425,8 @@ impl Executor {
                 || held.batch_open
                 || (held.pin.is_some() && held.server.is_clean())
             {
+                held.wrote &= held.in_transaction || held.batch_open;
+                held.read &= held.in_transaction || held.batch_open;
                 index += 1;
             } else {
                 self.held.remove(index).let_go().await;
@@ -414,6 +437,14 @@ impl Executor {
     /// From now on a cancel request stops these servers.
     pub async fn note_cancel_target(&self) {
         let mut target = self.cancel.target.lock().await;
+        let topology = &self.backend.topology;
+        if !target
+            .topology
+            .as_ref()
+            .is_some_and(|t| Arc::ptr_eq(t, topology))
+        {
+            target.topology = Some(topology.clone());
+        }
         target.running.clear();
         target.running.extend(
             self.held
@@ -422,9 +453,19 @@ impl Executor {
         );
     }
 
-    /// From now on a cancel request finds nothing to stop. Waits for one that is under way.
-    pub async fn forget_cancel(&self) {
-        self.cancel.target.lock().await.running.clear();
+    /// From now on a cancel request finds nothing to stop. Waits for one that is under way. A server that a request may
+    /// still reach is closed when it is let go.
+    pub async fn forget_cancel(&mut self) {
+        let mut target = self.cancel.target.lock().await;
+        target.running.clear();
+        let doubtful = std::mem::take(&mut target.doubtful);
+        drop(target);
+        for held in &mut self.held {
+            if doubtful.contains(&held.server.pid) {
+                held.server
+                    .taint("a cancel request may still be on its way");
+            }
+        }
     }
 
     /// The server's word on whether a transaction is open, where it differs from ours: PREPARE TRANSACTION has ended
@@ -439,6 +480,11 @@ impl Executor {
                 Status::Idle if held.in_transaction => {
                     held.in_transaction = false;
                     ended = true;
+                }
+                Status::Failed if held.in_transaction => {
+                    if let Some(tx) = &mut self.transaction {
+                        tx.failed = true;
+                    }
                 }
                 Status::Open | Status::Failed
                     if !held.in_transaction && self.transaction.is_none() =>
@@ -457,16 +503,20 @@ impl Executor {
         }
     }
 
-    /// Brings servers that are in the transaction already to the session's settings (a RESET went further back).
-    pub async fn follow_settings(&mut self) {
+    /// Says these settings to every server of the transaction, and to those that join it later.
+    pub async fn repeat_settings(&mut self, settings: &[(String, String)]) {
+        if let Some(tx) = &mut self.transaction {
+            for (name, statement) in settings {
+                tx.note_setting(name, Kind::Set, statement);
+            }
+        }
+        let statements: Vec<&str> = settings.iter().map(|(_, s)| s.as_str()).collect();
+        let sql = statements.join(";");
         for index in 0..self.held.len() {
             let held = &mut self.held[index];
             if !held.in_transaction || !held.server.in_step() {
                 continue;
             }
-            let Some(sql) = held.server.vars.way_to(&self.vars) else {
-                continue;
-            };
             let done = held.run(&sql, Fate::Skip).await;
             if matches!(done, Ok(answer) if answer.own_error.is_none()) {
                 self.held[index].server.vars = self.vars.clone();
@@ -475,6 +525,7 @@ impl Executor {
                 self.held[index]
                     .server
                     .taint("a session setting could not be brought to it");
+                self.note_failure();
             }
         }
     }
@@ -538,13 +589,9 @@ impl Executor {
 
     /// A setting was changed on this server, and so in the session.
     fn note_setting(&mut self, index: usize, setting: &Setting) {
-        if let Setting::Local { statement } = setting {
-            if let Some(tx) = &mut self.transaction
-                && !tx.locals.contains(statement)
-            {
-                tx.locals.push(statement.clone());
-            }
-            return;
+        if let Some(tx) = &mut self.transaction {
+            let (name, kind, statement) = setting.heard();
+            tx.note_setting(name, kind, &statement);
         }
         for vars in [&mut self.vars, &mut self.held[index].server.vars] {
             match setting {

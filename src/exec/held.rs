@@ -32,6 +32,8 @@ pub struct Held {
     pub opaque: bool,
     /// a batch ended with Flush here: a Sync is owed
     pub batch_open: bool,
+    /// and the server has undone what it did: it waits for that Sync
+    pub batch_failed: bool,
     /// settings as they were when the transaction began
     pub vars_before: Vars,
 }
@@ -56,6 +58,7 @@ impl Held {
             pin: None,
             opaque: false,
             batch_open: false,
+            batch_failed: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One piece of work for one destination: what to send, where to, and what it leaves behind.
 
 use super::copy::Asked;
+use super::transaction::{ALL, Kind, quote_ident};
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Server, statement_name};
 use crate::route::{Access, Effects, Merge, PlannedText, Targets};
@@ -22,8 +23,9 @@ pub struct Prepared {
     /// parameters at the end that are ours
     pub hidden: usize,
     pub planned: Arc<PlannedText>,
-    /// settings and catalog it was planned under
+    /// what it was planned under, and what it was parsed under
     pub context: u64,
+    pub settings: u64,
     /// the portal's results are decided here when the statement is pgshunt's own business
     pub local: bool,
 }
@@ -170,10 +172,36 @@ pub enum Setting {
     },
     /// SET LOCAL: until the end of the transaction
     Local {
+        name: String,
         statement: String,
     },
     Reset(String),
     ResetAll,
+}
+
+impl Setting {
+    /// As a transaction keeps it for servers that join later.
+    #[must_use]
+    pub fn heard(&self) -> (&str, Kind, String) {
+        match self {
+            Self::Set { name, statement } => (name, Kind::Set, statement.clone()),
+            Self::Local { name, statement } => (name, Kind::SetLocal, statement.clone()),
+            Self::Reset(name) => (name, Kind::Reset, format!("RESET {}", written(name))),
+            Self::ResetAll => (ALL, Kind::Reset, "RESET ALL".to_owned()),
+        }
+    }
+}
+
+/// A setting's name as RESET takes it.
+fn written(name: &str) -> String {
+    match name {
+        "role" => "ROLE".to_owned(),
+        "session_authorization" => "SESSION AUTHORIZATION".to_owned(),
+        name => {
+            let parts: Vec<String> = name.split('.').map(quote_ident).collect();
+            parts.join(".")
+        }
+    }
 }
 
 impl Job {
@@ -198,6 +226,20 @@ impl Job {
     #[must_use]
     pub fn is_set(&self) -> bool {
         !self.settings.is_empty()
+    }
+
+    /// Statements are only parsed, described and closed: nothing of it stays on the server that it could not do without.
+    #[must_use]
+    pub fn only_describes(&self) -> bool {
+        match &self.ask {
+            Ask::Batch { steps, .. } => steps.iter().all(|step| {
+                matches!(
+                    step,
+                    Step::Parse(_) | Step::DescribeStatement(_) | Step::CloseStatement
+                )
+            }),
+            _ => false,
+        }
     }
 
     /// How a COPY FROM STDIN in it ends.

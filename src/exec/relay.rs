@@ -15,6 +15,14 @@ pub enum Stand {
     CopyIn,
 }
 
+/// When the client sees CommandComplete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    AtOnce,
+    /// it is held back, with all that follows, until the caller lets go of it
+    Later,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     #[error("the server closed the connection")]
@@ -28,20 +36,22 @@ pub enum RelayError {
 }
 
 /// Runs until the server has answered all it was asked, or waits for copy data.
-/// With `show_late` the acknowledgement is kept back: the caller releases it when it has taken note of the write.
 pub async fn relay(
     client: &mut Client,
     server: &mut Server,
     filter: Filter,
+    ends: Ends,
     answer: &mut Answer,
 ) -> Result<Stand, RelayError> {
     loop {
         let had_rows = answer.rows_begun;
         server.digest(filter, &mut client.output, answer)?;
+        // more than is held back in memory counts as seen
+        answer.rows_begun |= ends == Ends::AtOnce && client.held_back() >= OUTPUT_MAX;
         if answer.rows_begun && !had_rows {
             client.release();
         }
-        if let Some(offset) = answer.acknowledged_at.take() {
+        if let (Ends::Later, Some(offset)) = (ends, answer.ended_at.take()) {
             client.hold_at(offset.min(client.output.len()));
         }
         if answer.copy_in {

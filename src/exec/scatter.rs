@@ -1,10 +1,11 @@
 //! A read over several shards whose rows are simply put one behind the other.
 //! All servers start at once; their rows are passed on in shard order, so memory stays bounded by the sockets.
 
+use super::cancel::send_cancel;
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
-use super::relay::{relay, send_only, settle};
+use super::relay::{Ends, relay, send_only, settle};
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter};
 use crate::shard::ShardId;
@@ -27,7 +28,7 @@ impl Executor {
             .hint("Fetch all rows at once, or give the shard key a value.")
             .into());
         }
-        let mut placement = self.placement(job.access, level);
+        let mut placement = self.placement(job, level);
         let outside = self.transaction.is_none();
         loop {
             let indexes = self.start_all(job, shards, placement).await?;
@@ -109,6 +110,7 @@ impl Executor {
                 &mut self.client,
                 &mut self.held[index].server,
                 filter,
+                Ends::AtOnce,
                 &mut answer,
             )
             .await;
@@ -142,12 +144,19 @@ impl Executor {
         Ok(tag)
     }
 
-    /// The others' rows are no longer wanted: inside a transaction they are read and thrown away, else they are closed.
+    /// The others' rows are no longer wanted: they are told to stop, and what is still on its way is read and thrown away.
     async fn silence_others(&mut self, shards: &[ShardId]) {
         for shard in shards {
             let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
                 continue;
             };
+            let held = &self.held[index];
+            let address = self.backend.topology.address(held.member);
+            if !send_cancel(address, held.server.pid, held.server.secret).await {
+                self.held[index]
+                    .server
+                    .taint("a cancel request may still be on its way");
+            }
             let mut answer = Answer::default();
             if let Err(error) = settle(&mut self.held[index].server, &mut answer).await {
                 self.lost(index, &error);

@@ -4,7 +4,7 @@ use super::copy::copy_in;
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
-use super::relay::{RelayError, Stand, relay};
+use super::relay::{Ends, RelayError, Stand, relay};
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter};
 use crate::route::Access;
@@ -30,7 +30,7 @@ impl Executor {
     ) -> Result<Done, Failure> {
         self.guard_second_write(job, shard)?;
         self.guard_clock(job, shard)?;
-        let mut placement = self.placement(job.access, level);
+        let mut placement = self.placement(job, level);
         loop {
             match self.attempt(job, shard, placement).await? {
                 Attempt::Done(done) => return Ok(done),
@@ -134,7 +134,8 @@ impl Executor {
         let server = &mut *held[index].server;
         job.ask.compose(server);
         loop {
-            if relay(client, server, Filter::All, answer).await? == Stand::Answered {
+            let stand = relay(client, server, Filter::All, Ends::AtOnce, answer).await?;
+            if stand == Stand::Answered {
                 return Ok(());
             }
             let asked = job.copy_asked();
@@ -195,13 +196,20 @@ impl Executor {
                 (failure, false, None) => Err(failure),
             };
         }
-        if answer.error.is_some() {
-            return Err(Failure::Shown);
-        }
-        if let Some(error) = answer.own_error {
-            // BEGIN itself was refused: what followed ran outside; nothing of that may stay
-            self.client.output.extend_from_slice(&error);
+        let failed = answer.error.is_some() || answer.own_error.is_some();
+        self.held[index].batch_failed = failed && self.held[index].batch_open;
+        if answer.own_query_failed {
+            // BEGIN itself was refused: what followed ran outside
             self.drop_held(index);
+            if let Some(tx) = &mut self.transaction {
+                tx.failed = true;
+                tx.lost = true;
+            }
+        }
+        if let Some(error) = answer.own_error.filter(|_| answer.error.is_none()) {
+            self.client.output.extend_from_slice(&error);
+        }
+        if failed {
             return Err(Failure::Shown);
         }
         self.note_effects(index, job);

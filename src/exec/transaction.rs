@@ -3,10 +3,35 @@
 use crate::route::{Command, Isolation};
 use crate::vars::Vars;
 
+/// What a server that joins the transaction later has to hear, in the order in which it was said.
 #[derive(Clone, Debug)]
-pub struct Savepoint {
-    pub name: String,
-    pub vars: Vars,
+pub enum Heard {
+    /// with the session's settings as they were then
+    Savepoint { name: String, vars: Vars },
+    /// of `name`; RESET ALL has the name `ALL`
+    Setting {
+        name: String,
+        kind: Kind,
+        statement: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Set,
+    SetLocal,
+    Reset,
+}
+
+/// The name under which RESET ALL is kept.
+pub const ALL: &str = "*";
+
+/// What the transaction has said of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    Nothing,
+    Reset,
+    Set(&'a str),
 }
 
 /// Who opened the transaction block.
@@ -27,10 +52,9 @@ pub struct Transaction {
     pub failed: bool,
     /// a server that took part is gone: only ROLLBACK is left
     pub lost: bool,
-    pub savepoints: Vec<Savepoint>,
+    /// settings as they were when it began
     pub vars_before: Vars,
-    /// SET LOCAL statements, for servers that join later
-    pub locals: Vec<String>,
+    pub heard: Vec<Heard>,
     /// a statement for every shard ran: what is committed is committed one shard after another
     pub everywhere: bool,
     /// DDL ran: the catalog is loaded again after the commit
@@ -49,9 +73,8 @@ impl Transaction {
             deferrable: false,
             failed: false,
             lost: false,
-            savepoints: Vec::new(),
             vars_before: vars.clone(),
-            locals: Vec::new(),
+            heard: Vec::new(),
             everywhere: false,
             ddl: false,
             cursor: None,
@@ -93,13 +116,15 @@ impl Transaction {
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }
-        for local in &self.locals {
+        for heard in &self.heard {
             sql.push(';');
-            sql.push_str(local);
-        }
-        for savepoint in &self.savepoints {
-            sql.push_str(";SAVEPOINT ");
-            sql.push_str(&quote_ident(&savepoint.name));
+            match heard {
+                Heard::Savepoint { name, .. } => {
+                    sql.push_str("SAVEPOINT ");
+                    sql.push_str(&quote_ident(name));
+                }
+                Heard::Setting { statement, .. } => sql.push_str(statement),
+            }
         }
         sql
     }
@@ -113,10 +138,83 @@ impl Transaction {
             && !self.deferrable
     }
 
-    /// Where a savepoint stands in the stack, the innermost of that name first.
+    /// The opening can fail: it repeats settings.
     #[must_use]
-    pub fn savepoint(&self, name: &str) -> Option<usize> {
-        self.savepoints.iter().rposition(|s| s.name == name)
+    pub fn opening_may_fail(&self) -> bool {
+        self.heard
+            .iter()
+            .any(|h| matches!(h, Heard::Setting { .. }))
+    }
+
+    /// A setting was changed on all servers that take part. What it replaces need not be said again.
+    pub fn note_setting(&mut self, name: &str, kind: Kind, statement: &str) {
+        let since = self
+            .heard
+            .iter()
+            .rposition(|h| matches!(h, Heard::Savepoint { .. }))
+            .map_or(0, |n| n + 1);
+        // a role depends on the session authorization before it
+        let replaces = name != ALL && name != "role" && name != "session_authorization";
+        let mut n = 0;
+        self.heard.retain(|h| {
+            n += 1;
+            let same = matches!(h, Heard::Setting { name: its, kind: of, .. } if its == name && *of == kind);
+            !(n > since && replaces && same)
+        });
+        self.heard.push(Heard::Setting {
+            name: name.to_owned(),
+            kind,
+            statement: statement.to_owned(),
+        });
+    }
+
+    /// What holds for a setting, as far as this transaction has said something of it.
+    #[must_use]
+    pub fn said_of(&self, setting: &str) -> Said<'_> {
+        for heard in self.heard.iter().rev() {
+            match heard {
+                Heard::Setting {
+                    name,
+                    kind,
+                    statement,
+                } if name == setting => {
+                    return match kind {
+                        Kind::Reset => Said::Reset,
+                        Kind::Set | Kind::SetLocal => Said::Set(statement),
+                    };
+                }
+                Heard::Setting { name, .. } if name == ALL => return Said::Reset,
+                _ => {}
+            }
+        }
+        Said::Nothing
+    }
+
+    /// Where a savepoint stands among what was heard, the innermost of that name first, and the settings it has kept.
+    #[must_use]
+    pub fn savepoint(&self, wanted: &str) -> Option<(usize, &Vars)> {
+        let found = self.heard.iter().enumerate().rev();
+        found
+            .filter_map(|(n, heard)| match heard {
+                Heard::Savepoint { name, vars } if name == wanted => Some((n, vars)),
+                _ => None,
+            })
+            .next()
+    }
+
+    /// ROLLBACK TO the savepoint at this place.
+    pub fn back_to(&mut self, place: usize) {
+        self.heard.truncate(place + 1);
+        self.failed = false;
+    }
+
+    /// RELEASE of the savepoint at this place: what was set since stays.
+    pub fn release(&mut self, place: usize) {
+        let mut n = 0;
+        self.heard.retain(|h| {
+            n += 1;
+            n <= place || !matches!(h, Heard::Savepoint { .. })
+        });
     }
 }
 
@@ -135,14 +233,57 @@ mod tests {
         let mut tx = Transaction::new(Opened::ByClient, &Vars::default());
         tx.isolation = Some(Isolation::RepeatableRead);
         tx.read_only = Some(true);
-        tx.locals.push("SET LOCAL work_mem = '1MB'".into());
-        tx.savepoints.push(Savepoint {
-            name: "a\"b".into(),
-            vars: Vars::default(),
-        });
+        tx.note_setting("work_mem", Kind::SetLocal, "SET LOCAL work_mem = '1MB'");
+        savepoint(&mut tx, "a\"b");
+        tx.note_setting("work_mem", Kind::SetLocal, "SET LOCAL work_mem = '2MB'");
+        tx.note_setting("work_mem", Kind::SetLocal, "SET LOCAL work_mem = '3MB'");
         assert_eq!(
             tx.opening(),
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET LOCAL work_mem = '1MB';SAVEPOINT \"a\"\"b\""
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET LOCAL work_mem = '1MB';SAVEPOINT \"a\"\"b\";\
+             SET LOCAL work_mem = '3MB'"
         );
+        let (place, _) = tx.savepoint("a\"b").unwrap();
+        tx.back_to(place);
+        assert_eq!(
+            tx.said_of("work_mem"),
+            Said::Set("SET LOCAL work_mem = '1MB'")
+        );
+        tx.release(place);
+        assert!(tx.savepoint("a\"b").is_none());
+    }
+
+    fn savepoint(tx: &mut Transaction, name: &str) {
+        tx.heard.push(Heard::Savepoint {
+            name: name.into(),
+            vars: Vars::default(),
+        });
+    }
+
+    #[test]
+    fn what_a_transaction_says_of_settings_is_kept_in_order() {
+        let mut tx = Transaction::new(Opened::ByClient, &Vars::default());
+        assert_eq!(tx.said_of("a.b"), Said::Nothing);
+        tx.note_setting("a.b", Kind::SetLocal, "SET LOCAL a.b = 1");
+        tx.note_setting("a.b", Kind::Set, "SET a.b = 2");
+        assert_eq!(tx.said_of("a.b"), Said::Set("SET a.b = 2"));
+        tx.note_setting("a.b", Kind::SetLocal, "SET LOCAL a.b = 3");
+        assert_eq!(tx.opening(), "BEGIN;SET a.b = 2;SET LOCAL a.b = 3");
+        tx.note_setting("a.b", Kind::Reset, "RESET a.b");
+        assert_eq!(tx.said_of("a.b"), Said::Reset);
+        tx.note_setting("c.d", Kind::Set, "SET c.d = 3");
+        tx.note_setting(ALL, Kind::Reset, "RESET ALL");
+        assert_eq!(tx.said_of("c.d"), Said::Reset);
+    }
+
+    #[test]
+    fn a_released_savepoint_leaves_what_was_set_since() {
+        let mut tx = Transaction::new(Opened::ByClient, &Vars::default());
+        savepoint(&mut tx, "a");
+        tx.note_setting("x.y", Kind::SetLocal, "SET LOCAL x.y = 1");
+        savepoint(&mut tx, "b");
+        tx.note_setting("x.y", Kind::SetLocal, "SET LOCAL x.y = 2");
+        let (place, _) = tx.savepoint("a").unwrap();
+        tx.release(place);
+        assert_eq!(tx.opening(), "BEGIN;SET LOCAL x.y = 1;SET LOCAL x.y = 2");
     }
 }

@@ -2,6 +2,7 @@
 //! It knows which reply ends which entry and whether the client is to see it; it holds no socket.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Which message was sent, and so which reply ends the wait for it.
@@ -10,7 +11,8 @@ pub enum Reply {
     /// Parse of the statement with this identity (0: the unnamed statement's bookkeeping is done by the sender)
     Parse(u128),
     Bind,
-    Close,
+    /// with the identity of the statement, where we have it closed to make room
+    Close(Option<u128>),
     /// Describe of a statement whose last `n` parameters are ours and are not shown
     DescribeStatement {
         hidden: usize,
@@ -95,14 +97,19 @@ impl Queue {
         self.push(Outstanding::Await(Reply::Syncs, Fate::Skip));
     }
 
-    /// After an error outside a simple query the server ignores everything up to the next Sync, and so do we.
-    pub fn drop_until_sync(&mut self) {
+    /// After an error outside a simple query the server ignores everything up to the next Sync, and so do we. Statements
+    /// that it was to close are still there.
+    pub fn drop_until_sync(&mut self) -> SmallVec<[u128; 1]> {
+        let mut kept = SmallVec::new();
         while let Some(entry) = self.entries.front() {
-            if matches!(entry, Outstanding::Await(Reply::Sync | Reply::Syncs, _)) {
-                return;
+            match entry {
+                Outstanding::Await(Reply::Sync | Reply::Syncs, _) => break,
+                Outstanding::Await(Reply::Close(Some(id)), _) => kept.push(*id),
+                _ => {}
             }
             self.entries.pop_front();
         }
+        kept
     }
 
     /// A Parse of this statement has been sent and is not answered yet.
@@ -121,7 +128,6 @@ impl Queue {
             .filter(|e| matches!(e, Outstanding::Await(Reply::Parse(id), _) if *id != 0))
             .count()
     }
-
 }
 
 /// What a message from the server does to the entry in front.
@@ -160,14 +166,14 @@ pub fn effect(tag: u8, front: Option<Reply>) -> Result<Effect, OutOfStep> {
             (Some(Within), "")
         }
         (Reply::Query, _) => (None, "an answer to Query"),
-        (Reply::Parse(_), b'1') | (Reply::Bind, b'2') | (Reply::Close, b'3') => (Some(Ends), ""),
+        (Reply::Parse(_), b'1') | (Reply::Bind, b'2') | (Reply::Close(_), b'3') => (Some(Ends), ""),
         (Reply::DescribeStatement { .. }, b't') => (Some(Within), ""),
         (Reply::DescribeStatement { .. } | Reply::DescribePortal, b'T' | b'n') => (Some(Ends), ""),
         (Reply::Execute, b'C' | b'I' | b's') => (Some(Ends), ""),
         (Reply::Execute, b'D' | b'G' | b'H' | b'W' | b'd' | b'c') => (Some(Within), ""),
         (Reply::Parse(_), _) => (None, "ParseComplete"),
         (Reply::Bind, _) => (None, "BindComplete"),
-        (Reply::Close, _) => (None, "CloseComplete"),
+        (Reply::Close(_), _) => (None, "CloseComplete"),
         (Reply::DescribeStatement { .. } | Reply::DescribePortal, _) => (None, "a description"),
         (Reply::Execute, _) => (None, "rows or CommandComplete"),
         (Reply::Sync | Reply::Syncs, _) => (None, "ReadyForQuery"),
@@ -184,9 +190,10 @@ mod tests {
         let mut q = Queue::default();
         q.push(Outstanding::Await(Reply::Bind, Fate::Forward));
         q.push(Outstanding::Synthesize(Bytes::from_static(b"x")));
+        q.push(Outstanding::Await(Reply::Close(Some(7)), Fate::Skip));
         q.push(Outstanding::Await(Reply::Sync, Fate::Skip));
         q.push(Outstanding::Await(Reply::Parse(1), Fate::Skip));
-        q.drop_until_sync();
+        assert_eq!(q.drop_until_sync().as_slice(), [7]);
         assert_eq!(q.front(), Some((Reply::Sync, Fate::Skip)));
     }
 

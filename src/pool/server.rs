@@ -51,6 +51,10 @@ pub struct Answer {
     pub error: Option<Bytes>,
     /// first ErrorResponse of what we asked for ourselves
     pub own_error: Option<Bytes>,
+    /// and it answered a query of ours that stands before the client's: what follows ran without it
+    pub own_query_failed: bool,
+    /// a query of ours ended with ROLLBACK
+    pub own_rollback: bool,
     /// a row, or copy data, went to the sink: the exchange cannot be run again unseen
     pub rows_begun: bool,
     /// the server waits for copy data
@@ -63,8 +67,8 @@ pub struct Answer {
     pub last_words: Option<Bytes>,
     /// notifications that came while nothing was shown
     pub asides: BytesMut,
-    /// from here on the sink must not be flushed before the exchange is over
-    pub acknowledged_at: Option<usize>,
+    /// where in the sink the first CommandComplete stands
+    pub ended_at: Option<usize>,
 }
 
 /// What others may see of a connection while someone works with it.
@@ -226,7 +230,7 @@ impl Server {
         {
             build::named(&mut self.output, b'C', b'S', statement_name(old).as_bytes());
             self.queue
-                .push(Outstanding::Await(Reply::Close, Fate::Skip));
+                .push(Outstanding::Await(Reply::Close(Some(old)), Fate::Skip));
         }
         build::parse(&mut self.output, statement_name(id).as_bytes(), text, types);
         self.queue.push(Outstanding::Await(Reply::Parse(id), fate));
@@ -437,9 +441,11 @@ impl Server {
             _ => {}
         }
         if effect == Effect::Error {
-            note_error(message, fate, front.is_none(), answer);
+            note_error(message, front, answer);
             if front.is_some_and(|(reply, _)| reply != Reply::Query) {
-                self.queue.drop_until_sync();
+                for kept in self.queue.drop_until_sync() {
+                    self.prepared.put(kept, ());
+                }
             }
             answer.copy_in = false;
             // the Parse that was to replace it may be among what the server now ignores
@@ -526,21 +532,25 @@ pub fn statement_name(id: u128) -> String {
 }
 
 fn note_tag(message: &[u8], fate: Fate, sink: &BytesMut, answer: &mut Answer) {
+    let tag = message::command_tag(message);
     if fate != Fate::Forward {
+        answer.own_rollback |= tag == "ROLLBACK";
         return;
     }
-    let tag = message::command_tag(message);
     answer.rows += message::tag_rows(tag).unwrap_or(0);
     answer.tag = Some(tag.to_owned());
     answer.copy_in = false;
-    answer.acknowledged_at.get_or_insert(sink.len());
+    answer.ended_at.get_or_insert(sink.len());
 }
 
-fn note_error(message: &[u8], fate: Fate, unasked: bool, answer: &mut Answer) {
-    let slot = match (unasked, fate) {
-        (true, _) => &mut answer.last_words,
-        (false, Fate::Forward) => &mut answer.error,
-        (false, _) => &mut answer.own_error,
+fn note_error(message: &[u8], front: Option<(Reply, Fate)>, answer: &mut Answer) {
+    let slot = match front {
+        None => &mut answer.last_words,
+        Some((_, Fate::Forward)) => &mut answer.error,
+        Some((reply, _)) => {
+            answer.own_query_failed |= reply == Reply::Query;
+            &mut answer.own_error
+        }
     };
     slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
 }

@@ -1,9 +1,7 @@
 //! Cancel requests: from the key a client was given to the servers that work for it at this moment.
 
-use crate::exec::backend::Backend;
 use crate::exec::cancel::send_cancel;
 use crate::exec::executor::CancelSlot;
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +10,6 @@ use subtle::ConstantTimeEq;
 struct Entry {
     secret: Vec<u8>,
     slot: Arc<CancelSlot>,
-    backend: Arc<ArcSwap<Backend>>,
 }
 
 /// Keys of the clients that are connected; as many as there are clients.
@@ -39,16 +36,8 @@ impl Cancels {
         pid: i32,
         secret: Vec<u8>,
         slot: Arc<CancelSlot>,
-        backend: Arc<ArcSwap<Backend>>,
     ) -> Registered {
-        self.entries.lock().insert(
-            pid,
-            Entry {
-                secret,
-                slot,
-                backend,
-            },
-        );
+        self.entries.lock().insert(pid, Entry { secret, slot });
         Registered {
             cancels: self.clone(),
             pid,
@@ -57,7 +46,7 @@ impl Cancels {
 
     /// Stops what the client with this key is doing; a wrong key does nothing.
     pub async fn cancel(&self, pid: i32, secret: &[u8]) {
-        let (slot, backend) = {
+        let slot = {
             let entries = self.entries.lock();
             let Some(entry) = entries.get(&pid) else {
                 return;
@@ -65,15 +54,20 @@ impl Cancels {
             if !bool::from(entry.secret.as_slice().ct_eq(secret)) {
                 return;
             }
-            (entry.slot.clone(), entry.backend.load_full())
+            entry.slot.clone()
         };
         // a client that waits for a server is woken; one that does not has left nothing to wake
         slot.wake.notify_waiters();
         // held until every cancel has arrived: none of these servers is lent to anyone else before
-        let target = slot.target.lock().await;
-        for (member, pid, secret) in &target.running {
-            let address = backend.topology.address(*member);
-            send_cancel(address, *pid, *secret).await;
+        let mut target = slot.target.lock().await;
+        let Some(topology) = target.topology.clone() else {
+            return;
+        };
+        for (member, pid, secret) in std::mem::take(&mut target.running) {
+            if !send_cancel(topology.address(member), pid, secret).await {
+                target.doubtful.push(pid);
+            }
+            target.running.push((member, pid, secret));
         }
     }
 }

@@ -9,10 +9,14 @@ use crate::exec::executor::Done;
 use crate::exec::failure::Report;
 use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
-use crate::route::{Access, Command, Merge, ParamValue, Plan, PlannedText, Targets, Values};
+use crate::route::{
+    Access, Command, Merge, ParamValue, Plan, PlannedText, Routing, Targets, Values,
+};
+use crate::shard::ShardId;
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::tokens::{TokenKind, tokenize};
 use crate::stats::ClientState;
+use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
@@ -29,6 +33,35 @@ pub struct Gathering {
     bytes: usize,
     /// an error happened: everything up to the Sync is ignored
     skipping: bool,
+    /// settings as they were at the last Sync, to which an error returns
+    vars: Option<Vars>,
+    /// where something was written since the last Sync, outside a transaction block
+    wrote: Wrote,
+}
+
+/// Where something was written between two Syncs: all of it is one transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wrote {
+    #[default]
+    Nothing,
+    On(ShardId),
+    /// on every shard, and committed there
+    Everywhere,
+}
+
+impl Wrote {
+    /// None when this work would have to be one transaction with what was written elsewhere.
+    fn then(self, work: &Work) -> Option<Self> {
+        let shard = work.shard();
+        match (self, work.job.access) {
+            (Self::Everywhere, _) => None,
+            (Self::Nothing, Access::Read) => Some(self),
+            (Self::Nothing, Access::Write) => Some(shard.map_or(Self::Everywhere, Self::On)),
+            // a read of one shard may fail: then the write, which is not committed yet, is undone
+            (Self::On(_), Access::Read) => shard.map(|_| self),
+            (Self::On(its), Access::Write) => (shard == Some(its)).then_some(self),
+        }
+    }
 }
 
 impl Gathering {
@@ -79,6 +112,20 @@ struct Work {
     open: bool,
 }
 
+impl Segment {
+    /// A BEGIN is run here.
+    fn begins(&self) -> bool {
+        let begins = |step: &OwnStep| match step {
+            OwnStep::Execute(prepared) => {
+                let plan = prepared.planned.statements.first();
+                plan.is_some_and(|plan| matches!(plan.command, Command::Begin { .. }))
+            }
+            _ => false,
+        };
+        matches!(self, Self::Own(steps) if steps.iter().any(begins))
+    }
+}
+
 enum OwnStep {
     Answer(&'static [u8]),
     Describe(Arc<Prepared>),
@@ -105,6 +152,7 @@ impl Session {
         match frame[0] {
             b'S' => {
                 let result = self.run_gathered(End::Sync).await;
+                self.gathering.skipping |= result.is_err();
                 self.tell(result)?;
                 self.sync().await;
                 self.ready();
@@ -155,11 +203,27 @@ impl Session {
     }
 
     async fn sync(&mut self) {
-        self.gathering = Gathering::default();
+        let gathered = std::mem::take(&mut self.gathering);
+        if gathered.skipping && self.exec.transaction.is_none() {
+            self.undo_since_sync(gathered.vars).await;
+        }
         self.close_open_batches().await;
         if self.exec.transaction.is_none() {
             self.portals.clear();
             self.exec.let_idle_servers_go().await;
+        }
+    }
+
+    /// Something between two Syncs failed: what a server has done in between and not undone itself must not be committed
+    /// by its Sync.
+    async fn undo_since_sync(&mut self, vars: Option<Vars>) {
+        self.exec
+            .held
+            .retain(|h| !h.batch_open || h.batch_failed || !h.wrote);
+        if let Some(vars) = vars.filter(|vars| *vars != self.exec.vars) {
+            self.exec.vars = vars;
+            self.look_again().await;
+            self.refresh_context();
         }
     }
 
@@ -171,6 +235,9 @@ impl Session {
                 (held.shard, held.wrote, held.member)
             };
             let open = self.exec.held[index].batch_open;
+            if open && wrote {
+                self.exec.freshness.begin_write(shard);
+            }
             if open && !self.exec.close_batch(index).await {
                 self.exec.drop_held(index);
             } else {
@@ -207,48 +274,50 @@ impl Session {
     }
 
     /// Between two Syncs outside a transaction all is one transaction: writes cannot be on several servers.
-    fn refuse_split_writes(&self, segments: &mut Vec<Segment>) {
+    fn refuse_split_writes(&mut self, segments: &mut Vec<Segment>) {
         if self.exec.transaction.is_some() {
             return;
         }
-        let begins = |s: &Segment| match s {
-            Segment::Own(steps) => steps.iter().any(|s| matches!(s, OwnStep::Execute(_))),
-            _ => false,
-        };
-        if !segments.iter().any(begins) {
+        let begins = segments.iter().any(Segment::begins);
+        if !begins {
             fail_first(segments);
         }
-        let works: Vec<&Work> = segments
-            .iter()
-            .filter_map(|s| {
-                if let Segment::Work(work) = s {
-                    Some(&**work)
-                } else {
-                    None
+        let mut wrote = self.gathering.wrote;
+        for n in 0..segments.len() {
+            let Segment::Work(work) = &segments[n] else {
+                continue;
+            };
+            if work.executes == 0 || work.job.is_set() {
+                continue;
+            }
+            match wrote.then(work) {
+                Some(next) => wrote = next,
+                None if begins => break,
+                None => {
+                    // what ran before is undone at the Sync, but not what is committed by then
+                    let place = if wrote == Wrote::Everywhere { 0 } else { n };
+                    return segments.insert(place, Segment::Fail(split_writes()));
                 }
-            })
-            .filter(|w| w.executes > 0 && !w.job.is_set())
-            .collect();
-        let writes = works.iter().any(|w| w.job.access == Access::Write);
-        if works.len() > 1 && writes && !segments.iter().any(begins) {
-            let report = Report::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "the statements between two Syncs are one transaction, and here they go to several shards",
-            )
-            .hint("Send a Sync after each statement, or keep the statements of a batch on one shard.");
-            segments.insert(0, Segment::Fail(report));
+            }
         }
+        self.gathering.wrote = wrote;
     }
 
     async fn run_segments(&mut self, segments: Vec<Segment>, end: End) -> Result<(), Failure> {
         let last = segments.len();
         let mut segments = segments.into_iter().enumerate();
         while let Some((n, segment)) = segments.next() {
-            let end = if n + 1 == last { end } else { End::Sync };
             let result = match segment {
                 Segment::Fail(report) => Err(report.into()),
                 Segment::Own(steps) => self.run_own(steps).await,
-                Segment::Work(work) => self.run_work(*work, end).await,
+                Segment::Work(work) => {
+                    let end = if n + 1 == last {
+                        end
+                    } else {
+                        self.end_between(&work)
+                    };
+                    self.run_work(*work, end).await
+                }
             };
             if let Err(failure) = result {
                 self.unregister(segments.map(|(_, s)| s));
@@ -256,6 +325,19 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// What ends a segment that others follow: what was written is committed by the client's own Sync, when nothing after
+    /// it has failed.
+    fn end_between(&self, work: &Work) -> End {
+        let writes = work.executes > 0 && work.job.access == Access::Write;
+        let open = self.exec.held.iter().any(|h| h.batch_open);
+        let outside = self.exec.transaction.is_none();
+        if outside && work.shard().is_some() && (writes || open) {
+            End::Flush
+        } else {
+            End::Sync
+        }
     }
 
     /// Statements whose Parse was never run do not exist.
@@ -270,6 +352,16 @@ impl Session {
     }
 
     async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure> {
+        // what only describes leaves nothing open: its server is let go
+        let open = self.exec.held.iter().any(|h| h.batch_open);
+        let end = if work.job.only_describes() && !open {
+            End::Sync
+        } else {
+            end
+        };
+        if work.job.is_set() && self.exec.transaction.is_none() && self.gathering.vars.is_none() {
+            self.gathering.vars = Some(self.exec.vars.clone());
+        }
         if let Ask::Batch { end: slot, .. } = &mut work.job.ask {
             *slot = end;
         }
@@ -398,13 +490,8 @@ impl Session {
             hidden = draw.rows;
         }
         let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
-        let mut seed = xxhash_rust::xxh3::Xxh3::with_seed(self.context.fingerprint);
-        seed.update(&server_text);
-        for oid in &types {
-            seed.update(&oid.to_le_bytes());
-        }
         Ok(Arc::new(Prepared {
-            id: seed.digest128() | 1,
+            id: identity(self.context.settings, &server_text, &types),
             named,
             client_text: text,
             server_text,
@@ -412,6 +499,7 @@ impl Session {
             hidden,
             planned,
             context: self.context.fingerprint,
+            settings: self.context.settings,
             local,
         }))
     }
@@ -429,10 +517,15 @@ impl Session {
             };
             return Err(Report::new(SqlState::INVALID_STATEMENT_NAME, text).into());
         };
-        if found.context == self.context.fingerprint {
+        let same_plan = found.context == self.context.fingerprint;
+        if same_plan && found.settings == self.context.settings {
             return Ok(found);
         }
-        let fresh = self.prepare(found.named, found.client_text.clone(), found.types.clone())?;
+        let fresh = if same_plan {
+            found.under(self.context.settings)
+        } else {
+            self.prepare(found.named, found.client_text.clone(), found.types.clone())?
+        };
         self.statements
             .insert(Bytes::copy_from_slice(name), fresh.clone());
         Ok(fresh)
@@ -446,6 +539,7 @@ impl Session {
         let bind = message::bind(frame).map_err(protocol_violation)?;
         let prepared = self.statement(bind.statement)?;
         let portal = Bytes::copy_from_slice(bind.portal);
+        self.bound_portals(&portal)?;
         if prepared.local {
             self.portals.insert(
                 portal,
@@ -459,37 +553,25 @@ impl Session {
         }
         let mut rest = frame.slice_ref(bind.rest);
         let planned = prepared.planned.clone();
+        let bound = Bound {
+            bind: &bind,
+            types: &prepared.types,
+        };
         let targets = match planned.statements.first() {
             None => Targets::One(self.exec.any_shard()),
+            Some(plan) if plan.routing == Routing::AnyShard => self.beside(segments),
             Some(plan) => match &plan.draw {
-                None if plan.merge == Merge::Everywhere => {
-                    refuse_clocks(
-                        plan,
-                        &bind,
-                        &prepared,
-                        self.context.standard_conforming_strings,
-                    )?;
-                    self.targets_of(
-                        plan,
-                        &Bound {
-                            bind: &bind,
-                            types: &prepared.types,
-                        },
-                    )?
-                }
                 Some(draw) => {
                     let (shard, values) = self.draw(draw).await?;
                     let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
                     rest = bind.with_text_values(&texts).into();
                     Targets::One(shard)
                 }
-                None => self.targets_of(
-                    plan,
-                    &Bound {
-                        bind: &bind,
-                        types: &prepared.types,
-                    },
-                )?,
+                None => {
+                    let strings = self.context.standard_conforming_strings;
+                    refuse_clocks(plan, &bind, &prepared, strings)?;
+                    self.targets_of(plan, &bound)?
+                }
             },
         };
         self.portals.insert(
@@ -507,6 +589,29 @@ impl Session {
         };
         with_work(segments, destination, &prepared, |work| push(work, step));
         Ok(())
+    }
+
+    fn bound_portals(&self, portal: &[u8]) -> Result<(), Report> {
+        let most = self.exec.backend.config.limits.client_prepared_max;
+        if self.portals.len() < most || self.portals.contains_key(portal) {
+            return Ok(());
+        }
+        Err(Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {most} portals"))
+            .hint("limits.client_prepared_max in the shard map bounds them; close those no longer needed."))
+    }
+
+    /// Where what any shard can answer is answered: beside what stands before it.
+    fn beside(&self, segments: &[Segment]) -> Targets {
+        let before = segments.iter().rev().find_map(|segment| match segment {
+            Segment::Work(work) if !work.open => work.shard(),
+            _ => None,
+        });
+        let wrote = match self.gathering.wrote {
+            Wrote::On(shard) => Some(shard),
+            _ => None,
+        };
+        let shard = wrote.or(before).unwrap_or_else(|| self.any_shard());
+        Targets::One(shard)
     }
 
     fn add_describe(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
@@ -556,13 +661,13 @@ impl Session {
             return Ok(());
         }
         let plan = prepared.planned.statements.first();
-        let setting = match plan {
+        let settings = match plan {
             Some(plan) if reply == Reply::Execute => {
-                self.setting_of(plan, &prepared.client_text)?
+                self.settings_of(plan, &prepared.client_text)?
             }
-            _ => None,
+            _ => Vec::new(),
         };
-        let everywhere = setting.is_some() && self.exec.held.iter().any(|h| h.in_transaction);
+        let everywhere = !settings.is_empty() && self.exec.held.iter().any(|h| h.in_transaction);
         let destination = destination(plan, targets);
         let step = Step::Portal {
             reply,
@@ -571,7 +676,7 @@ impl Session {
         with_work(segments, destination, &prepared, |work| {
             push(work, step);
             if reply == Reply::Execute {
-                note_execute(work, plan, limited, setting, everywhere);
+                note_execute(work, plan, limited, settings, everywhere);
             }
         });
         Ok(())
@@ -591,7 +696,7 @@ impl Session {
             Some(Portal { prepared, targets }) if !prepared.local => {
                 let destination = destination(prepared.planned.statements.first(), targets);
                 let step = Step::Portal {
-                    reply: Reply::Close,
+                    reply: Reply::Close(None),
                     frame: frame.clone(),
                 };
                 with_work(segments, destination, &prepared, |work| push(work, step));
@@ -634,12 +739,48 @@ impl Session {
     }
 }
 
+/// A statement is the same on a server when text, types and all that it takes in when it is parsed agree.
+fn identity(settings: u64, text: &[u8], types: &[u32]) -> u128 {
+    let mut seed = xxhash_rust::xxh3::Xxh3::with_seed(settings);
+    seed.update(text);
+    for oid in types {
+        seed.update(&oid.to_le_bytes());
+    }
+    seed.digest128() | 1
+}
+
+impl Prepared {
+    /// The same statement, to be parsed under other settings.
+    fn under(&self, settings: u64) -> Arc<Self> {
+        Arc::new(Self {
+            id: identity(settings, &self.server_text, &self.types),
+            settings,
+            client_text: self.client_text.clone(),
+            server_text: self.server_text.clone(),
+            types: self.types.clone(),
+            planned: self.planned.clone(),
+            ..*self
+        })
+    }
+}
+
+fn split_writes() -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "the statements between two Syncs are one transaction, and here they go to several shards",
+    )
+    .hint("Send a Sync after each statement, or keep the statements of a batch on one shard.")
+}
+
 fn refuse_clocks(
     plan: &Plan,
     bind: &message::Bind<'_>,
     prepared: &Prepared,
     strings: bool,
 ) -> Result<(), Report> {
+    if plan.merge != Merge::Everywhere {
+        return Ok(());
+    }
     refuse_clock_words(plan, &prepared.client_text, strings)?;
     for n in 0..bind.params {
         if let Some(message::BindValue::Text(value)) = bind.value(n) {
@@ -649,9 +790,15 @@ fn refuse_clocks(
     Ok(())
 }
 
-/// What fails in the end must undo the writes before it, which are of the same implicit transaction: they are not run.
+/// What fails in the end must undo the writes before it, which are of the same implicit transaction: those that commit on
+/// every shard are not run.
 fn fail_first(segments: &mut Vec<Segment>) {
-    let writes = |s: &Segment| matches!(s, Segment::Work(work) if work.executes > 0 && work.job.access == Access::Write);
+    let writes = |s: &Segment| match s {
+        Segment::Work(work) => {
+            work.executes > 0 && work.job.access == Access::Write && work.shard().is_none()
+        }
+        _ => false,
+    };
     if !matches!(segments.last(), Some(Segment::Fail(_))) || !segments.iter().any(writes) {
         return;
     }
@@ -688,6 +835,14 @@ fn with_work(
 }
 
 impl Work {
+    /// The only shard it goes to.
+    fn shard(&self) -> Option<ShardId> {
+        match (&self.job.targets, self.job.merge) {
+            (Targets::One(shard), Merge::Single | Merge::Concatenate) => Some(*shard),
+            _ => None,
+        }
+    }
+
     fn takes(&self, destination: &Destination) -> bool {
         let stays_alone = destination.alone && self.executes > 0;
         !self.is_complete()
@@ -702,7 +857,8 @@ impl Work {
     fn is_complete(&self) -> bool {
         let scatters =
             self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
-        self.executes > 0 && (scatters || self.job.is_set())
+        let everywhere = self.job.merge == Merge::Everywhere;
+        self.executes > 0 && (scatters || everywhere || self.job.is_set())
     }
 }
 
@@ -756,13 +912,13 @@ fn note_execute(
     work: &mut Work,
     plan: Option<&Plan>,
     limited: bool,
-    setting: Option<Setting>,
+    settings: Vec<Setting>,
     everywhere: bool,
 ) {
     work.executes += 1;
     work.job.executes = true;
     work.job.limited |= limited;
-    work.job.settings.extend(setting);
+    work.job.settings.extend(settings);
     if everywhere {
         work.job.merge = Merge::Everywhere;
     }

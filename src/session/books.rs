@@ -91,18 +91,13 @@ impl Session {
     /// Settings or catalog may have changed what statements mean.
     pub fn refresh_context(&mut self) {
         let exec = &self.exec;
-        let locals = exec
-            .transaction
-            .as_ref()
-            .map(|tx| tx.locals.as_slice())
-            .unwrap_or_default();
         let snapshot = &exec.snapshot;
         let mut context = Context::new(
             &snapshot.catalog,
             snapshot.version,
             &exec.user,
             &exec.vars,
-            locals,
+            exec.transaction.as_ref(),
         );
         if let Some(shard) = self.forced_shard {
             context.fingerprint ^= (u64::from(shard.0) + 1) << 40;

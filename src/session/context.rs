@@ -1,6 +1,7 @@
 //! What changes the meaning of a statement's text in this session: search_path, role, string syntax, encoding.
 
 use crate::catalog::Catalog;
+use crate::exec::transaction::{Heard, Said, Transaction};
 use crate::vars::Vars;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -13,6 +14,8 @@ pub struct Context {
     pub version: u64,
     /// changes with any of these, and with map and catalog
     pub fingerprint: u64,
+    /// changes with everything that a prepared statement may have taken in when it was parsed
+    pub settings: u64,
 }
 
 /// Client encodings in which a byte below 128 may be part of a larger character: there SQL cannot be scanned safely.
@@ -45,22 +48,21 @@ pub fn is_unsafe_encoding(name: &str) -> bool {
 }
 
 impl Context {
-    /// `locals` are the SET LOCAL statements of the current transaction, in order.
     #[must_use]
     pub fn new(
         catalog: &Catalog,
         version: u64,
         user: &str,
         vars: &Vars,
-        locals: &[String],
+        transaction: Option<&Transaction>,
     ) -> Self {
-        let in_force = |name: &str| {
-            let local = locals
-                .iter()
-                .rev()
-                .find_map(|statement| values_of(statement, name));
-            local.or_else(|| vars.statement(name).and_then(set_values))
+        // the transaction's own word counts before the session's
+        let statement = |name: &str| match transaction.map_or(Said::Nothing, |tx| tx.said_of(name))
+        {
+            Said::Nothing | Said::Reset => vars.statement(name),
+            Said::Set(statement) => Some(statement),
         };
+        let in_force = |name: &str| statement(name).and_then(set_values);
         let path = in_force("search_path").unwrap_or_else(|| catalog.default_search_path.clone());
         let search_path: Vec<String> = path
             .iter()
@@ -84,18 +86,21 @@ impl Context {
             "transform_null_equals",
             "client_encoding",
         ];
-        for statement in names
-            .iter()
-            .filter_map(|name| vars.statement(name))
-            .chain(locals.iter().map(String::as_str))
-        {
+        for statement in names.iter().filter_map(|name| statement(name)) {
             hash = xxh3_64_with_seed(statement.as_bytes(), hash);
+        }
+        let mut settings = hash;
+        for (name, statement) in vars.entries().chain(said(transaction)) {
+            if !is_harmless(name) {
+                settings = xxh3_64_with_seed(statement.as_bytes(), settings.rotate_left(1));
+            }
         }
         Self {
             search_path,
             standard_conforming_strings,
             version,
             fingerprint: hash,
+            settings,
         }
     }
 }
@@ -108,17 +113,35 @@ fn is_off(values: &[String]) -> bool {
     )
 }
 
-/// The values of a SET of this very setting; None for another statement.
-fn values_of(statement: &str, name: &str) -> Option<Vec<String>> {
-    use crate::sql::command::{Command, SettingValue, classify};
-    let tokens = crate::sql::tokens::tokenize(statement.as_bytes(), true).ok()?;
-    match classify(statement.as_bytes(), &tokens, true) {
-        Command::Set(setting) if setting.name == name => match setting.value {
-            SettingValue::List(values) => Some(values),
-            _ => None,
-        },
-        _ => None,
-    }
+/// Settings of the transaction, in order.
+fn said(transaction: Option<&Transaction>) -> impl Iterator<Item = (&str, &str)> {
+    let heard = transaction
+        .map(|tx| tx.heard.as_slice())
+        .unwrap_or_default();
+    heard.iter().filter_map(|h| match h {
+        Heard::Setting {
+            name, statement, ..
+        } => Some((name.as_str(), statement.as_str())),
+        Heard::Savepoint { .. } => None,
+    })
+}
+
+/// Settings that change neither what a statement means nor what its constants are: sessions that differ in them share
+/// prepared statements.
+fn is_harmless(name: &str) -> bool {
+    const HARMLESS: [&str; 9] = [
+        "application_name",
+        "client_min_messages",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "transaction_timeout",
+        "synchronous_commit",
+        "work_mem",
+    ];
+    // settings of an extension or of the application have a dot; what reads them, current_setting(), is not folded
+    HARMLESS.contains(&name) || name.contains('.')
 }
 
 /// The values of a `SET name = a, 'b'` statement; None for DEFAULT or what is not a plain list.

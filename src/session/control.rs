@@ -51,7 +51,7 @@ impl Session {
             return Err(in_failed_transaction().into());
         }
         let tag = match &plan.command {
-            Command::Begin { .. } => self.begin(&plan.command, sql),
+            Command::Begin { .. } => self.begin(&plan.command, sql).await?,
             Command::Commit { chain } => self.commit(*chain).await?.to_owned(),
             Command::Rollback { chain } => self.rollback(*chain).await.to_owned(),
             Command::Savepoint(name) => self.savepoint(name).await?.to_owned(),
@@ -108,7 +108,7 @@ impl Session {
         );
     }
 
-    fn begin(&mut self, command: &Command, sql: &[u8]) -> String {
+    async fn begin(&mut self, command: &Command, sql: &[u8]) -> Result<String, Failure> {
         let word = sql.trim_ascii_start().get(..5).unwrap_or(b"");
         let tag = if word.eq_ignore_ascii_case(b"start") {
             "START TRANSACTION"
@@ -127,9 +127,17 @@ impl Session {
                 SqlState("25001"),
                 "there is already a transaction in progress",
             ),
-            None => self.exec.transaction = Some(Transaction::of(command, &self.exec.vars)),
+            None => {
+                self.exec.transaction = Some(Transaction::of(command, &self.exec.vars));
+                // what a batch has done since its last Sync is part of the transaction from now on
+                for index in 0..self.exec.held.len() {
+                    if self.exec.held[index].batch_open {
+                        self.exec.join_transaction(index).await?;
+                    }
+                }
+            }
         }
-        tag.to_owned()
+        Ok(tag.to_owned())
     }
 
     async fn commit(&mut self, chain: bool) -> Result<&'static str, Failure> {
@@ -330,7 +338,7 @@ impl Session {
     }
 
     /// Where what any shard can answer is answered: where the session already is, else in turn.
-    fn any_shard(&self) -> ShardId {
+    pub fn any_shard(&self) -> ShardId {
         if let Some(held) = self.exec.held.first() {
             return held.shard;
         }
@@ -340,64 +348,64 @@ impl Session {
         u16::try_from(turn % shards).map_or(ShardId(0), ShardId)
     }
 
-    pub fn job(&self, plan: &Plan, ask: Ask, targets: Targets, setting: Option<Setting>) -> Job {
+    pub fn job(&self, plan: &Plan, ask: Ask, targets: Targets, settings: Vec<Setting>) -> Job {
         let in_transaction = self.exec.held.iter().any(|h| h.in_transaction);
-        let merge = if setting.is_some() && in_transaction {
+        let is_set = !settings.is_empty();
+        let merge = if is_set && in_transaction {
             Merge::Everywhere
         } else {
             plan.merge
         };
         Job {
             ask,
-            access: if setting.is_some() {
-                Access::Read
-            } else {
-                plan.access
-            },
+            access: if is_set { Access::Read } else { plan.access },
             targets,
             merge,
-            effects: match (&setting, plan.effects.pins) {
+            effects: match plan.effects.pins {
                 // brought along like any other SET: no reason to stay
-                (Some(_), Some(_)) => crate::route::Effects {
+                Some(_) if is_set => crate::route::Effects {
                     pins: None,
                     ..plan.effects.clone()
                 },
                 _ => plan.effects.clone(),
             },
             limited: false,
-            settings: setting.into_iter().collect(),
+            settings,
             executes: true,
         }
     }
 
-    /// What a SET or RESET will have changed.
-    pub fn setting_of(&self, plan: &Plan, sql: &[u8]) -> Result<Option<Setting>, Failure> {
+    /// What a SET or RESET will have changed; empty for any other statement.
+    pub fn settings_of(&self, plan: &Plan, sql: &[u8]) -> Result<Vec<Setting>, Failure> {
         let statement = String::from_utf8_lossy(sql)
             .trim()
             .trim_end_matches(';')
             .to_owned();
         Ok(match &plan.command {
-            Command::Set { name, local: true } => {
-                let _ = name;
-                Some(Setting::Local { statement })
+            Command::Set { name, local: true } => vec![Setting::Local {
+                name: name.clone(),
+                statement,
+            }],
+            Command::Set { name, local: false } if name == super::settings::CHARACTERISTICS => {
+                super::settings::characteristics(sql)
             }
             Command::Set { name, local: false } => {
                 self.refuse_unsafe_encoding(name, &statement)?;
-                Some(Setting::Set {
+                vec![Setting::Set {
                     name: name.clone(),
                     statement,
-                })
+                }]
             }
-            Command::Reset(Some(name)) => Some(Setting::Reset(name.clone())),
-            Command::Reset(None) => Some(Setting::ResetAll),
+            Command::Reset(Some(name)) => vec![Setting::Reset(name.clone())],
+            Command::Reset(None) => vec![Setting::ResetAll],
             _ if super::settings::calls_set_config(plan) => {
                 let setting = self.set_config(sql)?;
                 if let Some(Setting::Set { name, statement }) = &setting {
                     self.refuse_unsafe_encoding(name, statement)?;
                 }
-                setting
+                setting.into_iter().collect()
             }
-            _ => None,
+            _ => Vec::new(),
         })
     }
 
@@ -420,36 +428,37 @@ impl Session {
         if !job.is_set() {
             return;
         }
-        let mut returned = false;
+        let mut again = Vec::new();
         for setting in &job.settings {
-            returned |= match setting {
-                Setting::Reset(name) => self.return_to_start(Some(name)),
-                Setting::ResetAll => self.return_to_start(None),
-                _ => false,
-            };
+            match setting {
+                Setting::Reset(name) => again.extend(self.return_to_start(Some(name))),
+                Setting::ResetAll => again.extend(self.return_to_start(None)),
+                Setting::Set { .. } | Setting::Local { .. } => {}
+            }
         }
-        if returned {
-            self.exec.follow_settings().await;
+        if !again.is_empty() {
+            self.exec.repeat_settings(&again).await;
             self.look_again().await;
         }
         self.refresh_context();
     }
 
-    /// True when a setting went back to what the start-up packet said.
-    fn return_to_start(&mut self, name: Option<&str>) -> bool {
-        let mut returned = false;
-        for (setting, statement) in self.start_vars.entries() {
-            if name.is_none_or(|name| name == setting) {
-                self.exec.vars.set(setting, statement);
-                returned = true;
-            }
+    /// Settings that go back to what the start-up packet said.
+    fn return_to_start(&mut self, name: Option<&str>) -> Vec<(String, String)> {
+        let start = self.start_vars.entries();
+        let returned: Vec<(String, String)> = start
+            .filter(|(setting, _)| name.is_none_or(|name| name == *setting))
+            .map(|(setting, statement)| (setting.to_owned(), statement.to_owned()))
+            .collect();
+        for (setting, statement) in &returned {
+            self.exec.vars.set(setting, statement);
         }
         returned
     }
 
     /// The server that ran the RESET does not have the start-up packet's settings: one that has them is asked what the
     /// client is to be told.
-    async fn look_again(&mut self) {
+    pub async fn look_again(&mut self) {
         if self.exec.transaction.is_some() {
             return;
         }

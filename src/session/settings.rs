@@ -5,6 +5,7 @@ use super::startup::set_statement;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Setting;
 use crate::route::{Command, Plan};
+use crate::sql::command::{Command as Words, Isolation, classify};
 use crate::sql::tokens::{Token, TokenKind, string_value, tokenize};
 use crate::wire::sqlstate::SqlState;
 
@@ -22,6 +23,42 @@ pub fn calls_set_config(plan: &Plan) -> bool {
     plan.effects.pins == Some(SET_CONFIG)
 }
 
+/// The name the planner gives to SET SESSION CHARACTERISTICS.
+pub const CHARACTERISTICS: &str = "session characteristics";
+
+/// SET SESSION CHARACTERISTICS in the words of the settings it changes.
+#[must_use]
+pub fn characteristics(sql: &[u8]) -> Vec<Setting> {
+    let tokens = tokenize(sql, true).unwrap_or_default();
+    let Words::SessionCharacteristics(modes) = classify(sql, &tokens, true) else {
+        return Vec::new();
+    };
+    let isolation = modes.isolation.map(|level| match level {
+        Isolation::ReadUncommitted => "read uncommitted",
+        Isolation::ReadCommitted => "read committed",
+        Isolation::RepeatableRead => "repeatable read",
+        Isolation::Serializable => "serializable",
+    });
+    let on_off = |value: bool| if value { "on" } else { "off" };
+    let changed = [
+        ("default_transaction_isolation", isolation),
+        ("default_transaction_read_only", modes.read_only.map(on_off)),
+        (
+            "default_transaction_deferrable",
+            modes.deferrable.map(on_off),
+        ),
+    ];
+    let known = changed
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|v| (name, v)));
+    known
+        .map(|(name, value)| Setting::Set {
+            name: name.to_owned(),
+            statement: set_statement(name, value),
+        })
+        .collect()
+}
+
 impl Session {
     /// What a call of set_config() changes. Only the plain form is understood; with one server any other form keeps the
     /// session on it, with several it is refused.
@@ -34,7 +71,7 @@ impl Session {
             }
             Some((name, value, true)) => {
                 let statement = set_statement(&name, &value).replacen("SET ", "SET LOCAL ", 1);
-                Ok(Some(Setting::Local { statement }))
+                Ok(Some(Setting::Local { name, statement }))
             }
             None if self.exec.snapshot.database.shards.len() < 2 => Ok(None),
             None => Err(Report::new(

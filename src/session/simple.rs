@@ -126,7 +126,9 @@ impl Session {
             };
             let targets = Targets::One(shard);
             match &mut common {
-                None => common = Some(self.job(plan, Ask::Simple(text.clone()), targets, None)),
+                None => {
+                    common = Some(self.job(plan, Ask::Simple(text.clone()), targets, Vec::new()))
+                }
                 Some(job) if job.targets == targets => {
                     if plan.access == crate::route::Access::Write {
                         job.access = plan.access;
@@ -155,7 +157,12 @@ impl Session {
             };
             let edited = splice(text, slots, range, &draw.edits, Drawn::Literals(&values));
             let edited = edited.ok_or_else(misplaced)?;
-            return Ok(self.job(plan, Ask::Simple(edited.into()), Targets::One(shard), None));
+            return Ok(self.job(
+                plan,
+                Ask::Simple(edited.into()),
+                Targets::One(shard),
+                Vec::new(),
+            ));
         }
         refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         let literals = Literals {
@@ -163,8 +170,8 @@ impl Session {
             lifted: &self.lifted,
         };
         let targets = self.targets_of(plan, &literals)?;
-        let setting = self.setting_of(plan, &sql)?;
-        Ok(self.job(plan, Ask::Simple(sql), targets, setting))
+        let settings = self.settings_of(plan, &sql)?;
+        Ok(self.job(plan, Ask::Simple(sql), targets, settings))
     }
 
     /// Statement after statement, in one transaction around those that are not in one already.

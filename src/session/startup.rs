@@ -102,7 +102,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let marks = Marks::Own(Box::new(Watermarks::unknown(shards, Instant::now())));
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
     let start_vars = vars.clone();
-    let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, &[]);
+    let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, None);
     let exec = Executor {
         client: Client::new(parts.login.stream, parts.login.unread, message_max),
         backend,
