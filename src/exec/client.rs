@@ -118,6 +118,12 @@ impl Client {
         frame::header(&self.input, self.message_max)
     }
 
+    /// Puts a message back in front of what was not read yet.
+    pub fn give_back(&mut self, frame: &[u8]) {
+        let rest = std::mem::replace(&mut self.input, BytesMut::from(frame));
+        self.input.unsplit(rest);
+    }
+
     /// The next whole frame, or None at the end of the stream. Output is sent before waiting.
     pub async fn next_frame(&mut self) -> Result<Option<BytesMut>, NextFrame> {
         loop {

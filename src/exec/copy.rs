@@ -11,6 +11,8 @@ use std::task::Poll;
 /// Unsent copy data beyond this waits.
 const UNSENT_MAX: usize = 1 << 20;
 
+const SYNC: &[u8] = b"S\0\0\0\x04";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Data,
@@ -53,6 +55,14 @@ pub async fn copy_in(
         if !failed && answers.iter().any(|a| a.error.is_some()) {
             failed = true;
             phase = end_failed(servers, answers, phase, asked);
+        }
+        // one ReadyForQuery answers our own Sync; another means that the first was not swallowed, and is answered now
+        if answers.iter().any(|a| a.syncs > 1) {
+            if phase == Phase::Done {
+                client.give_back(SYNC);
+            }
+            answers.iter_mut().for_each(|a| a.syncs = 0);
+            phase = Phase::Done;
         }
         phase = take_frames(client, servers, phase, asked, failed)?;
         let over =

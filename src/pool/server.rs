@@ -67,6 +67,8 @@ pub struct Answer {
     pub last_words: Option<Bytes>,
     /// notifications that came while nothing was shown
     pub asides: BytesMut,
+    /// ReadyForQueries where it was in doubt how many would come
+    pub syncs: usize,
     /// where in the sink the first CommandComplete stands
     pub ended_at: Option<usize>,
 }
@@ -429,7 +431,10 @@ impl Server {
         let fate = front.map_or(Fate::Skip, |f| f.1);
         match tag {
             b'S' => self.note_parameter(message),
-            b'Z' => self.note_ready(message),
+            b'Z' => {
+                answer.syncs += usize::from(matches!(front, Some((Reply::Syncs, _))));
+                self.note_ready(message);
+            }
             b'C' => note_tag(message, fate, sink, answer),
             b'G' => answer.copy_in = fate == Fate::Forward,
             b'1' if fate == Fate::Forward => answer.parsed += 1,
