@@ -41,6 +41,8 @@ pub struct Plan {
     pub because: String,
     /// what executing it leaves behind in the session or server
     pub effects: Effects,
+    /// INSERT: characters that each key column takes (`varchar(n)`), where it is bounded
+    pub key_lengths: SmallVec<[Option<u32>; 1]>,
     /// an INSERT whose shard key pgshunt draws
     pub draw: Option<KeyDraw>,
     /// a refusal decided at planning time: sent when the statement is executed (Parse itself may still succeed)

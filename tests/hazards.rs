@@ -27,6 +27,7 @@ tables:
   - { name: words, keyspace: by_text, key: k }
   - { name: strings, keyspace: by_text, key: k }
   - { name: latin, keyspace: by_text, key: k }
+  - { name: short, keyspace: by_text, key: k }
   - { name: numbers, keyspace: by_number, key: k }
   - { name: days, keyspace: by_day, key: k }
   - { name: times, keyspace: by_time, key: k }
@@ -41,6 +42,7 @@ CREATE UNLOGGED TABLE pad (id bigint PRIMARY KEY, v text);
 CREATE TABLE words (k text PRIMARY KEY, v int);
 CREATE TABLE strings (k text PRIMARY KEY, v int);
 CREATE TABLE latin (k text PRIMARY KEY, v int);
+CREATE TABLE short (k varchar(3) PRIMARY KEY, v int);
 CREATE TABLE numbers (k numeric PRIMARY KEY, v int);
 CREATE TABLE days (k date PRIMARY KEY, v int);
 CREATE TABLE times (k timestamptz PRIMARY KEY, v int);
@@ -955,6 +957,33 @@ fn hazard_14_one_shape_two_meanings() {
         }
     }
     pair.do_both("RESET ALL");
+}
+
+/// `varchar(3)` cuts blanks off: the key that is stored is not the one in the text.
+#[test]
+fn hazard_14_a_key_that_its_column_would_cut() {
+    let setting = setting();
+    let mut pair = setting.pair();
+    pair.same("INSERT INTO short VALUES ('abc', 1) ON CONFLICT DO NOTHING");
+    pair.same("INSERT INTO short VALUES ('äöü', 1) ON CONFLICT DO NOTHING");
+    pair.same("INSERT INTO short VALUES ('ab ', 2) ON CONFLICT DO NOTHING");
+    pair.same("INSERT INTO short VALUES ('abcd', 3)");
+    for n in 0..8 {
+        let sql = format!("INSERT INTO short VALUES ('k{n}   ', 4)");
+        assert_eq!(pair.sharded.ask(&sql).code(), "22001");
+        let sql = "INSERT INTO short VALUES ($1, 4)";
+        let answer = pair
+            .sharded
+            .extended(sql, &[1043], &[Some(&format!("k{n}   "))]);
+        assert_eq!(answer.expect("an answer").code(), "22001");
+    }
+    for key in ["abc", "abc ", "ab", "ab ", "äöü", "abcd"] {
+        pair.same(&format!("SELECT * FROM short WHERE k = '{key}'"));
+        pair.same_or_refused(&format!(
+            "SELECT * FROM short WHERE k = '{key}'::varchar(3)"
+        ));
+    }
+    pair.same("SELECT * FROM short");
 }
 
 #[test]

@@ -135,6 +135,7 @@ impl<'a> PlanContext<'a> {
             reads: None,
             session: None,
             setting: None,
+            key_lengths: smallvec::SmallVec::new(),
         }
     }
 

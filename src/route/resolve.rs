@@ -63,8 +63,9 @@ impl Plan {
         let stores = self.command == Command::Insert;
         let mut shards: SmallVec<[ShardId; 8]> = SmallVec::new();
         for tuple in tuples {
-            match tuple_shards(keyspace, tuple, values, stores, &mut shards) {
+            match self.tuple_shards(keyspace, tuple, values, stores, &mut shards) {
                 Ok(()) => {}
+                Err(Stop::TooLong(most)) => return Err(too_long(most)),
                 Err(Stop::Miss(Miss::Ambiguous)) => return Ok(all_shards(database)),
                 Err(Stop::Miss(Miss::Invalid)) => return Ok(Targets::One(database.home)),
                 Err(Stop::Miss(Miss::NullKey)) => return Err(null_key(&keyspace.name)),
@@ -79,10 +80,53 @@ impl Plan {
             _ => Targets::Many(shards),
         })
     }
+
+    fn tuple_shards(
+        &self,
+        keyspace: &Keyspace,
+        tuple: &KeyTuple,
+        values: &dyn Values,
+        stores: bool,
+        shards: &mut SmallVec<[ShardId; 8]>,
+    ) -> Result<(), Stop> {
+        let mut columns: SmallVec<[Found; 1]> = SmallVec::new();
+        let mut combinations = 1_usize;
+        for (n, (source, key_type)) in tuple.iter().zip(&keyspace.types).enumerate() {
+            let found = source_values(source, *key_type, values, stores).map_err(Stop::Miss)?;
+            if let Some(most) = self.key_lengths.get(n).copied().flatten()
+                && found.iter().any(|value| characters(value) > most as usize)
+            {
+                return Err(Stop::TooLong(most));
+            }
+            combinations = combinations.saturating_mul(found.len());
+            columns.push(found);
+        }
+        if combinations > KEYS_MAX {
+            return Err(Stop::Miss(Miss::Ambiguous));
+        }
+        let mut key: SmallVec<[KeyValue; 2]> = SmallVec::new();
+        for n in 0..combinations {
+            let mut rest = n;
+            key.clear();
+            for column in &columns {
+                key.push(column[rest % column.len()].clone());
+                rest /= column.len();
+            }
+            let shard = keyspace
+                .locate(&key)
+                .map_err(|unmapped| Stop::Unmapped(unmapped.to_string()))?;
+            if !shards.contains(&shard) {
+                shards.push(shard);
+            }
+        }
+        Ok(())
+    }
 }
 
 enum Stop {
     Miss(Miss),
+    /// characters that the column takes
+    TooLong(u32),
     Unmapped(String),
 }
 
@@ -107,6 +151,15 @@ pub fn null_key(keyspace: &str) -> Refusal {
     )
 }
 
+/// Postgres would cut blanks off the end, and then the key is another.
+fn too_long(most: u32) -> Refusal {
+    Refusal::new(
+        SqlState("22001"),
+        format!("value too long for type character varying({most})"),
+        Some("It is a shard key: also blanks at its end must fit.".to_owned()),
+    )
+}
+
 fn unmapped(message: String) -> Refusal {
     Refusal::new(
         SqlState::CHECK_VIOLATION,
@@ -115,39 +168,12 @@ fn unmapped(message: String) -> Refusal {
     )
 }
 
-fn tuple_shards(
-    keyspace: &Keyspace,
-    tuple: &KeyTuple,
-    values: &dyn Values,
-    stores: bool,
-    shards: &mut SmallVec<[ShardId; 8]>,
-) -> Result<(), Stop> {
-    let mut columns: SmallVec<[Found; 1]> = SmallVec::new();
-    let mut combinations = 1_usize;
-    for (source, key_type) in tuple.iter().zip(&keyspace.types) {
-        let found = source_values(source, *key_type, values, stores).map_err(Stop::Miss)?;
-        combinations = combinations.saturating_mul(found.len());
-        columns.push(found);
+/// Of a text; in a client encoding of one byte a character, its bytes.
+fn characters(value: &KeyValue) -> usize {
+    match value {
+        KeyValue::Text(text) => std::str::from_utf8(text).map_or(text.len(), |t| t.chars().count()),
+        _ => 0,
     }
-    if combinations > KEYS_MAX {
-        return Err(Stop::Miss(Miss::Ambiguous));
-    }
-    let mut key: SmallVec<[KeyValue; 2]> = SmallVec::new();
-    for n in 0..combinations {
-        let mut rest = n;
-        key.clear();
-        for column in &columns {
-            key.push(column[rest % column.len()].clone());
-            rest /= column.len();
-        }
-        let shard = keyspace
-            .locate(&key)
-            .map_err(|unmapped| Stop::Unmapped(unmapped.to_string()))?;
-        if !shards.contains(&shard) {
-            shards.push(shard);
-        }
-    }
-    Ok(())
 }
 
 /// The values of one source; none when nothing equals it.

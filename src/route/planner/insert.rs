@@ -12,6 +12,9 @@ use crate::sql::statement::{
 };
 use crate::wire::sqlstate::SqlState;
 
+/// `pg_type.oid` of varchar; its modifier is the length and four.
+const VARCHAR: u32 = 1043;
+
 impl Statement<'_> {
     pub(super) fn insert_sharded(
         &self,
@@ -60,6 +63,16 @@ impl Statement<'_> {
             plan.draw = Some(self.key_draw(insert, table, &target.table, keyspace)?);
             "the key is drawn from the table's sequence".clone_into(&mut plan.because);
         }
+        plan.key_lengths = table
+            .key
+            .iter()
+            .map(|column| {
+                let column = self.column(&target.table, column)?;
+                (column.type_oid == VARCHAR)
+                    .then(|| u32::try_from(column.type_modifier - 4).ok())
+                    .flatten()
+            })
+            .collect();
         for row in rows {
             keys.extend(self.row_tuples(row, table)?);
         }
