@@ -119,13 +119,13 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
         reload: tokio::sync::Mutex::new(()),
         config: ArcSwap::new(config.clone()),
     });
-    app.clone().listen(&config).await?;
+    app.clone().listen(&config)?;
     app.clone().upkeep(&config).await?;
     app.until_stopped().await
 }
 
 impl App {
-    async fn listen(self: Arc<Self>, config: &Config) -> Result<(), String> {
+    fn listen(self: Arc<Self>, config: &Config) -> Result<(), String> {
         for listener in &config.listeners {
             let tls = match &listener.tls {
                 Some(tls) => Some(ListenerSecurity::new(tls).map_err(|e| e.to_string())?),

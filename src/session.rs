@@ -13,6 +13,7 @@ pub mod simple;
 pub mod startup;
 
 use crate::exec::cancel::send_cancel;
+use crate::exec::client::NextFrame;
 use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Prepared;
@@ -93,7 +94,7 @@ impl Session {
         match frame[0] {
             b'Q' => self.on_query(frame.freeze()).await?,
             b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => {
-                self.on_extended(frame.freeze()).await?
+                self.on_extended(frame.freeze()).await?;
             }
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it
@@ -122,7 +123,6 @@ impl Session {
                 return Ok(None);
             }
         }
-        use crate::exec::client::NextFrame;
         match self.exec.client.next_frame().await {
             Ok(frame) => Ok(frame),
             // nothing is said to one who does not speak the protocol
@@ -151,15 +151,14 @@ impl Session {
                     return Err(report.into());
                 }
             };
-            match quiet? {
-                true => return Ok(true),
-                false => self
-                    .exec
-                    .client
-                    .send()
-                    .await
-                    .map_err(|_| Failure::ClientGone)?,
+            if quiet? {
+                return Ok(true);
             }
+            self.exec
+                .client
+                .send()
+                .await
+                .map_err(|_| Failure::ClientGone)?;
         }
     }
 

@@ -79,8 +79,8 @@ type Log = Vec<u64>;
 const NOISE: u64 = 0;
 
 /// One more than the last transaction that has ended: they end in the order of their numbers here.
-fn xid_of(log: &Log) -> Option<Xid> {
-    Some(Xid(log.iter().max().map_or(0, |last| last + 1)))
+fn xid_of(log: &Log) -> Xid {
+    Xid(log.iter().max().map_or(0, |last| last + 1))
 }
 
 #[derive(Clone, Default)]
@@ -392,7 +392,7 @@ impl World {
                 system_id: 1,
                 timeline: server.timeline,
                 lsn,
-                xid: xid_of(&server.log),
+                xid: Some(xid_of(&server.log)),
             };
             let state = PrimaryState::Writing {
                 position,
@@ -405,7 +405,7 @@ impl World {
         }
         let state = ReplicaState::Replaying {
             lsn: Some(lsn),
-            xid: xid_of(&server.log),
+            xid: Some(xid_of(&server.log)),
             receiver: Receiver::Timeline(server.timeline),
             fork: None,
             paused: false,

@@ -100,9 +100,10 @@ impl Traffic {
     fn run(&self, proxy: &Proxy, key: u64, writes: bool) {
         let mut client = connect(proxy);
         while !self.over.load(Ordering::Acquire) {
-            let sql = match writes {
-                true => format!("UPDATE rows SET v = v + 1 WHERE k = {key}"),
-                false => format!("SELECT k FROM rows WHERE k = {key}"),
+            let sql = if writes {
+                format!("UPDATE rows SET v = v + 1 WHERE k = {key}")
+            } else {
+                format!("SELECT k FROM rows WHERE k = {key}")
             };
             match client.query(&sql) {
                 Ok(answer) if answer.error.is_none() => self.done.fetch_add(1, Ordering::Relaxed),

@@ -463,7 +463,7 @@ async fn greet(socket: TcpStream, context: &AcceptContext, seen: mpsc::Sender<Se
             let _ = serve(*login).await;
         }
         Ok(Accepted::Cancel { pid, secret, .. }) => {
-            seen.send(Seen::Cancel { pid, secret }).await.unwrap()
+            seen.send(Seen::Cancel { pid, secret }).await.unwrap();
         }
         Err(error) => seen.send(Seen::Failed(error)).await.unwrap(),
     }

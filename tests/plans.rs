@@ -127,7 +127,7 @@ fn catalog() -> Catalog {
             &["user_id"],
         )
         .alter("events_2024", |relation| {
-            relation.parents = vec![QualifiedName::new("public", "events")]
+            relation.parents = vec![QualifiedName::new("public", "events")];
         })
         .table(
             "orders",

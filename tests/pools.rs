@@ -334,7 +334,10 @@ fn whatever_happens_to_a_client_the_next_one_gets_its_own_answers() {
                 })
             })
             .collect();
-        let ended: Vec<_> = victims.into_iter().map(|v| v.join()).collect();
+        let ended: Vec<_> = victims
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         over.store(true, Ordering::Release);
         let asked: u64 = witnesses
             .into_iter()

@@ -295,9 +295,9 @@ fn with_replay_running_the_replicas_serve_the_reads() {
     for (n, (_, member)) in setting.town.members().into_iter().enumerate() {
         let calls = after[n] - before[n];
         if member == 0 {
-            on_primaries += calls
+            on_primaries += calls;
         } else {
-            on_replicas += calls
+            on_replicas += calls;
         }
         assert!(
             member == 0 || calls > 100,
@@ -521,9 +521,9 @@ fn read_only_transactions_see_the_sessions_writes() {
     let mut client = setting.client();
     for paused in [true, false] {
         if paused {
-            setting.town.pause_all()
+            setting.town.pause_all();
         } else {
-            setting.town.resume_all()
+            setting.town.resume_all();
         }
         for n in 0..20 {
             write(&mut client, 913, n);

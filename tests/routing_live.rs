@@ -390,7 +390,7 @@ fn numeric(whole: i64, fraction: u64, dice: &mut Dice) -> Part {
     );
     match dice.below(3) {
         0 => text.push_str("000"),
-        1 => text = text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        1 => text.truncate(text.trim_end_matches('0').trim_end_matches('.').len()),
         _ => {}
     }
     let scale = text.split_once('.').map_or(0, |(_, f)| f.len()) as i16;
@@ -414,7 +414,9 @@ fn numeric(whole: i64, fraction: u64, dice: &mut Dice) -> Part {
     binary.extend(weight.to_be_bytes());
     binary.extend(sign.to_be_bytes());
     binary.extend(scale.to_be_bytes());
-    digits.iter().for_each(|d| binary.extend(d.to_be_bytes()));
+    for digit in &digits {
+        binary.extend(digit.to_be_bytes());
+    }
     Part {
         text,
         binary,
@@ -483,9 +485,9 @@ fn messages(text: &str, key: &Key, way: usize, case: &Case, dice: &mut Dice) -> 
 fn bind(values: &[(bool, &[u8])]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend((values.len() as i16).to_be_bytes());
-    values
-        .iter()
-        .for_each(|(binary, _)| body.extend(i16::from(*binary).to_be_bytes()));
+    for (binary, _) in values {
+        body.extend(i16::from(*binary).to_be_bytes());
+    }
     body.extend((values.len() as i16).to_be_bytes());
     for (_, value) in values {
         body.extend((value.len() as i32).to_be_bytes());
@@ -613,7 +615,7 @@ fn check_case(case: &Case, keys: &[Key]) {
     let before = town.calls(&format!("INSERT INTO {name} %"));
     let insert = |n| format!("INSERT INTO {name} VALUES ({}, {n})", dollars.join(", "));
     run(&mut client(), case, &numbered, 0, insert, |n, answer| {
-        assert_eq!(answer.tags, ["INSERT 0 1"], "{n}")
+        assert_eq!(answer.tags, ["INSERT 0 1"], "{n}");
     });
     let after = town.calls(&format!("INSERT INTO {name} %"));
     let calls: u64 = after.iter().zip(&before).map(|(a, b)| a - b).sum();
@@ -635,7 +637,7 @@ fn check_case(case: &Case, keys: &[Key]) {
         .collect();
     let select = |_| format!("SELECT v FROM {name} WHERE {}", condition.join(" AND "));
     run(&mut client(), case, &some, 1, select, |n, answer| {
-        assert_eq!(answer.value(), n.to_string())
+        assert_eq!(answer.value(), n.to_string());
     });
     let calls: u64 = town.calls(&format!("SELECT v FROM {name} %")).iter().sum();
     assert_eq!(
@@ -809,8 +811,7 @@ fn drawn_keys_are_unique_over_all_shards_and_routed() {
                     assert_eq!(answer.value(), v, "{table} {id}");
                     client
                         .ask(&format!(
-                            "INSERT INTO child VALUES ({mark}, {id}) ON CONFLICT DO NOTHING",
-                            mark = worker
+                            "INSERT INTO child VALUES ({worker}, {id}) ON CONFLICT DO NOTHING"
                         ))
                         .ok();
                 }

@@ -340,21 +340,20 @@ fn a_replica_of_another_primary_is_never_read() {
         .replace(&b, &a)
         .replace("OTHER", &b);
     let proxy = Proxy::spawn(&map.text());
-    match proxy.wait_exit(Duration::from_secs(3)) {
-        Some(status) => assert!(
+    if let Some(status) = proxy.wait_exit(Duration::from_secs(3)) {
+        assert!(
             !status.success() && proxy.log().contains("replica"),
             "{}",
             proxy.log()
-        ),
-        None => {
-            let mut client = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
-            for k in 0..40 {
-                client
-                    .ask(&format!("INSERT INTO rows VALUES ({k}, {k})"))
-                    .ok();
-                let sql = format!("/* pgshunt: replica */ SELECT v FROM rows WHERE k = {k}");
-                assert_eq!(client.ask(&sql).ok().value(), k.to_string());
-            }
+        );
+    } else {
+        let mut client = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+        for k in 0..40 {
+            client
+                .ask(&format!("INSERT INTO rows VALUES ({k}, {k})"))
+                .ok();
+            let sql = format!("/* pgshunt: replica */ SELECT v FROM rows WHERE k = {k}");
+            assert_eq!(client.ask(&sql).ok().value(), k.to_string());
         }
     }
 }
@@ -692,8 +691,8 @@ fn many_wrong_logins_cost_nothing_and_lock_nobody_out() {
         for _ in 0..8 {
             scope.spawn(|| {
                 (0..5).for_each(|_| {
-                    assert_eq!(login(proxy.port(), "app", "wrong", "social"), "28P01")
-                })
+                    assert_eq!(login(proxy.port(), "app", "wrong", "social"), "28P01");
+                });
             });
         }
         // those who never say anything are shown out in time

@@ -136,7 +136,7 @@ impl Talk<'_> {
         match self.receive().await? {
             Message::AuthenticationOk => return Ok(()),
             Message::AuthenticationCleartextPassword => {
-                frontend::password_message(given()?.as_bytes(), &mut self.outbox)?
+                frontend::password_message(given()?.as_bytes(), &mut self.outbox)?;
             }
             Message::AuthenticationMd5Password(body) => {
                 let hash = md5_hash(user.as_bytes(), given()?.as_bytes(), body.salt());
@@ -180,7 +180,7 @@ impl Talk<'_> {
         self.send().await?;
         match self.receive().await? {
             Message::AuthenticationSaslContinue(body) => {
-                scram.update(body.data()).map_err(wrong)?
+                scram.update(body.data()).map_err(wrong)?;
             }
             other => return Err(unexpected(other, user)),
         }
@@ -205,7 +205,7 @@ impl Talk<'_> {
                     parameters.push((name.to_owned(), value.to_owned()));
                 }
                 Message::BackendKeyData(body) => {
-                    (pid, secret) = (body.process_id(), body.secret_key())
+                    (pid, secret) = (body.process_id(), body.secret_key());
                 }
                 Message::ReadyForQuery(body) if body.status() == b'I' => break,
                 other => return Err(unexpected(other, user)),

@@ -120,7 +120,7 @@ impl CatalogBuilder {
         let depends_on: Vec<QualifiedName> = depends_on.iter().map(|name| split(name)).collect();
         self.table(name, columns, &[]).alter(name, |relation| {
             relation.kind = RelationKind::View;
-            relation.definition = definition.to_owned();
+            definition.clone_into(&mut relation.definition);
             relation.depends_on = depends_on;
         })
     }

@@ -240,10 +240,10 @@ mod tests {
             .table("b", &[], &[])
             .table("c", &[], &[])
             .alter("b", |relation| {
-                relation.parents.push(QualifiedName::new("public", "a"))
+                relation.parents.push(QualifiedName::new("public", "a"));
             })
             .alter("c", |relation| {
-                relation.parents.push(QualifiedName::new("public", "b"))
+                relation.parents.push(QualifiedName::new("public", "b"));
             })
             .build();
         let names: Vec<String> = catalog

@@ -97,8 +97,8 @@ impl Comparison<'_> {
         let mut finding = self.error(code, place).degrades(DIFFERENT_ANSWERS);
         if !self.same_major {
             finding.severity = Severity::Warning;
-            finding.degrades =
-                "the major versions differ, which may be all there is to it".to_owned();
+            "the major versions differ, which may be all there is to it"
+                .clone_into(&mut finding.degrades);
         }
         finding
     }

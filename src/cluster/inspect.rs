@@ -109,9 +109,10 @@ where
 {
     let client = connected.await?;
     let facts = facts(&client).await.map_err(|error| error.to_string())?;
-    let catalog = match is_primary {
-        true => Some(load(&client).await.map_err(|error| error.to_string())?),
-        false => None,
+    let catalog = if is_primary {
+        Some(load(&client).await.map_err(|error| error.to_string())?)
+    } else {
+        None
     };
     Ok(Inspected { facts, catalog })
 }

@@ -281,14 +281,13 @@ impl Topology {
             let known = watermarks
                 .mark(number)
                 .and_then(|mark| mark.position(shard.health.lock().samples()));
-            let position = match known {
-                Some(position) => Some(position),
-                None => {
-                    // what the primary shows now is all that anyone can have written or seen
-                    self.sample_now(number).await?;
-                    let latest = shard.view.load().primary.latest;
-                    latest.map(|sample| sample.position)
-                }
+            let position = if let Some(position) = known {
+                Some(position)
+            } else {
+                // what the primary shows now is all that anyone can have written or seen
+                self.sample_now(number).await?;
+                let latest = shard.view.load().primary.latest;
+                latest.map(|sample| sample.position)
             };
             let position = position.ok_or_else(|| TopologyError::NoSample(shard.name.clone()))?;
             positions.push((shard.name.as_str(), position));
@@ -502,7 +501,7 @@ fn say_changes(shard: &Shard, id: ServerId, said: &mut Option<(bool, Option<Stri
         standing.up,
         standing
             .reason
-            .filter(|r| r.is_news())
+            .filter(super::health::Reason::is_news)
             .map(|r| r.to_string()),
     );
     if said.as_ref() == Some(&news) {
@@ -516,7 +515,7 @@ fn say_changes(shard: &Shard, id: ServerId, said: &mut Option<(bool, Option<Stri
     match &news.1 {
         Some(reason) => tracing::warn!(shard = %shard.name, role, host, port, "{reason}"),
         None if said.is_some() => {
-            tracing::info!(shard = %shard.name, role, host, port, "in order again")
+            tracing::info!(shard = %shard.name, role, host, port, "in order again");
         }
         None => tracing::debug!(shard = %shard.name, role, host, port, "in order"),
     }

@@ -82,7 +82,9 @@ mod tests {
         let other = sessions.open("v", 1, now);
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &other));
         assert_eq!(
-            a.lock().mark(ShardId(0)).and_then(|m| m.owed_since()),
+            a.lock()
+                .mark(ShardId(0))
+                .and_then(super::super::watermarks::Mark::owed_since),
             Some(now)
         );
     }
@@ -104,7 +106,10 @@ mod tests {
         let later = now + std::time::Duration::from_secs(1);
         let again = sessions.open("held", 1, later);
         assert_eq!(
-            again.lock().mark(ShardId(0)).and_then(|m| m.owed_since()),
+            again
+                .lock()
+                .mark(ShardId(0))
+                .and_then(super::super::watermarks::Mark::owed_since),
             Some(later)
         );
     }

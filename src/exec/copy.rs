@@ -42,7 +42,9 @@ pub async fn copy_in(
     let mut phase = Phase::Data;
     let mut nothing = BytesMut::new();
     let mut failed = false;
-    answers.iter_mut().for_each(|answer| answer.copy_in = false);
+    for answer in answers.iter_mut() {
+        answer.copy_in = false;
+    }
     loop {
         for (n, (server, answer)) in servers.iter_mut().zip(answers.iter_mut()).enumerate() {
             let (filter, sink) = if n == 0 {
@@ -61,7 +63,9 @@ pub async fn copy_in(
             if phase == Phase::Done {
                 client.give_back(SYNC);
             }
-            answers.iter_mut().for_each(|a| a.syncs = 0);
+            for answer in answers.iter_mut() {
+                answer.syncs = 0;
+            }
             phase = Phase::Done;
         }
         phase = take_frames(client, servers, phase, asked, failed)?;
@@ -142,7 +146,9 @@ fn take_frame(
             to_all(servers, message);
             if asked == Asked::Plainly {
                 // a Flush that came before was swallowed by the copy
-                servers.iter_mut().for_each(|server| server.flush_request());
+                for server in servers.iter_mut() {
+                    server.flush_request();
+                }
                 Phase::Done
             } else {
                 Phase::AwaitSync

@@ -226,12 +226,11 @@ impl Executor {
             (true, Err(Failure::Report(_))) => None,
             (_, Err(failure)) => return Err(failure),
         };
-        let held = match server {
-            Some(server) => Held::new(shard, choice.server, choice.is_replica, server),
-            None => {
-                let primary = self.backend.topology.primary(shard);
-                Held::new(shard, primary, false, self.checkout(primary).await?)
-            }
+        let held = if let Some(server) = server {
+            Held::new(shard, choice.server, choice.is_replica, server)
+        } else {
+            let primary = self.backend.topology.primary(shard);
+            Held::new(shard, primary, false, self.checkout(primary).await?)
         };
         self.held.push(held);
         Ok(self.held.len() - 1)

@@ -84,7 +84,7 @@ impl Ask {
             Self::Simple(text) => server.query(text, Fate::Forward),
             Self::Function(frame) => {
                 server.ask(Reply::Query, Fate::Forward, |out| {
-                    out.extend_from_slice(frame)
+                    out.extend_from_slice(frame);
                 });
             }
             Self::Batch { steps, end } => {
@@ -126,7 +126,7 @@ fn compose_step(step: &Step, server: &mut Server) {
             ensure(prepared, server, Fate::Skip);
             let name = prepared.name();
             server.ask(Reply::Bind, Fate::Forward, |out| {
-                build::bind(out, portal, name.as_bytes(), rest)
+                build::bind(out, portal, name.as_bytes(), rest);
             });
         }
         Step::DescribeStatement(prepared) => {
@@ -136,12 +136,12 @@ fn compose_step(step: &Step, server: &mut Server) {
                 hidden: prepared.hidden,
             };
             server.ask(reply, Fate::Forward, |out| {
-                build::named(out, b'D', b'S', name.as_bytes())
+                build::named(out, b'D', b'S', name.as_bytes());
             });
         }
         Step::Portal { reply, frame } => {
             server.ask(*reply, Fate::Forward, |out: &mut BytesMut| {
-                out.extend_from_slice(frame)
+                out.extend_from_slice(frame);
             });
         }
         Step::CloseStatement => server.synthesize(Bytes::from_static(b"3\0\0\0\x04")),

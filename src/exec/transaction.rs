@@ -193,13 +193,11 @@ impl Transaction {
     /// Where a savepoint stands among what was heard, the innermost of that name first, and the settings it has kept.
     #[must_use]
     pub fn savepoint(&self, wanted: &str) -> Option<(usize, &Vars)> {
-        let found = self.heard.iter().enumerate().rev();
-        found
-            .filter_map(|(n, heard)| match heard {
-                Heard::Savepoint { name, vars } if name == wanted => Some((n, vars)),
-                _ => None,
-            })
-            .next()
+        let mut latest_first = self.heard.iter().enumerate().rev();
+        latest_first.find_map(|(n, heard)| match heard {
+            Heard::Savepoint { name, vars } if name == wanted => Some((n, vars)),
+            _ => None,
+        })
     }
 
     /// ROLLBACK TO the savepoint at this place.

@@ -16,14 +16,14 @@ pub struct DialFailure {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CheckoutError {
-    #[error("waited {} for a server of pool {pool}: {}, {}", seconds(.waited), .held, clients(.waiting))]
+    #[error("waited {} for a server of pool {pool}: {}, {}", seconds(.waited), .held, clients(*.waiting))]
     TimedOut {
         pool: String,
         waited: Duration,
         held: Occupancy,
         waiting: usize,
     },
-    #[error("too many clients wait for a server of pool {pool}: {held}, {}", clients(.waiting))]
+    #[error("too many clients wait for a server of pool {pool}: {held}, {}", clients(*.waiting))]
     QueueFull {
         pool: String,
         held: Occupancy,
@@ -99,7 +99,7 @@ fn seconds(waited: &Duration) -> String {
     format!("{:.1} s", waited.as_secs_f64())
 }
 
-fn clients(waiting: &usize) -> String {
+fn clients(waiting: usize) -> String {
     match waiting {
         1 => "1 client waiting".to_owned(),
         n => format!("{n} clients waiting"),

@@ -101,7 +101,7 @@ mod tests {
         let start = Instant::now();
         let now = start + 20 * MINUTE;
         let list = [idle(start, now + MINUTE); 5];
-        let used = plan(now, &list, counts(Some(now - MINUTE)));
+        let used = plan(now, &list, counts(Some(now.checked_sub(MINUTE).unwrap())));
         assert_eq!(
             used,
             Actions {
@@ -123,7 +123,10 @@ mod tests {
     fn the_end_of_a_lifetime_is_final_and_refilled() {
         let start = Instant::now();
         let now = start + 5 * MINUTE;
-        let list = [idle(now, now - MINUTE), idle(now, now + MINUTE)];
+        let list = [
+            idle(now, now.checked_sub(MINUTE).unwrap()),
+            idle(now, now + MINUTE),
+        ];
         assert_eq!(
             plan(now, &list, counts(Some(now))),
             Actions {

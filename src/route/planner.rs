@@ -99,13 +99,13 @@ fn plan_piece(
     match hints {
         Ok(hints) => statement.apply(&hints, &mut plan),
         Err(error) => {
-            plan.refusal = Some(Refusal::new(error.code, error.message, Some(error.hint)))
+            plan.refusal = Some(Refusal::new(error.code, error.message, Some(error.hint)));
         }
     }
     plan
 }
 
-impl<'a> PlanContext<'a> {
+impl PlanContext<'_> {
     fn single(&self) -> bool {
         self.database.shards.len() == 1
     }

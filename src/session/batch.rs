@@ -560,19 +560,18 @@ impl Session {
         let targets = match planned.statements.first() {
             None => Targets::One(self.exec.any_shard()),
             Some(plan) if plan.routing == Routing::AnyShard => self.beside(segments),
-            Some(plan) => match &plan.draw {
-                Some(draw) => {
+            Some(plan) => {
+                if let Some(draw) = &plan.draw {
                     let (shard, values) = self.draw(draw).await?;
                     let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
                     rest = bind.with_text_values(&texts).into();
                     Targets::One(shard)
-                }
-                None => {
+                } else {
                     let strings = self.context.standard_conforming_strings;
                     refuse_clocks(plan, &bind, &prepared, strings)?;
                     self.targets_of(plan, &bound)?
                 }
-            },
+            }
         };
         self.portals.insert(
             portal.clone(),
@@ -703,7 +702,7 @@ impl Session {
             }
             _ => match segments.last_mut() {
                 Some(Segment::Work(work)) if !work.is_complete() => {
-                    push(work, Step::CloseStatement)
+                    push(work, Step::CloseStatement);
                 }
                 _ => own(segments, OwnStep::Answer(CLOSE_COMPLETE)),
             },

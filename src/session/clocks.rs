@@ -10,7 +10,7 @@ const WORDS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
 fn is_clock_word(value: &[u8]) -> bool {
     let first = value
         .trim_ascii()
-        .split(|b| b.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .next()
         .unwrap_or(b"");
     WORDS.iter().any(|word| first.eq_ignore_ascii_case(word))

@@ -90,14 +90,14 @@ fn plain_call(sql: &[u8], strings: bool) -> Option<(String, String, bool)> {
     let mut rest = tokens.as_slice();
     take_word(sql, &mut rest, "select")?;
     if take_word(sql, &mut rest, "pg_catalog").is_some() {
-        take_kind(&mut rest, &TokenKind::Dot)?;
+        take_kind(&mut rest, TokenKind::Dot)?;
     }
     take_word(sql, &mut rest, "set_config")?;
-    take_kind(&mut rest, &TokenKind::ParenOpen)?;
+    take_kind(&mut rest, TokenKind::ParenOpen)?;
     let name = take_string(sql, &mut rest, strings)?.to_ascii_lowercase();
-    take_kind(&mut rest, &TokenKind::Comma)?;
+    take_kind(&mut rest, TokenKind::Comma)?;
     let value = take_string(sql, &mut rest, strings)?;
-    take_kind(&mut rest, &TokenKind::Comma)?;
+    take_kind(&mut rest, TokenKind::Comma)?;
     let local = match (
         take_word(sql, &mut rest, "true"),
         take_word(sql, &mut rest, "false"),
@@ -106,7 +106,7 @@ fn plain_call(sql: &[u8], strings: bool) -> Option<(String, String, bool)> {
         (None, Some(())) => false,
         (None, None) => return None,
     };
-    take_kind(&mut rest, &TokenKind::ParenClose)?;
+    take_kind(&mut rest, TokenKind::ParenClose)?;
     // a second column or a FROM is more than this
     let _ = take_word(sql, &mut rest, "as");
     let alias_only = rest.iter().all(|t| {
@@ -124,9 +124,9 @@ fn take_word(sql: &[u8], rest: &mut &[Token], word: &str) -> Option<()> {
     first.is_word(sql, word).then(|| *rest = others)
 }
 
-fn take_kind(rest: &mut &[Token], kind: &TokenKind) -> Option<()> {
+fn take_kind(rest: &mut &[Token], kind: TokenKind) -> Option<()> {
     let (first, others) = rest.split_first()?;
-    (first.kind == *kind).then(|| *rest = others)
+    (first.kind == kind).then(|| *rest = others)
 }
 
 fn take_string(sql: &[u8], rest: &mut &[Token], strings: bool) -> Option<String> {

@@ -127,7 +127,7 @@ impl Session {
             let targets = Targets::One(shard);
             match &mut common {
                 None => {
-                    common = Some(self.job(plan, Ask::Simple(text.clone()), targets, Vec::new()))
+                    common = Some(self.job(plan, Ask::Simple(text.clone()), targets, Vec::new()));
                 }
                 Some(job) if job.targets == targets => {
                     if plan.access == crate::route::Access::Write {

@@ -150,17 +150,16 @@ impl Session {
         }
         let key = (self.exec.user.clone(), self.exec.vars.fingerprint());
         let known = self.exec.backend.greetings.lock().get(&key).cloned();
-        let parameters = match known {
-            Some(parameters) => parameters,
-            None => {
-                let parameters = Arc::new(self.ask_parameters().await?);
-                self.exec
-                    .backend
-                    .greetings
-                    .lock()
-                    .put(key, parameters.clone());
-                parameters
-            }
+        let parameters = if let Some(parameters) = known {
+            parameters
+        } else {
+            let parameters = Arc::new(self.ask_parameters().await?);
+            self.exec
+                .backend
+                .greetings
+                .lock()
+                .put(key, parameters.clone());
+            parameters
         };
         self.ask_for_samples();
         self.exec.reported_hash = crate::pool::server::parameters_hash(&parameters);
@@ -249,12 +248,11 @@ fn wishes(parameters: &HashMap<String, String>) -> Result<Wishes, Report> {
 impl Wishes {
     fn take(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
-        match name.strip_prefix("pgshunt.") {
-            Some(own) => self.own.push((own.to_owned(), value.to_owned())),
-            None => {
-                let statement = set_statement(&name, value);
-                self.vars.set(&name, &statement);
-            }
+        if let Some(own) = name.strip_prefix("pgshunt.") {
+            self.own.push((own.to_owned(), value.to_owned()))
+        } else {
+            let statement = set_statement(&name, value);
+            self.vars.set(&name, &statement);
         }
     }
 }

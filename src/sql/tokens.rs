@@ -584,7 +584,7 @@ impl<'a> Scanner<'a> {
             .get(start + 1..end)
             .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         match number {
-            Some(number) if number <= i32::MAX as u32 => {
+            Some(number) if i32::try_from(number).is_ok() => {
                 Ok(plain(TokenKind::Param(number), start, end))
             }
             _ => Err(ScanError::ParameterNumber { at: start }),

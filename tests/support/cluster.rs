@@ -149,9 +149,11 @@ impl Proxy {
         let until = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port)).is_err() {
             let ended = proxy.child.get_mut().expect("no panic").try_wait();
-            if ended.expect("its state").is_some() || Instant::now() > until {
-                panic!("pgshunt does not serve; its log:\n{}", proxy.log());
-            }
+            assert!(
+                !(ended.expect("its state").is_some() || Instant::now() > until),
+                "pgshunt does not serve; its log:\n{}",
+                proxy.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         proxy

@@ -96,7 +96,7 @@ impl Statements {
     }
 
     fn few(&mut self) -> Vec<String> {
-        (0..1 + self.dice.below(4)).map(|_| self.key()).collect()
+        (0..=self.dice.below(4)).map(|_| self.key()).collect()
     }
 
     fn array(&mut self) -> String {

@@ -310,7 +310,7 @@ impl Map {
         } = self;
         let inner =
             format!("home: s1\ncontrol: {control}\n{shards}{tables}pool: {{ {pool} }}\n{database}");
-        let inner: String = inner.lines().map(|line| format!("    {line}\n")).collect();
+        let inner = format!("    {}\n", inner.trim_end().replace('\n', "\n    "));
         format!(
             "listen:\n{listen}admin: {{ users: [app], http: \"127.0.0.1:HTTP_PORT\" }}\nusers:\n{users}databases:\n  - name: social\n{inner}{rest}"
         )

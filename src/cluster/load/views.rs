@@ -85,16 +85,15 @@ impl<'a> Views<'a> {
         open: &mut Vec<Node>,
     ) -> bool {
         match node {
-            Node::Relation(oid) => match self.plain.get(oid) {
-                Some(view) => {
+            Node::Relation(oid) => {
+                if let Some(view) = self.plain.get(oid) {
                     open.extend(children(&view.reads, &view.calls));
                     self.writes(view)
-                }
-                None => {
+                } else {
                     found.extend(self.names.get(oid).cloned());
                     self.is_guarded(*oid)
                 }
-            },
+            }
             Node::Function(oid) => {
                 if let Some(row) = self.functions.row(*oid).filter(|row| !row.system) {
                     found.insert(QualifiedName::new(&row.schema, &row.name));

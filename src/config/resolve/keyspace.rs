@@ -194,16 +194,15 @@ impl Resolver<'_> {
             let bounds = number(first)
                 .zip(number(last))
                 .filter(|(first, last)| first <= last && *last < count);
-            match bounds {
-                Some(span) => spans.push(span),
-                None => {
-                    let expected = format!("buckets of 0-{} as `7`, `0-5` or `0-5,8-9`", count - 1);
-                    self.problems.add(
-                        written.place,
-                        format!("`{}`", part.escape_debug()),
-                        expected,
-                    );
-                }
+            if let Some(span) = bounds {
+                spans.push(span)
+            } else {
+                let expected = format!("buckets of 0-{} as `7`, `0-5` or `0-5,8-9`", count - 1);
+                self.problems.add(
+                    written.place,
+                    format!("`{}`", part.escape_debug()),
+                    expected,
+                );
             }
         }
         spans

@@ -109,7 +109,7 @@ async fn two_hundred_clients_on_ten_servers_are_served_alike() {
         tokio::task::yield_now().await;
     }
     let counts: Vec<_> = served.iter().map(|n| n.load(Ordering::Relaxed)).collect();
-    tasks.iter().for_each(|task| task.abort());
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     assert!(least + 2 >= *most, "{least}..{most}");
     assert!(pool.status().totals.dials <= 10);
@@ -127,9 +127,9 @@ async fn a_storm_of_cancellations_loses_no_server() {
                     if let Ok(server) = tokio::time::timeout(patience, take(&pool)).await {
                         tokio::task::yield_now().await;
                         if turn % 7 == 0 {
-                            server.close()
+                            server.close();
                         } else {
-                            server.check_in()
+                            server.check_in();
                         }
                     }
                 }
@@ -531,7 +531,7 @@ impl World {
                 }
             }
             Step::Fail(at) => {
-                drop(pick(&mut self.permits, at).map(|permit| permit.fail(failure())))
+                drop(pick(&mut self.permits, at).map(|permit| permit.fail(failure())));
             }
             Step::Abandon(at) => drop(pick(&mut self.permits, at)),
             Step::Replace(at) => {
@@ -542,9 +542,9 @@ impl World {
             Step::Pause | Step::Resume => {
                 self.paused = matches!(step, Step::Pause);
                 if self.paused {
-                    self.pool.pause()
+                    self.pool.pause();
                 } else {
-                    self.pool.resume()
+                    self.pool.resume();
                 }
             }
             Step::Resize(size) => {

@@ -164,15 +164,16 @@ impl Statement<'_> {
                 }
                 Ok(())
             }
-            None => match refusal {
-                Some(refusal) => Err(refusal),
-                None => {
+            None => {
+                if let Some(refusal) = refusal {
+                    Err(refusal)
+                } else {
                     plan.routing = Routing::AllShards;
                     plan.merge = Merge::Concatenate;
                     "each shard answers for its own rows".clone_into(&mut plan.because);
                     Ok(())
                 }
-            },
+            }
         }
     }
 

@@ -70,6 +70,16 @@ pub fn calls(functions: &[FunctionUse], context: &PlanContext<'_>) -> Calls {
     calls
 }
 
+/// Beginnings of names: these succeed on a standby, or are refused there although `pg_proc` calls them stable.
+const PRIMARY: [&str; 6] = [
+    "pg_advisory",
+    "pg_try_advisory",
+    "pg_notify",
+    "txid_current",
+    "pg_current_wal",
+    "pg_export_snapshot",
+];
+
 impl Calls {
     fn add(&mut self, function: &FunctionUse, context: &PlanContext<'_>) {
         let name = function.name.as_str();
@@ -126,15 +136,6 @@ impl Calls {
         {
             set(&mut self.server, name);
         }
-        // these succeed on a standby, or are refused there although pg_proc calls them stable
-        const PRIMARY: [&str; 6] = [
-            "pg_advisory",
-            "pg_try_advisory",
-            "pg_notify",
-            "txid_current",
-            "pg_current_wal",
-            "pg_export_snapshot",
-        ];
         if PRIMARY.iter().any(|prefix| name.starts_with(prefix))
             || name == "pg_current_xact_id"
             || name.starts_with("lo_")

@@ -264,7 +264,7 @@ impl Statement<'_> {
         }
         match relations::placement(self, schema, name) {
             Placement::Home => {
-                format!("\"{name}\" lives on the home shard").clone_into(&mut plan.because)
+                format!("\"{name}\" lives on the home shard").clone_into(&mut plan.because);
             }
             Placement::Reference if into => {
                 plan.routing = Routing::AllShards;
@@ -388,10 +388,10 @@ impl Statement<'_> {
             .unwrap_or_default();
         match self.context.database.functions.get(&name) {
             Some(DeclaredFunction::Home) => {
-                "the procedure is declared to run on the home shard".clone_into(&mut plan.because)
+                "the procedure is declared to run on the home shard".clone_into(&mut plan.because);
             }
             Some(DeclaredFunction::Pure) => {
-                "the procedure is declared to touch no table".clone_into(&mut plan.because)
+                "the procedure is declared to touch no table".clone_into(&mut plan.because);
             }
             _ => {
                 let procedures = self.context.catalog.functions.get(&name);

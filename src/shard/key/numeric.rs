@@ -5,6 +5,7 @@ use super::{KeyError, trim_space};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::fmt;
+use std::fmt::Write as _;
 
 /// Ordered as PostgreSQL orders: -infinity, numbers, infinity, NaN.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -264,10 +265,10 @@ fn write_finite(f: &mut fmt::Formatter<'_>, weight: i64, digits: &[u16]) -> fmt:
         write!(f, "{:04}", group(power))?;
     }
     let lowest = weight + 1 - digits.len() as i64;
-    let fraction: String = (lowest..0)
-        .rev()
-        .map(|power| format!("{:04}", group(power)))
-        .collect();
+    let mut fraction = String::new();
+    for power in (lowest..0).rev() {
+        write!(fraction, "{:04}", group(power))?;
+    }
     let fraction = fraction.trim_end_matches('0');
     if fraction.is_empty() {
         Ok(())

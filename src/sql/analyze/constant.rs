@@ -195,9 +195,9 @@ impl Analyzer<'_> {
         }
         if !all {
             // the list has another common type, and its parameters with it
-            elements
-                .iter()
-                .for_each(|element| self.note_if_param(element, u32::MAX));
+            for element in elements {
+                self.note_if_param(element, u32::MAX);
+            }
         }
         all.then_some(values)
     }

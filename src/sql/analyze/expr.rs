@@ -110,15 +110,15 @@ impl Analyzer<'_> {
         match resolve(expr, scope) {
             // `t.f` is `f(t)` when t has no column f (hazard 15)
             Some(Resolved::NoSuchColumn) if !SYSTEM_COLUMNS.contains(&name.as_str()) => {
-                self.calls(None, name)
+                self.calls(None, name);
             }
             Some(Resolved::Opaque)
                 if parts.len() > 1 && self.env.catalog.functions.contains_key(name) =>
             {
-                self.calls(None, name)
+                self.calls(None, name);
             }
             Some(Resolved::Missing) if parts.len() == 1 && is_value_keyword(name) => {
-                self.calls(None, name)
+                self.calls(None, name);
             }
             Some(Resolved::Missing) if scope.has_relation(name) => {}
             _ => self.sees(name),
@@ -252,7 +252,7 @@ impl Analyzer<'_> {
                 for clause in &list.clauses {
                     match clause {
                         FunctionArgumentClause::OrderBy(order) => {
-                            self.order(order, scope, ctes, context)?
+                            self.order(order, scope, ctes, context)?;
                         }
                         _ => return Err(Trouble::Unsupported("a clause in a function call")),
                     }

@@ -62,7 +62,7 @@ impl Analyzer<'_> {
             match constraint {
                 JoinConstraint::On(condition) => self.filter(condition, scope, ctes, place.on)?,
                 JoinConstraint::Using(columns) => {
-                    self.using(columns, scope, start, middle, &place)?
+                    self.using(columns, scope, start, middle, &place)?;
                 }
                 JoinConstraint::Natural => self.natural(scope, start, middle, &place),
                 JoinConstraint::None => {}
@@ -315,12 +315,12 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn named<'q>(
+    fn named(
         &mut self,
         name: &ObjectName,
         alias: Option<&TableAlias>,
         scope: &mut Scope<'_>,
-        ctes: &Ctes<'q>,
+        ctes: &Ctes<'_>,
         context: ContextId,
     ) -> Outcome<()> {
         let Some((schema, name)) = schema_and_name(name) else {

@@ -483,11 +483,11 @@ impl Analyzer<'_> {
         for item in &select.projection {
             match item {
                 SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                    self.expr(expr, &scope, ctes, context)?
+                    self.expr(expr, &scope, ctes, context)?;
                 }
                 SelectItem::Wildcard(options) => plain_wildcard(options)?,
                 SelectItem::QualifiedWildcard(Kind::ObjectName(_), options) => {
-                    plain_wildcard(options)?
+                    plain_wildcard(options)?;
                 }
                 SelectItem::QualifiedWildcard(Kind::Expr(expr), options) => {
                     plain_wildcard(options)?;
@@ -526,7 +526,7 @@ impl Analyzer<'_> {
     ) -> Outcome<()> {
         match &select.group_by {
             GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => {
-                self.exprs(exprs, scope, ctes, context)?
+                self.exprs(exprs, scope, ctes, context)?;
             }
             _ => return Err(Trouble::Unsupported("GROUP BY ALL")),
         }

@@ -134,7 +134,7 @@ impl Analyzer<'_> {
         match &update.from {
             None => {}
             Some(UpdateTableFromKind::AfterSet(items)) => {
-                self.from(items, &mut scope, ctes, context)?
+                self.from(items, &mut scope, ctes, context)?;
             }
             Some(UpdateTableFromKind::BeforeSet(_)) => {
                 return Err(Trouble::Unsupported("FROM before SET"));
@@ -230,7 +230,7 @@ impl Analyzer<'_> {
                 },
                 MergeAction::Update(update) => match &update.kind {
                     MergeUpdateKind::Set(assignments) => {
-                        assigned.extend(self.assignments(assignments, &scope, ctes, apart)?)
+                        assigned.extend(self.assignments(assignments, &scope, ctes, apart)?);
                     }
                     MergeUpdateKind::Wildcard => {
                         return Err(Trouble::Unsupported("UPDATE * in MERGE"));
@@ -317,24 +317,23 @@ impl Analyzer<'_> {
         let mut scope = Scope::new(None);
         let target = self.instances.len();
         let catalog = self.env.catalog;
-        let facts = match catalog.resolve(self.env.search_path, schema.as_deref(), &table) {
-            Some((qualified, relation)) => {
-                self.base_table(qualified, relation, None, &mut scope, own)?;
-                let listed = insert
-                    .columns
-                    .iter()
-                    .map(last_part)
-                    .collect::<Option<Vec<_>>>()
-                    .ok_or(Trouble::Unsupported("a column list"))?;
-                Some(self.inserted(
-                    insert, relation, &listed, target, overriding, own, ctes, context,
-                )?)
-            }
-            None => {
-                let none = no_columns();
-                self.unlisted_target(schema.as_deref(), &table, own)?;
-                Some(self.inserted(insert, &none, &[], target, overriding, own, ctes, context)?)
-            }
+        let facts = if let Some((qualified, relation)) =
+            catalog.resolve(self.env.search_path, schema.as_deref(), &table)
+        {
+            self.base_table(qualified, relation, None, &mut scope, own)?;
+            let listed = insert
+                .columns
+                .iter()
+                .map(last_part)
+                .collect::<Option<Vec<_>>>()
+                .ok_or(Trouble::Unsupported("a column list"))?;
+            Some(self.inserted(
+                insert, relation, &listed, target, overriding, own, ctes, context,
+            )?)
+        } else {
+            let none = no_columns();
+            self.unlisted_target(schema.as_deref(), &table, own)?;
+            Some(self.inserted(insert, &none, &[], target, overriding, own, ctes, context)?)
         };
         if let Some(rel) = scope.rels.first_mut() {
             rel.alias = insert
@@ -456,26 +455,23 @@ impl Analyzer<'_> {
             return Ok(facts);
         };
         let mut width = columns.len();
-        match values_of(source) {
-            Some(rows) => {
-                facts.shape = InsertShape::Rows {
-                    listed: (!listed.is_empty()).then_some(listed.len()),
-                };
-                for row in rows {
-                    width = width.min(row.len());
-                    facts.rows.push(self.row(row, &columns, relation, &keys));
-                    self.row_exprs(row, &columns, relation, ctes, context, &mut facts.defaulted)?;
-                }
-                self.row_facts(&facts.rows, &keys, [own, context]);
+        if let Some(rows) = values_of(source) {
+            facts.shape = InsertShape::Rows {
+                listed: (!listed.is_empty()).then_some(listed.len()),
+            };
+            for row in rows {
+                width = width.min(row.len());
+                facts.rows.push(self.row(row, &columns, relation, &keys));
+                self.row_exprs(row, &columns, relation, ctes, context, &mut facts.defaulted)?;
             }
-            None => {
-                facts.shape = InsertShape::Query;
-                let out = self.query(source, ctes, None, context)?;
-                width = out.as_ref().map_or(width, |out| width.min(out.len()));
-                let selected = self.selected(source, out, &columns, &keys, context);
-                self.row_facts(std::slice::from_ref(&selected), &keys, [own, context]);
-                facts.selected = Some(selected);
-            }
+            self.row_facts(&facts.rows, &keys, [own, context]);
+        } else {
+            facts.shape = InsertShape::Query;
+            let out = self.query(source, ctes, None, context)?;
+            width = out.as_ref().map_or(width, |out| width.min(out.len()));
+            let selected = self.selected(source, out, &columns, &keys, context);
+            self.row_facts(std::slice::from_ref(&selected), &keys, [own, context]);
+            facts.selected = Some(selected);
         }
         let given = columns.iter().take(width);
         let missing = all

@@ -11,7 +11,7 @@ pub(super) fn set(words: &mut Words) -> Option<Command> {
     if words.take("constraints") {
         return None;
     }
-    let local = take_scope(words)?;
+    let local = take_scope(words);
     if words.take_all(&["session", "characteristics", "as", "transaction"]) {
         return transaction::modes(words).map(Command::SessionCharacteristics);
     }
@@ -34,14 +34,14 @@ pub(super) fn set(words: &mut Words) -> Option<Command> {
 }
 
 /// `[SESSION | LOCAL]`, not as the name of a setting, and not as the first half of SESSION AUTHORIZATION.
-fn take_scope(words: &mut Words) -> Option<bool> {
+fn take_scope(words: &mut Words) -> bool {
     let at = words.position();
     let is_scope = matches!(
         words.kind_at(at + 1),
         Some(TokenKind::Ident | TokenKind::QuotedIdent)
     ) && !words.is_word_at(at + 1, "to");
     if is_scope && words.take("local") {
-        return Some(true);
+        return true;
     }
     let is_session = is_scope
         && !words.is_word_at(at + 1, "authorization")
@@ -49,7 +49,7 @@ fn take_scope(words: &mut Words) -> Option<bool> {
     if is_session {
         words.take("session");
     }
-    Some(false)
+    false
 }
 
 /// The name in its one spelling, and the value.
