@@ -37,7 +37,7 @@ fn every_mistake_is_refused_with_its_message() {
         let text = std::fs::read_to_string(&path).unwrap();
         let (map, expected) = text.split_once(MARK).unwrap_or((text.trim_end(), ""));
         let found = refusal(&path, map);
-        let as_comment: String = found.lines().map(|line| format!("#   {line}\n")).collect();
+        let as_comment = format!("#   {}\n", found.trim_end().replace('\n', "\n#   "));
         if rewrite {
             std::fs::write(&path, format!("{map}{MARK}{as_comment}")).unwrap();
         } else if as_comment != expected {

@@ -249,7 +249,7 @@ impl Wishes {
     fn take(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
         if let Some(own) = name.strip_prefix("pgshunt.") {
-            self.own.push((own.to_owned(), value.to_owned()))
+            self.own.push((own.to_owned(), value.to_owned()));
         } else {
             let statement = set_statement(&name, value);
             self.vars.set(&name, &statement);

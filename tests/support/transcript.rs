@@ -273,7 +273,7 @@ impl Run<'_> {
             Step::Login(more) => self.parameters.extend(more.iter().cloned()),
             Step::On(name) => {
                 self.write()?;
-                self.current = name.clone();
+                self.current.clone_from(name);
                 self.connection()?;
             }
             Step::Open => {

@@ -195,7 +195,7 @@ impl Resolver<'_> {
                 .zip(number(last))
                 .filter(|(first, last)| first <= last && *last < count);
             if let Some(span) = bounds {
-                spans.push(span)
+                spans.push(span);
             } else {
                 let expected = format!("buckets of 0-{} as `7`, `0-5` or `0-5,8-9`", count - 1);
                 self.problems.add(
