@@ -11,6 +11,7 @@ use crate::sql::statement::{
     Facts, InsertFacts, InsertShape, InsertedKey, Overriding, Placement, WriteFacts,
 };
 use crate::wire::sqlstate::SqlState;
+use smallvec::SmallVec;
 
 /// `pg_type.oid` of varchar; its modifier is the length and four.
 const VARCHAR: u32 = 1043;
@@ -63,16 +64,7 @@ impl Statement<'_> {
             plan.draw = Some(self.key_draw(insert, table, &target.table, keyspace)?);
             "the key is drawn from the table's sequence".clone_into(&mut plan.because);
         }
-        plan.key_lengths = table
-            .key
-            .iter()
-            .map(|column| {
-                let column = self.column(&target.table, column)?;
-                (column.type_oid == VARCHAR)
-                    .then(|| u32::try_from(column.type_modifier - 4).ok())
-                    .flatten()
-            })
-            .collect();
+        plan.key_lengths = self.key_lengths(table, &target.table);
         for row in rows {
             keys.extend(self.row_tuples(row, table)?);
         }
@@ -88,6 +80,20 @@ impl Statement<'_> {
             "Insert the rows of each shard with a statement of their own; writes that span shards come with two-phase commit.",
         ));
         Ok(())
+    }
+
+    /// What `varchar(n)` leaves of each key column.
+    fn key_lengths(
+        &self,
+        table: &ShardedTable,
+        name: &QualifiedName,
+    ) -> SmallVec<[Option<u32>; 1]> {
+        let length = |column: &String| {
+            let column = self.column(name, column)?;
+            let length = u32::try_from(column.type_modifier - 4).ok()?;
+            (column.type_oid == VARCHAR).then_some(length)
+        };
+        table.key.iter().map(length).collect()
     }
 
     fn no_key(&self, table: &ShardedTable, why: &str) -> Refusal {
