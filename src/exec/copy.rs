@@ -18,7 +18,15 @@ enum Phase {
     Data,
     /// CopyDone or CopyFail has gone out; in the extended protocol the client's Sync is still to come
     AwaitSync,
+    /// a server has failed: until all have answered, it is not known which Syncs they have seen
+    Resync,
     Done,
+}
+
+impl Phase {
+    fn takes_frames(self) -> bool {
+        matches!(self, Self::Data | Self::AwaitSync)
+    }
 }
 
 /// How the copy was asked for.
@@ -30,152 +38,203 @@ pub enum Asked {
     BeforeSync,
 }
 
+/// One COPY from the client to its servers.
+struct Copying {
+    phase: Phase,
+    asked: Asked,
+    /// a server has refused the data, or the client its own
+    failed: bool,
+    /// the client's Sync at the end has gone out
+    sync_sent: bool,
+    /// the error has been told to the client
+    told: bool,
+}
+
 /// Feeds every server until each has answered, or wants the data of another copy. Answers are collected, nothing is shown
-/// to the client but what `first` (the first server's sink) takes.
+/// to the client but what `first` (the first server's sink) takes. True when the error has been told to the client already.
 pub async fn copy_in(
     client: &mut Client,
     servers: &mut [&mut Server],
     answers: &mut [Answer],
     first: &mut BytesMut,
     asked: Asked,
-) -> Result<(), RelayError> {
-    let mut phase = Phase::Data;
-    let mut nothing = BytesMut::new();
-    let mut failed = false;
-    for answer in answers.iter_mut() {
+) -> Result<bool, RelayError> {
+    for (server, answer) in servers.iter_mut().zip(answers.iter_mut()) {
         answer.copy_in = false;
+        server.doubts_sync = asked == Asked::BeforeSync;
     }
-    loop {
-        for (n, (server, answer)) in servers.iter_mut().zip(answers.iter_mut()).enumerate() {
-            let (filter, sink) = if n == 0 {
-                (Filter::All, &mut *first)
-            } else {
-                (Filter::Errors, &mut nothing)
-            };
-            server.digest(filter, sink, answer)?;
-        }
-        if !failed && answers.iter().any(|a| a.error.is_some()) {
-            failed = true;
-            phase = end_failed(servers, answers, phase, asked);
-        }
-        // one ReadyForQuery answers our own Sync; another means that the first was not swallowed, and is answered now
-        if answers.iter().any(|a| a.syncs > 1) {
-            if phase == Phase::Done {
-                client.give_back(SYNC);
-            }
-            for answer in answers.iter_mut() {
-                answer.syncs = 0;
-            }
-            phase = Phase::Done;
-        }
-        phase = take_frames(client, servers, phase, asked, failed)?;
-        let over =
-            |(server, answer): (&&mut Server, &Answer)| server.is_answered() || answer.copy_in;
-        if phase == Phase::Done && servers.iter().zip(answers.iter()).all(over) {
-            return Ok(());
-        }
-        poll_fn(|cx| poll_copy(client, servers, phase, cx)).await?;
-    }
-}
-
-/// One server refused the data: the others must not keep what they have got, and all must come back into step.
-fn end_failed(
-    servers: &mut [&mut Server],
-    answers: &[Answer],
-    phase: Phase,
-    asked: Asked,
-) -> Phase {
-    for (server, answer) in servers.iter_mut().zip(answers) {
-        if phase == Phase::Data && answer.error.is_none() && !server.is_answered() {
-            let mut fail = BytesMut::new();
-            build::copy_fail(&mut fail, "the copy failed on another shard");
-            server.send(&fail);
-        }
-        if asked == Asked::BeforeSync {
-            server.resync();
-        }
-    }
-    match (phase, asked) {
-        (Phase::Data, Asked::Plainly) => Phase::Done,
-        (Phase::Data, Asked::BeforeSync) => Phase::AwaitSync,
-        (phase, _) => phase,
-    }
-}
-
-/// Takes the client's frames as far as the phase goes.
-fn take_frames(
-    client: &mut Client,
-    servers: &mut [&mut Server],
-    mut phase: Phase,
-    asked: Asked,
-    failed: bool,
-) -> Result<Phase, RelayError> {
-    while phase != Phase::Done && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
-        let Some(head) = client.next_header().map_err(|_| RelayError::ClientGone)? else {
-            break;
-        };
-        if client.input.len() < head.len {
-            let missing = head.len - client.input.len();
-            client.input.reserve(missing.min(1 << 20));
-            break;
-        }
-        let message = client.input.split_to(head.len);
-        phase = take_frame(&message, servers, phase, asked, failed)?;
-    }
-    Ok(phase)
-}
-
-fn take_frame(
-    message: &[u8],
-    servers: &mut [&mut Server],
-    phase: Phase,
-    asked: Asked,
-    failed: bool,
-) -> Result<Phase, RelayError> {
-    let to_all = |servers: &mut [&mut Server], bytes: &[u8]| {
-        for server in servers.iter_mut() {
-            server.send(bytes);
-        }
+    let mut copying = Copying {
+        phase: Phase::Data,
+        asked,
+        failed: false,
+        sync_sent: false,
+        told: false,
     };
-    Ok(match (message[0], phase) {
-        (b'd', Phase::Data) => {
-            to_all(servers, message);
-            Phase::Data
+    let ended = copying.run(client, servers, answers, first).await;
+    for server in servers.iter_mut() {
+        server.doubts_sync = false;
+    }
+    ended.map(|()| copying.told)
+}
+
+impl Copying {
+    async fn run(
+        &mut self,
+        client: &mut Client,
+        servers: &mut [&mut Server],
+        answers: &mut [Answer],
+        first: &mut BytesMut,
+    ) -> Result<(), RelayError> {
+        let mut nothing = BytesMut::new();
+        loop {
+            for (n, (server, answer)) in servers.iter_mut().zip(answers.iter_mut()).enumerate() {
+                let (filter, sink) = if n == 0 {
+                    (Filter::All, &mut *first)
+                } else {
+                    (Filter::Errors, &mut nothing)
+                };
+                server.digest(filter, sink, answer)?;
+            }
+            if !self.failed && answers.iter().any(|a| a.error.is_some()) {
+                self.fail(servers, answers);
+            }
+            let over =
+                |(server, answer): (&&mut Server, &Answer)| server.is_answered() || answer.copy_in;
+            let all_over = servers.iter().zip(answers.iter()).all(over);
+            if self.phase == Phase::Resync && all_over {
+                self.resynced(client, answers, first);
+            }
+            self.take_frames(client, servers)?;
+            if self.phase == Phase::Done && all_over {
+                return Ok(());
+            }
+            poll_fn(|cx| poll_copy(client, servers, self.phase, cx))
+                .await
+                .map_err(|error| explained(error, answers))?;
         }
-        (b'c' | b'f', Phase::Data) => {
-            to_all(servers, message);
-            if asked == Asked::Plainly {
-                // a Flush that came before was swallowed by the copy
-                for server in servers.iter_mut() {
-                    server.flush_request();
-                }
-                Phase::Done
-            } else {
-                Phase::AwaitSync
+    }
+
+    /// One server refused the data: the others must not keep what they have got, and all must come back into step.
+    fn fail(&mut self, servers: &mut [&mut Server], answers: &[Answer]) {
+        self.failed = true;
+        for (server, answer) in servers.iter_mut().zip(answers) {
+            if self.phase == Phase::Data && answer.error.is_none() && !server.is_answered() {
+                let mut fail = BytesMut::new();
+                build::copy_fail(&mut fail, "the copy failed on another shard");
+                server.send(&fail);
+            }
+            if self.asked == Asked::BeforeSync {
+                server.resync();
             }
         }
-        (b'S', Phase::AwaitSync) => {
-            if !failed {
-                // the Sync sent with the Execute was swallowed by the copy: its entry is still due
+        self.phase = match self.asked {
+            Asked::Plainly => Phase::Done,
+            Asked::BeforeSync => Phase::Resync,
+        };
+    }
+
+    /// The servers are in step again, and what they have answered tells whether the Sync sent with the Execute was
+    /// swallowed by the copy: the client's own at the end, and ours, have one answer each.
+    fn resynced(&mut self, client: &mut Client, answers: &mut [Answer], first: &mut BytesMut) {
+        let sent = 1 + usize::from(self.sync_sent);
+        let swallowed = answers.iter().all(|a| a.syncs <= sent);
+        for answer in answers.iter_mut() {
+            answer.syncs = 0;
+        }
+        self.phase = Phase::Done;
+        if swallowed && !self.sync_sent {
+            // the client may wait for the error before it sends its Sync
+            self.phase = Phase::AwaitSync;
+            self.told = true;
+            match answers.iter().find_map(|a| a.error.as_ref()) {
+                Some(error) if answers[0].error.is_none() => client.output.extend_from_slice(error),
+                _ => client.output.extend_from_slice(&first.split()),
+            }
+        } else if !swallowed && self.sync_sent {
+            client.give_back(SYNC);
+        }
+    }
+
+    /// Takes the client's frames as far as the phase goes.
+    fn take_frames(
+        &mut self,
+        client: &mut Client,
+        servers: &mut [&mut Server],
+    ) -> Result<(), RelayError> {
+        while self.phase.takes_frames() && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
+            let Some(head) = client.next_header().map_err(|_| RelayError::ClientGone)? else {
+                break;
+            };
+            if client.input.len() < head.len {
+                let missing = head.len - client.input.len();
+                client.input.reserve(missing.min(1 << 20));
+                break;
+            }
+            let message = client.input.split_to(head.len);
+            self.take_frame(&message, servers)?;
+        }
+        Ok(())
+    }
+
+    fn take_frame(
+        &mut self,
+        message: &[u8],
+        servers: &mut [&mut Server],
+    ) -> Result<(), RelayError> {
+        match (message[0], self.phase) {
+            (b'd', Phase::Data) => to_all(servers, message),
+            (b'c' | b'f', Phase::Data) => {
                 to_all(servers, message);
+                self.end_data(servers);
             }
-            Phase::Done
-        }
-        // the server itself ignores these while it copies, or after its error
-        (b'H' | b'S', Phase::Data) | (b'd' | b'c' | b'f' | b'H', Phase::AwaitSync) => phase,
-        (b'X', _) => return Err(RelayError::ClientGone),
-        _ if failed => phase,
-        _ => {
-            let mut fail = BytesMut::new();
-            build::copy_fail(&mut fail, "unexpected message during COPY from stdin");
-            to_all(servers, &fail);
-            if asked == Asked::Plainly {
-                Phase::Done
-            } else {
-                Phase::AwaitSync
+            (b'S', Phase::AwaitSync) => {
+                if !self.failed {
+                    // the Sync sent with the Execute was swallowed by the copy: its entry is still due
+                    to_all(servers, message);
+                    self.sync_sent = true;
+                }
+                self.phase = Phase::Done;
+            }
+            // the server itself ignores these while it copies, or after its error
+            (b'H' | b'S', Phase::Data) | (b'd' | b'c' | b'f' | b'H', Phase::AwaitSync) => {}
+            (b'X', _) => return Err(RelayError::ClientGone),
+            _ if self.failed => {}
+            _ => {
+                let mut fail = BytesMut::new();
+                build::copy_fail(&mut fail, "unexpected message during COPY from stdin");
+                to_all(servers, &fail);
+                self.end_data(servers);
             }
         }
-    })
+        Ok(())
+    }
+
+    /// CopyDone or CopyFail has gone out.
+    fn end_data(&mut self, servers: &mut [&mut Server]) {
+        if self.asked == Asked::BeforeSync {
+            self.phase = Phase::AwaitSync;
+            return;
+        }
+        // a Flush that came before was swallowed by the copy
+        for server in servers.iter_mut() {
+            server.flush_request();
+        }
+        self.phase = Phase::Done;
+    }
+}
+
+/// With what one of the servers said before it went.
+fn explained(error: RelayError, answers: &[Answer]) -> RelayError {
+    match answers.iter().find(|a| a.last_words.is_some()) {
+        Some(answer) => error.explained(answer),
+        None => error,
+    }
+}
+
+fn to_all(servers: &mut [&mut Server], bytes: &[u8]) {
+    for server in servers.iter_mut() {
+        server.send(bytes);
+    }
 }
 
 fn poll_copy(
@@ -209,7 +268,7 @@ fn poll_copy(
             Poll::Pending => {}
         }
     }
-    if phase == Phase::Done {
+    if !phase.takes_frames() {
         return if moved {
             Poll::Ready(Ok(()))
         } else {

@@ -239,7 +239,7 @@ impl Executor {
 
     fn end_copy(
         &mut self,
-        result: Result<(), RelayError>,
+        result: Result<bool, RelayError>,
         answers: &[Answer],
         shown: &[u8],
         shards: &[ShardId],
@@ -248,24 +248,14 @@ impl Executor {
         for shard in shards {
             self.freshness.note_write(*shard, now);
         }
-        if let Err(error) = result {
-            self.held.retain(|h| h.server.in_step());
-            if let Some(tx) = &mut self.transaction {
-                tx.failed = true;
-                tx.lost = true;
-            }
-            return Err(match error {
-                RelayError::ClientGone => Failure::ClientGone,
-                other => Report::new(
-                    SqlState::CONNECTION_FAILURE,
-                    format!("the copy broke off: {other}"),
-                )
-                .hint("Nothing was copied on any shard. Try again.")
-                .into(),
-            });
-        }
+        let told = match result {
+            Ok(told) => told,
+            Err(error) => return Err(self.copy_broken_off(error)),
+        };
         if let Some(error) = answers.iter().find_map(|a| a.error.as_ref()) {
-            self.client.output.extend_from_slice(error);
+            if !told {
+                self.client.output.extend_from_slice(error);
+            }
             return Err(Failure::Shown);
         }
         self.client.hold();
@@ -279,6 +269,23 @@ impl Executor {
             shard: None,
             captured: Vec::new(),
         })
+    }
+
+    fn copy_broken_off(&mut self, error: RelayError) -> Failure {
+        self.held.retain(|h| h.server.in_step());
+        if let Some(tx) = &mut self.transaction {
+            tx.failed = true;
+            tx.lost = true;
+        }
+        match error {
+            RelayError::ClientGone => Failure::ClientGone,
+            other => Report::new(
+                SqlState::CONNECTION_FAILURE,
+                format!("the copy broke off: {other}"),
+            )
+            .hint("Nothing was copied on any shard. Try again.")
+            .into(),
+        }
     }
 
     /// VACUUM, CREATE INDEX CONCURRENTLY: one shard after another, without a transaction around them.

@@ -392,7 +392,7 @@ impl Executor {
             tx.lost = true;
         }
         tracing::warn!(server = %name, %error, "server connection lost");
-        Report::new(SqlState::CONNECTION_FAILURE, format!("the connection to {name} was lost: {error}"))
+        Report::new(code_of(error), format!("the connection to {name} was lost: {error}"))
             .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
             .into()
     }
@@ -609,6 +609,18 @@ pub fn in_failed_transaction() -> Report {
         SqlState::IN_FAILED_TRANSACTION,
         "current transaction is aborted, commands ignored until end of transaction block",
     )
+}
+
+/// The server's own code where it says that it goes down; otherwise the connection has failed, for whatever reason.
+fn code_of(error: &RelayError) -> SqlState {
+    let RelayError::ServerSaid { code, .. } = error else {
+        return SqlState::CONNECTION_FAILURE;
+    };
+    match code.as_str() {
+        "57P01" => SqlState::ADMIN_SHUTDOWN,
+        "57P02" => SqlState::CRASH_SHUTDOWN,
+        _ => SqlState::CONNECTION_FAILURE,
+    }
 }
 
 fn several_shards() -> Report {

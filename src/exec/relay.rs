@@ -3,6 +3,7 @@
 use super::client::{Client, OUTPUT_MAX};
 use crate::pool::outstanding::OutOfStep;
 use crate::pool::server::{Answer, Filter, Server};
+use crate::wire::message;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
@@ -23,10 +24,31 @@ pub enum Ends {
     Later,
 }
 
+impl RelayError {
+    /// With what the server said before it went.
+    #[must_use]
+    pub fn explained(self, answer: &Answer) -> Self {
+        let words = answer.last_words.as_deref();
+        match (self, words) {
+            (Self::ClientGone, _) => Self::ClientGone,
+            (other, None) => other,
+            (_, Some(words)) => {
+                let field = |kind| message::error_field(words, kind).unwrap_or("?").to_owned();
+                Self::ServerSaid {
+                    code: field(b'C'),
+                    message: field(b'M'),
+                }
+            }
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     #[error("the server closed the connection")]
     ServerGone,
+    #[error("{message}")]
+    ServerSaid { code: String, message: String },
     #[error("the connection to the server broke: {0}")]
     Server(io::Error),
     #[error(transparent)]
@@ -60,7 +82,9 @@ pub async fn relay(
         if server.is_answered() {
             return Ok(Stand::Answered);
         }
-        poll_fn(|cx| poll_exchange(client, server, cx)).await?;
+        poll_fn(|cx| poll_exchange(client, server, cx))
+            .await
+            .map_err(|error| error.explained(answer))?;
     }
 }
 
@@ -116,7 +140,9 @@ pub async fn settle(server: &mut Server, answer: &mut Answer) -> Result<(), Rela
         if server.is_answered() {
             return Ok(());
         }
-        poll_fn(|cx| poll_server(server, cx)).await?;
+        poll_fn(|cx| poll_server(server, cx))
+            .await
+            .map_err(|error| error.explained(answer))?;
     }
 }
 

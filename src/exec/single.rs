@@ -184,9 +184,7 @@ impl Executor {
     ) -> Result<Done, Failure> {
         if let Err(error) = result {
             let failure = self.lost(index, &error);
-            // the server's last words explain more than we could
-            let own = answer.own_error.as_ref().or(answer.last_words.as_ref());
-            return match (failure, answer.error.is_some(), own) {
+            return match (failure, answer.error.is_some(), &answer.own_error) {
                 (Failure::ClientGone, ..) => Err(Failure::ClientGone),
                 (_, true, _) => Err(Failure::Shown),
                 (_, false, Some(words)) => {

@@ -63,7 +63,7 @@ pub struct Answer {
     pub parsed: usize,
     /// first columns of rows that were captured
     pub captured: Vec<Bytes>,
-    /// an ErrorResponse that answers nothing: the server says why it goes
+    /// an ErrorResponse after which the server goes
     pub last_words: Option<Bytes>,
     /// notifications that came while nothing was shown
     pub asides: BytesMut,
@@ -116,6 +116,8 @@ pub struct Server {
     status: Status,
     tainted: Option<&'static str>,
     prepared: lru::LruCache<u128, ()>,
+    /// a copy is under way that may or may not swallow the Sync behind it: an error leaves open how many are answered
+    pub doubts_sync: bool,
     /// identity of the unnamed statement
     pub unnamed: Option<u128>,
     pub vars: Vars,
@@ -147,6 +149,7 @@ impl Server {
             prepared: lru::LruCache::new(
                 NonZeroUsize::new(prepared_max).unwrap_or(NonZeroUsize::MIN),
             ),
+            doubts_sync: false,
             unnamed: None,
             vars: Vars::default(),
             parameters_hash: parameters_hash(&login.parameters),
@@ -277,7 +280,9 @@ impl Server {
     /// the Sync, else it has not: another one brings the server back in either case, and an empty query behind it, which
     /// every state of a transaction allows, tells when that is over.
     pub fn resync(&mut self) {
-        self.queue.doubt_sync();
+        if std::mem::take(&mut self.doubts_sync) {
+            self.queue.doubt_sync();
+        }
         build::sync(&mut self.output);
         self.query(b"", Fate::Skip);
     }
@@ -445,7 +450,17 @@ impl Server {
             }
             _ => {}
         }
+        if effect == Effect::Error && message::is_fatal(message) {
+            answer
+                .last_words
+                .get_or_insert_with(|| Bytes::copy_from_slice(message));
+            self.taint("it has said why it closes");
+            return Ok(());
+        }
         if effect == Effect::Error {
+            if std::mem::take(&mut self.doubts_sync) {
+                self.queue.doubt_sync();
+            }
             note_error(message, front, answer);
             if front.is_some_and(|(reply, _)| reply != Reply::Query) {
                 for kept in self.queue.drop_until_sync() {
@@ -455,9 +470,6 @@ impl Server {
             answer.copy_in = false;
             // the Parse that was to replace it may be among what the server now ignores
             self.unnamed = None;
-            if front.is_none() {
-                self.taint("it has said why it closes");
-            }
         }
         if tag == b'A' || (fate == Fate::Forward && shows(filter, tag)) {
             self.forward(message, front, sink);

@@ -264,6 +264,12 @@ pub fn tag_rows(tag: &str) -> Option<u64> {
     tag.rsplit(' ').next().and_then(|n| n.parse().ok())
 }
 
+/// An ErrorResponse after which the sender closes the connection.
+#[must_use]
+pub fn is_fatal(frame: &[u8]) -> bool {
+    matches!(error_field(frame, b'V'), Some("FATAL" | "PANIC"))
+}
+
 /// A field of an ErrorResponse or NoticeResponse by its one-letter kind.
 #[must_use]
 pub fn error_field(frame: &[u8], kind: u8) -> Option<&str> {

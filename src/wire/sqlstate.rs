@@ -30,6 +30,7 @@ impl SqlState {
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
     pub const QUERY_CANCELED: Self = Self("57014");
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
+    pub const CRASH_SHUTDOWN: Self = Self("57P02");
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
     pub const DATA_CORRUPTED: Self = Self("XX001");
     pub const INTERNAL_ERROR: Self = Self("XX000");
