@@ -5,6 +5,7 @@ pub mod connector;
 pub mod listener;
 pub mod stream;
 pub mod tls;
+pub mod transfer;
 
 pub use connector::{ConnectError, Connector};
 pub use listener::listen;

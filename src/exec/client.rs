@@ -1,15 +1,15 @@
 //! The client's socket with its two buffers. What must not be shown yet is held back here.
 
 use crate::net::Stream;
-use crate::pool::server::{poll_read_once, poll_write_all};
+use crate::net::transfer::{Intake, poll_write_all};
 use crate::wire::frame;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-/// Bytes asked of the socket at a time.
-const READ: usize = 8 * 1024;
+/// An output buffer that has grown beyond this is not kept.
+const OUTPUT_KEPT: usize = 8 * 1024;
 /// How far a client may run ahead of its own requests before it is left unread.
 const AHEAD_MAX: usize = 256 * 1024;
 /// Output beyond this is sent before more is made.
@@ -17,6 +17,7 @@ pub const OUTPUT_MAX: usize = 256 * 1024;
 
 pub struct Client {
     stream: Stream,
+    intake: Intake,
     pub input: BytesMut,
     pub output: BytesMut,
     /// output from this offset on stays here until released
@@ -38,6 +39,7 @@ impl Client {
     pub fn new(stream: Stream, unread: BytesMut, message_max: usize) -> Self {
         Self {
             stream,
+            intake: Intake::default(),
             input: unread,
             output: BytesMut::new(),
             hold: None,
@@ -98,7 +100,7 @@ impl Client {
 
     /// Reads once however far ahead the client is (it is in the middle of a message).
     pub fn poll_fill_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let polled = poll_read_once(&mut self.stream, &mut self.input, READ, cx);
+        let polled = self.intake.poll_read(&mut self.stream, &mut self.input, cx);
         if let Poll::Ready(Ok(n)) = polled {
             self.traffic.bytes_in += n as u64;
         }
@@ -107,7 +109,7 @@ impl Client {
 
     pub async fn send(&mut self) -> io::Result<()> {
         let sent = poll_fn(|cx| self.poll_send(cx)).await;
-        if self.output.is_empty() && self.output.capacity() > READ {
+        if self.output.is_empty() && self.output.capacity() > OUTPUT_KEPT {
             self.output = BytesMut::new();
         }
         sent

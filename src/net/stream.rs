@@ -65,6 +65,15 @@ impl Stream {
             .is_pending()
     }
 
+    /// Ready when a read may find something. Of what TLS has decrypted already the socket knows nothing, so that an
+    /// encrypted stream always may.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Self::ClientTls(_) | Self::ServerTls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,

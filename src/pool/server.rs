@@ -3,19 +3,18 @@
 
 use super::outstanding::{Effect, Fate, OutOfStep, Outstanding, Queue, Reply, effect};
 use crate::net::Stream;
+use crate::net::transfer::{Intake, poll_write_all};
 use crate::vars::Vars;
 use crate::wire::{build, frame, message};
 use bytes::{Buf, Bytes, BytesMut};
 use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes asked of the socket at a time.
-const READ: usize = 16 * 1024;
+/// A row longer than this is passed on in pieces.
+const PIECE: usize = 16 * 1024;
 /// A message that is not a row must fit in this.
 const MESSAGE_MAX: usize = 1 << 30;
 
@@ -108,6 +107,7 @@ impl ServerInfo {
 
 pub struct Server {
     stream: Stream,
+    intake: Intake,
     input: BytesMut,
     output: BytesMut,
     queue: Queue,
@@ -140,6 +140,7 @@ impl Server {
     ) -> Self {
         Self {
             stream,
+            intake: Intake::default(),
             input: login.leftover,
             output: BytesMut::new(),
             queue: Queue::default(),
@@ -296,7 +297,7 @@ impl Server {
 
     /// Reads once; Ok(0) is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        poll_read_once(&mut self.stream, &mut self.input, READ, cx)
+        self.intake.poll_read(&mut self.stream, &mut self.input, cx)
     }
 
     /// Whether an idle server is still connected and silent, as far as is known without asking it.
@@ -382,7 +383,7 @@ impl Server {
     ) -> Result<(), OutOfStep> {
         let shown =
             filter != Filter::Errors && matches!(self.queue.front(), Some((_, Fate::Forward)));
-        if matches!(head.tag, b'D' | b'd') && shown && head.len > READ {
+        if matches!(head.tag, b'D' | b'd') && shown && head.len > PIECE {
             effect(head.tag, self.queue.front().map(|f| f.0))?;
             answer.rows_begun = true;
             self.passing = head.len;
@@ -580,51 +581,5 @@ fn shows(filter: Filter, tag: u8) -> bool {
         Filter::First => !matches!(tag, b'Z' | b'S' | b'C' | b'c'),
         Filter::Rest => matches!(tag, b'D' | b'd' | b'E' | b'N'),
         Filter::Errors => false,
-    }
-}
-
-/// Writes the first `limit` bytes of `output`; Ready when they are gone.
-pub fn poll_write_all(
-    stream: &mut Stream,
-    output: &mut BytesMut,
-    limit: usize,
-    cx: &mut Context<'_>,
-) -> Poll<std::io::Result<()>> {
-    let mut left = limit.min(output.len());
-    while left > 0 {
-        match Pin::new(&mut *stream).poll_write(cx, &output[..left]) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-            Poll::Ready(Ok(n)) => {
-                output.advance(n);
-                left -= n;
-            }
-            Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-            Poll::Pending => return Poll::Pending,
-        }
-    }
-    // TLS keeps bytes of its own until flushed
-    Pin::new(stream).poll_flush(cx)
-}
-
-/// One read of at most `size` bytes to the end of `input`; Ok(0) is the end of the stream.
-pub fn poll_read_once(
-    stream: &mut Stream,
-    input: &mut BytesMut,
-    size: usize,
-    cx: &mut Context<'_>,
-) -> Poll<std::io::Result<usize>> {
-    if input.capacity() - input.len() < size / 2 {
-        input.reserve(size);
-    }
-    let before = input.len();
-    input.resize(before + size.min(input.capacity() - before), 0);
-    let mut buf = ReadBuf::new(&mut input[before..]);
-    let polled = Pin::new(stream).poll_read(cx, &mut buf);
-    let n = buf.filled().len();
-    input.truncate(before + n);
-    match polled {
-        Poll::Ready(Ok(())) => Poll::Ready(Ok(n)),
-        Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-        Poll::Pending => Poll::Pending,
     }
 }
