@@ -178,7 +178,7 @@ impl App {
             keys: self.keys.clone(),
             login_max: self.config.load().limits.login_max,
         };
-        let accepted = accept(socket, &context).await;
+        let accepted = Box::pin(accept(socket, &context)).await;
         drop(permit);
         match accepted {
             Ok(Accepted::Cancel {
@@ -208,20 +208,20 @@ impl App {
                 "sorry, too many clients already",
             )
             .hint("limits.clients_max in the shard map bounds them.");
-            return refuse(login, &report).await;
+            return Box::pin(refuse(login, &report)).await;
         };
         if let Some(name) = login.parameters.get("application_name") {
             handle.set_application_name(name);
         }
         if login.database == config.admin.database {
-            return self.console(login, handle).await;
+            return Box::pin(self.console(login, handle)).await;
         }
         let Some(slot) = self.backends.load().get(&login.database).cloned() else {
             let report = Report::new(
                 SqlState::INVALID_CATALOG_NAME,
                 format!("database \"{}\" does not exist", login.database),
             );
-            return refuse(login, &report).await;
+            return Box::pin(refuse(login, &report)).await;
         };
         let cancel = Arc::new(CancelSlot::default());
         let _registered = self
@@ -237,8 +237,8 @@ impl App {
             handle,
             shutdown,
         };
-        if let Some(session) = begin(parts).await {
-            session.serve().await;
+        if let Some(session) = Box::pin(begin(parts)).await {
+            Box::pin(session.serve()).await;
         }
     }
 

@@ -78,12 +78,12 @@ impl Session {
                 Ok(Next::End) | Err(Failure::ClientGone) => break,
                 Err(Failure::Shown) => {}
                 Err(Failure::Report(report)) => {
-                    self.say_fatal(&report).await;
+                    Box::pin(self.say_fatal(&report)).await;
                     break;
                 }
             }
         }
-        self.leave().await;
+        Box::pin(self.leave()).await;
     }
 
     /// One frame of the client. An error here ends the connection.
@@ -99,7 +99,7 @@ impl Session {
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it
             b'd' | b'c' | b'f' => {}
-            b'F' => self.on_function_call(frame.freeze()).await?,
+            b'F' => Box::pin(self.on_function_call(frame.freeze())).await?,
             tag => {
                 return Err(Report::new(
                     SqlState::PROTOCOL_VIOLATION,

@@ -1,10 +1,13 @@
 //! Session settings: what a client's session wants set against what a server has set, and the SETs between.
 //! It keeps statements as the client wrote them and knows nothing of their values.
 
+use std::sync::Arc;
+
 /// Settings in the order in which they were last set; each is the statement that sets it.
+/// Copies share them until one is changed: sessions hand them to servers and back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vars {
-    entries: Vec<(String, String)>,
+    entries: Arc<Vec<(String, String)>>,
 }
 
 impl Vars {
@@ -15,21 +18,23 @@ impl Vars {
         if name == "session_authorization" {
             self.reset("role");
         }
-        self.entries.push((name.to_owned(), statement.to_owned()));
+        Arc::make_mut(&mut self.entries).push((name.to_owned(), statement.to_owned()));
     }
 
     pub fn reset(&mut self, name: &str) {
-        self.entries.retain(|(n, _)| n != name);
+        if self.statement(name).is_some() {
+            Arc::make_mut(&mut self.entries).retain(|(n, _)| n != name);
+        }
     }
 
     /// RESET ALL leaves role and session authorization as they are.
     pub fn reset_all(&mut self) {
-        self.entries
+        Arc::make_mut(&mut self.entries)
             .retain(|(n, _)| n == "role" || n == "session_authorization");
     }
 
     pub fn clear(&mut self) {
-        self.entries.clear();
+        self.entries = Arc::default();
     }
 
     /// Names and statements, in order.
@@ -57,7 +62,7 @@ impl Vars {
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hash = 0;
-        for (name, statement) in &self.entries {
+        for (name, statement) in self.entries.iter() {
             hash = xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), hash);
             hash = xxhash_rust::xxh3::xxh3_64_with_seed(statement.as_bytes(), hash);
         }
@@ -72,7 +77,7 @@ impl Vars {
             return None;
         }
         let mut sql = String::new();
-        let missing = if wanted.entries.starts_with(&self.entries) {
+        let missing = if wanted.entries.starts_with(self.entries.as_slice()) {
             &wanted.entries[self.entries.len()..]
         } else {
             sql.push_str("RESET SESSION AUTHORIZATION;RESET ALL;");

@@ -8,6 +8,7 @@ use super::freshness::Freshness;
 use super::held::{Held, Pin};
 use super::job::{Job, Setting};
 use super::relay::RelayError;
+use super::servers::Entry;
 use super::transaction::{Kind, Opened, Transaction};
 use crate::cluster::topology::{ReadChoice, ServerId, Topology};
 use crate::config::PoolMode;
@@ -54,6 +55,8 @@ pub struct Executor {
     /// what the current transaction (or statement) reads
     pub snapshot: Arc<Snapshot>,
     pub user: Arc<str>,
+    /// pools this session has used; of this backend
+    pub entries: SmallVec<[Arc<Entry>; 2]>,
     pub held: Vec<Held>,
     pub transaction: Option<Transaction>,
     pub vars: Vars,
@@ -70,6 +73,8 @@ pub struct Executor {
     pub asides: BytesMut,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
+    /// the clock as last read: when the work at hand began, or when its answer had come in
+    pub clock: Instant,
 }
 
 /// What a finished job tells its caller.
@@ -127,6 +132,9 @@ impl Executor {
             None
         };
         let result = self.dispatch(job, level).await;
+        if !matches!(job.targets, Targets::One(_)) || job.merge != Merge::Single {
+            self.clock = Instant::now();
+        }
         self.reconcile();
         if aside.is_some() {
             self.let_idle_servers_go().await;
@@ -147,10 +155,12 @@ impl Executor {
                 let shard = self.any_shard();
                 self.run_single(job, shard, level).await
             }
-            (_, Merge::Everywhere) => self.run_everywhere(job).await,
-            (_, Merge::EverywhereOutsideTransaction) => self.run_one_after_another(job).await,
+            (_, Merge::Everywhere) => Box::pin(self.run_everywhere(job)).await,
+            (_, Merge::EverywhereOutsideTransaction) => {
+                Box::pin(self.run_one_after_another(job)).await
+            }
             (Targets::Many(shards), Merge::Concatenate) => {
-                self.run_concatenated(job, shards, level).await
+                Box::pin(self.run_concatenated(job, shards, level)).await
             }
             (Targets::Many(_), _) => Err(several_shards().into()),
             (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
@@ -191,15 +201,59 @@ impl Executor {
             |h: &Held| !h.is_replica || h.in_transaction || placement != Placement::Primary;
         let index = match self.held.iter().position(|h| h.shard == shard) {
             Some(index) if usable(&self.held[index]) => index,
-            Some(replica) => {
-                self.drop_held(replica);
-                self.take_server(shard, placement).await?
+            other => {
+                if let Some(replica) = other {
+                    self.drop_held(replica);
+                }
+                match self.take_idle_server(shard, placement) {
+                    Some(index) => index,
+                    None => Box::pin(self.take_server(shard, placement)).await?,
+                }
             }
-            None => self.take_server(shard, placement).await?,
         };
-        self.bring_settings(index).await?;
-        self.join_transaction(index).await?;
+        if self.lacks_settings(index) {
+            Box::pin(self.bring_settings(index)).await?;
+        }
+        if self.transaction.is_some() && !self.held[index].in_transaction {
+            Box::pin(self.join_transaction(index)).await?;
+        }
         Ok(index)
+    }
+
+    /// The common case, in which nothing is waited for. None: `take_server` has to see to it.
+    fn take_idle_server(&mut self, shard: ShardId, placement: Placement) -> Option<usize> {
+        let choice = match placement {
+            Placement::Primary => ReadChoice::primary(shard),
+            Placement::ReplicaIfFresh(level) => self.ask_topology(shard, level, self.clock),
+        };
+        if choice.worth_waiting {
+            return None;
+        }
+        let entry = self.entry(choice.server).ok()?;
+        let server = self.backend.servers.checkout_idle(&entry)?;
+        if choice.is_replica && !choice.admits(server.info.born) {
+            server.check_in();
+            return None;
+        }
+        self.held
+            .push(Held::new(shard, choice.server, choice.is_replica, server));
+        Some(self.held.len() - 1)
+    }
+
+    /// The pool of this server and the session's user.
+    fn entry(&mut self, member: ServerId) -> Result<Arc<Entry>, Report> {
+        if let Some(entry) = self.entries.iter().find(|e| e.member == member) {
+            return Ok(entry.clone());
+        }
+        let account = self.backend.user(&self.user).ok_or_else(|| {
+            Report::new(
+                SqlState::INVALID_AUTHORIZATION,
+                format!("user \"{}\" is no longer in the shard map", self.user),
+            )
+        })?;
+        let entry = self.backend.servers.entry(member, &self.user, account);
+        self.entries.push(entry.clone());
+        Ok(entry)
     }
 
     async fn take_server(
@@ -249,7 +303,7 @@ impl Executor {
         let backend = self.backend.clone();
         let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
         let proven = || {
-            let choice = self.ask_topology(server.shard, level);
+            let choice = self.ask_topology(server.shard, level, Instant::now());
             choice.server == server && choice.admits(born)
         };
         backend.topology.settle(server.shard, longest, proven).await
@@ -259,40 +313,38 @@ impl Executor {
         let Placement::ReplicaIfFresh(level) = placement else {
             return ReadChoice::primary(shard);
         };
-        let choice = self.ask_topology(shard, level);
+        let choice = self.ask_topology(shard, level, Instant::now());
         if !choice.worth_waiting {
             return choice;
         }
         let backend = self.backend.clone();
         let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
-        let ready = || self.ask_topology(shard, level).is_replica;
+        let ready = || self.ask_topology(shard, level, Instant::now()).is_replica;
         backend.topology.settle(shard, longest, ready).await;
-        self.ask_topology(shard, level)
+        self.ask_topology(shard, level, Instant::now())
     }
 
-    fn ask_topology(&mut self, shard: ShardId, level: Level) -> ReadChoice {
+    fn ask_topology(&mut self, shard: ShardId, level: Level, now: Instant) -> ReadChoice {
         let Self {
             backend,
             freshness,
             user,
+            entries,
             ..
         } = self;
-        let load = |member| backend.servers.load(member, user);
-        freshness.choose(&backend.topology, shard, level, Instant::now(), load)
+        let load = |member| match entries.iter().find(|e| e.member == member) {
+            Some(entry) => entry.pool.load(),
+            None => backend.servers.load(member, user),
+        };
+        freshness.choose(&backend.topology, shard, level, now, load)
     }
 
     /// A server of the pool; a cancel request ends the wait.
     async fn checkout(
-        &self,
+        &mut self,
         member: ServerId,
     ) -> Result<crate::pool::Checkout<crate::pool::server::Server>, Failure> {
-        let account = self.backend.user(&self.user).ok_or_else(|| {
-            Report::new(
-                SqlState::INVALID_AUTHORIZATION,
-                format!("user \"{}\" is no longer in the shard map", self.user),
-            )
-        })?;
-        let entry = self.backend.servers.entry(member, &self.user, account);
+        let entry = self.entry(member)?;
         tokio::select! {
             biased;
             got = self.backend.servers.checkout(&entry) => Ok(got?),
@@ -303,21 +355,27 @@ impl Executor {
         }
     }
 
-    /// Brings the server to the session's settings, or to those the transaction began with, which it is about to join;
-    /// nothing is sent when they agree.
-    async fn bring_settings(&mut self, index: usize) -> Result<(), Failure> {
-        let held = &mut self.held[index];
-        if held.in_transaction || held.batch_open {
-            return Ok(());
-        }
-        let wanted = match &self.transaction {
+    /// The settings that a server must have: the session's, or those the transaction began with, which it is about to
+    /// join.
+    fn wanted_settings(&self) -> &Vars {
+        match &self.transaction {
             Some(tx) => &tx.vars_before,
             None => &self.vars,
-        };
-        let Some(sql) = held.server.vars.way_to(wanted) else {
+        }
+    }
+
+    fn lacks_settings(&self, index: usize) -> bool {
+        let held = &self.held[index];
+        !held.in_transaction && !held.batch_open && held.server.vars != *self.wanted_settings()
+    }
+
+    /// Brings the server to the wanted settings.
+    async fn bring_settings(&mut self, index: usize) -> Result<(), Failure> {
+        let wanted = self.wanted_settings().clone();
+        let held = &mut self.held[index];
+        let Some(sql) = held.server.vars.way_to(&wanted) else {
             return Ok(());
         };
-        let wanted = wanted.clone();
         let answer = match held.run(&sql, Fate::Skip).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.lost(index, &error)),
@@ -428,14 +486,20 @@ impl Executor {
                 held.read &= held.in_transaction || held.batch_open;
                 index += 1;
             } else {
-                self.held.remove(index).let_go().await;
+                let held = self.held.remove(index);
+                if let Some(unclean) = held.let_go_clean(self.clock) {
+                    Box::pin(unclean.let_go()).await;
+                }
             }
         }
     }
 
     /// From now on a cancel request stops these servers.
     pub async fn note_cancel_target(&self) {
-        let mut target = self.cancel.target.lock().await;
+        let mut target = match self.cancel.target.try_lock() {
+            Ok(target) => target,
+            Err(_) => Box::pin(self.cancel.target.lock()).await,
+        };
         let topology = &self.backend.topology;
         if !target
             .topology
@@ -455,8 +519,14 @@ impl Executor {
     /// From now on a cancel request finds nothing to stop. Waits for one that is under way. A server that a request may
     /// still reach is closed when it is let go.
     pub async fn forget_cancel(&mut self) {
-        let mut target = self.cancel.target.lock().await;
+        let mut target = match self.cancel.target.try_lock() {
+            Ok(target) => target,
+            Err(_) => Box::pin(self.cancel.target.lock()).await,
+        };
         target.running.clear();
+        if target.doubtful.is_empty() {
+            return;
+        }
         let doubtful = std::mem::take(&mut target.doubtful);
         drop(target);
         for held in &mut self.held {

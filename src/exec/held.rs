@@ -70,6 +70,23 @@ impl Held {
         Ok(answer)
     }
 
+    /// Gives the server back where nothing has to be done to it; else the rest is `let_go`'s.
+    #[must_use]
+    pub fn let_go_clean(self, now: Instant) -> Option<Self> {
+        if self.opaque || self.batch_open || !self.server.is_clean() {
+            return Some(self);
+        }
+        self.give_back(now);
+        None
+    }
+
+    fn give_back(self, now: Instant) {
+        self.server
+            .info
+            .note_idle(self.server.prepared_len(), now);
+        self.server.check_in();
+    }
+
     /// Gives the server back if it is known to be clean, else closes it.
     pub async fn let_go(mut self) {
         if self.batch_open {
@@ -86,10 +103,7 @@ impl Held {
             }
         }
         if self.server.is_clean() {
-            self.server
-                .info
-                .note_idle(self.server.prepared_len(), Instant::now());
-            self.server.check_in();
+            self.give_back(Instant::now());
         }
     }
 }

@@ -167,10 +167,19 @@ impl Servers {
         self.pools
             .read()
             .get(&(member, user.clone()))
-            .map_or(0, |e| {
-                let status = e.pool.status();
-                status.in_use + status.waiting
-            })
+            .map_or(0, |e| e.pool.load())
+    }
+
+    /// An idle server of the pool, if there is one and nobody waits for it.
+    #[must_use]
+    pub fn checkout_idle(&self, entry: &Entry) -> Option<Checkout<Server>> {
+        loop {
+            let mut server = entry.pool.try_checkout_idle()?;
+            if server.still_there() {
+                server.info.note_busy();
+                return Some(server);
+            }
+        }
     }
 
     /// A server, from the pool or newly dialled.

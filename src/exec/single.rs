@@ -111,13 +111,13 @@ impl Executor {
         };
         if unseen && turned_away && !answer.rows_begun {
             self.client.forget_held();
-            self.give_up_replica(index, result.is_err()).await;
+            Box::pin(self.give_up_replica(index, result.is_err())).await;
             return Ok(Attempt::Again);
         }
         self.keep_books(job, index, result.is_ok());
-        let result = self.conclude(job, index, answer, result);
+        let result = self.conclude(job, index, &mut answer, result);
         if result.is_ok() && job.executes && job.effects.ddl && self.transaction.is_none() {
-            self.reload_catalog().await;
+            Box::pin(self.reload_catalog()).await;
         }
         self.client.release();
         result.map(Attempt::Done)
@@ -142,8 +142,14 @@ impl Executor {
             let mut shown = BytesMut::new();
             let mut answers = [std::mem::take(answer)];
             client.release();
-            let copied =
-                copy_in(client, &mut [&mut *server], &mut answers, &mut shown, asked).await;
+            let copied = Box::pin(copy_in(
+                client,
+                &mut [&mut *server],
+                &mut answers,
+                &mut shown,
+                asked,
+            ))
+            .await;
             let [first] = answers;
             *answer = first;
             client.hold();
@@ -155,6 +161,7 @@ impl Executor {
     /// The session's watermark and the transaction's books, before the client learns of anything.
     fn keep_books(&mut self, job: &Job, index: usize, alive: bool) {
         let now = Instant::now();
+        self.clock = now;
         let held = &mut self.held[index];
         held.batch_open = alive && job.keeps_batch_open();
         self.observe(index);
@@ -179,7 +186,7 @@ impl Executor {
         &mut self,
         job: &Job,
         index: usize,
-        answer: Answer,
+        answer: &mut Answer,
         result: Result<(), RelayError>,
     ) -> Result<Done, Failure> {
         if let Err(error) = result {
@@ -204,8 +211,8 @@ impl Executor {
                 tx.lost = true;
             }
         }
-        if let Some(error) = answer.own_error.filter(|_| answer.error.is_none()) {
-            self.client.output.extend_from_slice(&error);
+        if let (Some(error), None) = (&answer.own_error, &answer.error) {
+            self.client.output.extend_from_slice(error);
         }
         if failed {
             return Err(Failure::Shown);
@@ -214,11 +221,11 @@ impl Executor {
         let held = &self.held[index];
         Ok(Done {
             rows: answer.rows,
-            tag: answer.tag,
+            tag: answer.tag.take(),
             by_replica: held.is_replica,
             shards: 1,
             shard: Some(held.shard),
-            captured: answer.captured,
+            captured: std::mem::take(&mut answer.captured),
         })
     }
 

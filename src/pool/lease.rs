@@ -15,7 +15,7 @@ pub enum Lease<S> {
 /// A lent server. Dropping it closes it.
 pub struct Checkout<S> {
     // declared before the slot: the server is gone before the slot is free, so a pool never has more than its size
-    server: S,
+    server: Box<S>,
     slot: Slot<S>,
     life: Life,
 }
@@ -67,7 +67,7 @@ impl<S> Drop for Slot<S> {
 }
 
 impl<S> Checkout<S> {
-    pub(super) fn new(server: S, slot: Slot<S>, life: Life) -> Self {
+    pub(super) fn new(server: Box<S>, slot: Slot<S>, life: Life) -> Self {
         Self { server, slot, life }
     }
 
@@ -81,7 +81,7 @@ impl<S> Checkout<S> {
         slot.disarm().take_back(server, life);
     }
 
-    pub(super) fn into_parts(self) -> (S, Life) {
+    pub(super) fn into_parts(self) -> (Box<S>, Life) {
         let Self { server, slot, life } = self;
         slot.disarm();
         (server, life)
@@ -96,7 +96,7 @@ impl<S> Checkout<S> {
         let Self { server, slot, .. } = self;
         let pool = slot.disarm();
         let permit = pool.redial();
-        (server, permit)
+        (*server, permit)
     }
 }
 
@@ -128,7 +128,7 @@ impl<S> DialPermit<S> {
         let Self { slot, generation } = self;
         let pool = slot.disarm();
         let life = pool.dialled(generation);
-        Checkout::new(server, Slot::new(pool, Held::InUse), life)
+        Checkout::new(Box::new(server), Slot::new(pool, Held::InUse), life)
     }
 
     /// The dial failed. The pool remembers it for a moment, and when nobody holds a server its waiters hear of it now.

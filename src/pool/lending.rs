@@ -105,7 +105,7 @@ struct State<S> {
 }
 
 struct Idle<S> {
-    server: S,
+    server: Box<S>,
     life: Life,
     since: Instant,
 }
@@ -177,12 +177,34 @@ impl<S> Pool<S> {
         state.next_lease(self)
     }
 
+    /// An idle server or nothing. Touches no timer.
+    pub fn try_checkout_idle(self: &Arc<Self>) -> Option<Checkout<S>> {
+        let lease = {
+            let mut state = self.state.lock();
+            if !state.waiters.is_empty() || state.idle.is_empty() {
+                return None;
+            }
+            state.next_lease(self)
+        };
+        match lease? {
+            Lease::Ready(checkout) => Some(checkout),
+            // its slot frees itself
+            Lease::Dial(_) => None,
+        }
+    }
+
     /// First come first served. Waits at most `wait_max`; a future that is dropped leaves the queue.
     pub async fn checkout(self: &Arc<Self>) -> Result<Lease<S>, CheckoutError> {
         match self.enter()? {
             Entered::Served(lease) => Ok(lease),
             Entered::Queued(waiting) => waiting.outcome().await,
         }
+    }
+
+    /// Servers in use and clients that wait for one.
+    pub fn load(&self) -> usize {
+        let state = self.state.lock();
+        state.in_use + state.waiters.len()
     }
 
     pub fn status(&self) -> PoolStatus {
@@ -298,10 +320,13 @@ impl<S> Pool<S> {
     }
 
     /// A lent server comes back clean.
-    pub(super) fn take_back(self: &Arc<Self>, server: S, life: Life) {
+    pub(super) fn take_back(self: &Arc<Self>, server: Box<S>, life: Life) {
         let (refused, grants) = {
             let mut state = self.state.lock();
             let refused = state.put_back(server, life);
+            if refused.is_none() && state.waiters.is_empty() {
+                return;
+            }
             (refused, state.grants(self))
         };
         drop(refused);
@@ -550,7 +575,7 @@ impl<S> State<S> {
     }
 
     /// Back to the idle list, or out again to be closed where its time is over.
-    fn put_back(&mut self, server: S, life: Life) -> Option<S> {
+    fn put_back(&mut self, server: Box<S>, life: Life) -> Option<Box<S>> {
         let over = self.open() > self.size;
         self.in_use = self.in_use.saturating_sub(1);
         if over
@@ -574,7 +599,7 @@ impl<S> State<S> {
         self.totals.closes += count as u64;
         self.idle
             .drain(..count.min(self.idle.len()))
-            .map(|idle| idle.server)
+            .map(|idle| *idle.server)
             .collect()
     }
 
@@ -600,7 +625,7 @@ impl<S> State<S> {
             .close
             .iter()
             .rev()
-            .map(|index| self.idle.remove(*index).server)
+            .map(|index| *self.idle.remove(*index).server)
             .collect();
         self.totals.closes += closed.len() as u64;
         let may_dial = !self.paused && !self.closed && self.waiters.is_empty() && !self.failing();
@@ -614,7 +639,7 @@ impl<S> State<S> {
         let dead: Vec<S> = self
             .idle
             .extract_if(.., |idle| !is_alive(&mut idle.server))
-            .map(|idle| idle.server)
+            .map(|idle| *idle.server)
             .collect();
         self.totals.closes += dead.len() as u64;
         dead

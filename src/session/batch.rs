@@ -158,13 +158,13 @@ impl Session {
                 self.ready();
                 Ok(())
             }
-            b'H' => self.flush().await,
+            b'H' => Box::pin(self.flush()).await,
             _ if self.gathering.skipping => Ok(()),
             _ => {
                 self.gathering.bytes += frame.len();
                 self.gathering.frames.push(frame);
                 if self.gathering.bytes > GATHERED_MAX {
-                    self.flush().await
+                    Box::pin(self.flush()).await
                 } else {
                     Ok(())
                 }
@@ -183,6 +183,11 @@ impl Session {
             .send()
             .await
             .map_err(|_| Failure::ClientGone)
+    }
+
+    #[must_use]
+    pub fn has_open_batch(&self) -> bool {
+        !self.gathering.is_empty() || self.exec.held.iter().any(|h| h.batch_open)
     }
 
     /// A simple query in the middle of a batch: what was gathered runs first. False when that failed, or something
@@ -205,9 +210,11 @@ impl Session {
     async fn sync(&mut self) {
         let gathered = std::mem::take(&mut self.gathering);
         if gathered.skipping && self.exec.transaction.is_none() {
-            self.undo_since_sync(gathered.vars).await;
+            Box::pin(self.undo_since_sync(gathered.vars)).await;
         }
-        self.close_open_batches().await;
+        if self.exec.held.iter().any(|h| h.batch_open) {
+            Box::pin(self.close_open_batches()).await;
+        }
         if self.exec.transaction.is_none() {
             self.portals.clear();
             self.exec.let_idle_servers_go().await;
@@ -309,7 +316,7 @@ impl Session {
         while let Some((n, segment)) = segments.next() {
             let result = match segment {
                 Segment::Fail(report) => Err(report.into()),
-                Segment::Own(steps) => self.run_own(steps).await,
+                Segment::Own(steps) => Box::pin(self.run_own(steps)).await,
                 Segment::Work(work) => {
                     let end = if n + 1 == last {
                         end
@@ -366,6 +373,7 @@ impl Session {
             *slot = end;
         }
         let started = Instant::now();
+        self.exec.clock = started;
         self.handle.set_state(ClientState::Active, started);
         self.exec.parsed = 0;
         let planned = work.planned.clone();
@@ -373,7 +381,9 @@ impl Session {
             Some(plan) => self.run_planned(plan, &work.job).await,
             None => self.exec.run(&work.job, self.exec.freshness.level).await,
         };
-        self.after_setting(&work.job).await;
+        if work.job.is_set() {
+            Box::pin(self.after_setting(&work.job)).await;
+        }
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }

@@ -19,7 +19,7 @@ impl Session {
         started: Instant,
         result: &Result<Done, Failure>,
     ) {
-        let now = Instant::now();
+        let now = self.exec.clock;
         let write = planned.statements.iter().any(|p| p.access == Access::Write);
         let (outcome, rows, served_by, shards) = match result {
             Ok(done) => {
@@ -44,7 +44,7 @@ impl Session {
         self.recorder.query(&Executed {
             fingerprint: planned.fingerprint,
             shape: &planned.shape,
-            duration: now - started,
+            duration: now.saturating_duration_since(started),
             rows,
             outcome,
             served_by,
@@ -150,6 +150,7 @@ impl Session {
         drop(current);
         self.exec.snapshot = backend.snapshot();
         self.exec.backend = backend;
+        self.exec.entries.clear();
         let shards = self.exec.snapshot.database.shards.len();
         let name = match &self.exec.freshness.marks {
             Marks::Named(name, _) => Some(name.clone()),

@@ -377,19 +377,20 @@ impl Session {
 
     /// What a SET or RESET will have changed; empty for any other statement.
     pub fn settings_of(&self, plan: &Plan, sql: &[u8]) -> Result<Vec<Setting>, Failure> {
-        let statement = String::from_utf8_lossy(sql)
-            .trim()
-            .trim_end_matches(';')
-            .to_owned();
+        let statement = || {
+            let text = String::from_utf8_lossy(sql);
+            text.trim().trim_end_matches(';').to_owned()
+        };
         Ok(match &plan.command {
             Command::Set { name, local: true } => vec![Setting::Local {
                 name: name.clone(),
-                statement,
+                statement: statement(),
             }],
             Command::Set { name, local: false } if name == super::settings::CHARACTERISTICS => {
                 super::settings::characteristics(sql)
             }
             Command::Set { name, local: false } => {
+                let statement = statement();
                 self.refuse_unsafe_encoding(name, &statement)?;
                 vec![Setting::Set {
                     name: name.clone(),

@@ -36,10 +36,12 @@ impl Values for Literals<'_> {
 
 impl Session {
     pub async fn on_query(&mut self, frame: Bytes) -> Result<(), Failure> {
-        if !self.end_open_batch().await? {
+        if self.has_open_batch() && !Box::pin(self.end_open_batch()).await? {
             return Ok(());
         }
-        self.statements.remove(&b""[..]);
+        if !self.statements.is_empty() {
+            self.statements.remove(&b""[..]);
+        }
         let result = match message::query(&frame) {
             Ok(text) => {
                 let text = frame.slice_ref(text);
@@ -68,6 +70,7 @@ impl Session {
 
     async fn simple(&mut self, text: &Bytes) -> Result<(), Failure> {
         let started = Instant::now();
+        self.exec.clock = started;
         self.handle.set_state(ClientState::Active, started);
         let planned = self.plan_simple(text)?;
         if planned.statements.is_empty() {
@@ -77,10 +80,12 @@ impl Session {
         let result = match self.whole(&planned, text).await? {
             Some(job) => {
                 let result = self.run_planned(&planned.statements[0], &job).await;
-                self.after_setting(&job).await;
+                if job.is_set() {
+                    Box::pin(self.after_setting(&job)).await;
+                }
                 result
             }
-            None => self.one_by_one(&planned, text).await,
+            None => Box::pin(self.one_by_one(&planned, text)).await,
         };
         self.count(&planned, started, &result);
         result.map(|_| ())
@@ -148,7 +153,7 @@ impl Session {
             return Err(refusal.clone().into());
         }
         if let Some(draw) = &plan.draw {
-            let (shard, values) = self.draw(draw).await?;
+            let (shard, values) = Box::pin(self.draw(draw)).await?;
             let slots = &self.lifted.slots;
             let range = if sql.len() == text.len() {
                 0..text.len()
@@ -232,6 +237,7 @@ impl Session {
 
     async fn one(&mut self, plan: &Plan, text: &Bytes) -> Result<Done, Failure> {
         let sql = text.slice(self.range_of(plan, text.len()));
+        self.exec.clock = Instant::now();
         if self.is_own(plan) {
             return self.own_simple(plan, &sql).await;
         }

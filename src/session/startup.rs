@@ -109,6 +109,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         snapshot,
         user,
         held: Vec::new(),
+        entries: smallvec::SmallVec::new(),
         transaction: None,
         vars,
         freshness,
@@ -119,6 +120,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         observed: None,
         asides: bytes::BytesMut::new(),
         parsed: 0,
+        clock: Instant::now(),
     };
     Session {
         exec,

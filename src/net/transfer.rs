@@ -1,0 +1,97 @@
+//! Bytes between a socket and the buffers of its owner: no more room than is needed, none at all while nothing comes.
+
+use super::stream::Stream;
+use bytes::{Buf, BytesMut};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Room for a read where nothing is known yet: most messages are small.
+const ROOM_MIN: usize = 2 * 1024;
+/// Room where read after read came in full.
+const ROOM_MAX: usize = 64 * 1024;
+
+/// The reading side of a connection.
+#[derive(Debug)]
+pub struct Intake {
+    /// bytes made room for before the next read
+    room: usize,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { room: ROOM_MIN }
+    }
+}
+
+impl Intake {
+    /// One read to the end of `input`; Ok(0) is the end of the stream. No memory is taken before something is there.
+    pub fn poll_read(
+        &mut self,
+        stream: &mut Stream,
+        input: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(stream.poll_readable(cx))?;
+        if input.capacity() - input.len() < self.room / 2 {
+            input.reserve(self.room);
+        }
+        let room = input.capacity() - input.len();
+        let polled = tokio_util::io::poll_read_buf(Pin::new(stream), cx, input);
+        if let Poll::Ready(Ok(n)) = polled {
+            self.adapt(n, room);
+        } else if input.is_empty() {
+            *input = BytesMut::new();
+        }
+        polled
+    }
+
+    fn adapt(&mut self, read: usize, room: usize) {
+        if read == room {
+            self.room = (self.room * 4).min(ROOM_MAX);
+        } else if read < self.room / 4 {
+            self.room = (self.room / 2).max(ROOM_MIN);
+        }
+    }
+}
+
+/// Writes the first `limit` bytes of `output`; Ready when they are gone.
+pub fn poll_write_all(
+    stream: &mut Stream,
+    output: &mut BytesMut,
+    limit: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let mut left = limit.min(output.len());
+    while left > 0 {
+        let written = ready!(Pin::new(&mut *stream).poll_write(cx, &output[..left]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        output.advance(written);
+        left -= written;
+    }
+    // TLS keeps bytes of its own until flushed
+    Pin::new(stream).poll_flush(cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_grows_with_full_reads_and_shrinks_with_small_ones() {
+        let mut intake = Intake::default();
+        for _ in 0..9 {
+            intake.adapt(intake.room, intake.room);
+        }
+        assert_eq!(intake.room, ROOM_MAX);
+        intake.adapt(ROOM_MAX / 2, ROOM_MAX);
+        assert_eq!(intake.room, ROOM_MAX);
+        for _ in 0..9 {
+            intake.adapt(100, intake.room);
+        }
+        assert_eq!(intake.room, ROOM_MIN);
+    }
+}
