@@ -13,16 +13,18 @@ use crate::exec::backend::Backend;
 use crate::exec::executor::CancelSlot;
 use crate::exec::failure::Report;
 use crate::log::LogHandle;
+use crate::session::Session;
 use crate::session::startup::{Parts, begin, refuse};
 use crate::stats::{Clients, Identity, Stats};
 use crate::wire::sqlstate::SqlState;
 use arc_swap::ArcSwap;
-use cancel::Cancels;
+use cancel::{Cancels, Registered};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -153,10 +155,10 @@ impl App {
                 _ = shutdown.wait_for(|down| *down) => return,
             };
             match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     let app = self.clone();
                     let tls = tls.clone();
-                    tokio::spawn(async move { app.welcome(socket, tls, permit).await });
+                    tokio::spawn(async move { app.welcome(socket, peer, tls, permit).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -169,6 +171,7 @@ impl App {
     async fn welcome(
         self: Arc<Self>,
         socket: TcpStream,
+        peer: std::net::SocketAddr,
         tls: Option<ListenerSecurity>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) {
@@ -178,7 +181,7 @@ impl App {
             keys: self.keys.clone(),
             login_max: self.config.load().limits.login_max,
         };
-        let accepted = Box::pin(accept(socket, &context)).await;
+        let accepted = Box::pin(accept(socket, peer, &context)).await;
         drop(permit);
         match accepted {
             Ok(Accepted::Cancel {
@@ -189,12 +192,22 @@ impl App {
                 self.cancels.cancel(pid, &secret).await;
                 drop(stream);
             }
-            Ok(Accepted::Session(login)) => Box::pin(self.session(*login)).await,
+            Ok(Accepted::Session(login)) => {
+                if let Some((session, registered)) = Box::pin(self.session(*login)).await {
+                    // a task of its own, without the room that a login needs
+                    tokio::spawn(async move {
+                        session.serve().await;
+                        drop(registered);
+                    });
+                }
+            }
             Err(error) => tracing::debug!(%error, "log-in failed"),
         }
     }
 
-    async fn session(self: Arc<Self>, login: Login) {
+    /// The session of one who is in, and its key for cancel requests; None when there is none, or it was the console's
+    /// and is over.
+    async fn session(self: Arc<Self>, login: Login) -> Option<(Box<Session>, Registered)> {
         let config = self.config.load_full();
         let identity = Identity {
             user: login.user.clone(),
@@ -208,23 +221,26 @@ impl App {
                 "sorry, too many clients already",
             )
             .hint("limits.clients_max in the shard map bounds them.");
-            return Box::pin(refuse(login, &report)).await;
+            Box::pin(refuse(login, &report)).await;
+            return None;
         };
         if let Some(name) = login.parameters.get("application_name") {
             handle.set_application_name(name);
         }
         if login.database == config.admin.database {
-            return Box::pin(self.console(login, handle)).await;
+            Box::pin(self.console(login, handle)).await;
+            return None;
         }
         let Some(slot) = self.backends.load().get(&login.database).cloned() else {
             let report = Report::new(
                 SqlState::INVALID_CATALOG_NAME,
                 format!("database \"{}\" does not exist", login.database),
             );
-            return Box::pin(refuse(login, &report)).await;
+            Box::pin(refuse(login, &report)).await;
+            return None;
         };
         let cancel = Arc::new(CancelSlot::default());
-        let _registered = self
+        let registered = self
             .cancels
             .register(login.pid, login.secret.clone(), cancel.clone());
         let recorder = self.stats.recorder(&login.database, &login.user);
@@ -237,12 +253,13 @@ impl App {
             handle,
             shutdown,
         };
-        if let Some(session) = Box::pin(begin(parts)).await {
-            Box::pin(session.serve()).await;
-        }
+        Some((Box::pin(begin(parts)).await?, registered))
     }
 
-    async fn console(self: Arc<Self>, login: Login, _handle: crate::stats::ClientHandle) {
+    async fn console(self: Arc<Self>, mut login: Login, _handle: crate::stats::ClientHandle) {
+        if login.stream.write_all(&login.unsent).await.is_err() {
+            return;
+        }
         let greeting = crate::admin::Greeting {
             user: login.user,
             database: login.database,

@@ -31,6 +31,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+/// Small, short-lived and the client's own: no hash is worth its price here that guards against strangers.
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// What a portal was bound to.
 #[derive(Clone, Debug)]
 pub struct Portal {
@@ -43,8 +46,8 @@ pub struct Session {
     /// where a reload puts a new backend
     pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
     pub context: Context,
-    pub statements: HashMap<Bytes, Arc<Prepared>>,
-    pub portals: HashMap<Bytes, Portal>,
+    pub statements: FastMap<Bytes, Arc<Prepared>>,
+    pub portals: FastMap<Bytes, Portal>,
     pub lifted: Lifted,
     pub recorder: Recorder,
     pub handle: ClientHandle,
@@ -71,7 +74,7 @@ enum Next {
 
 impl Session {
     /// Serves the client until it leaves, breaks the protocol, or pgshunt shuts down.
-    pub async fn serve(mut self) {
+    pub async fn serve(mut self: Box<Self>) {
         loop {
             match self.turn().await {
                 Ok(Next::GoOn) => {}
@@ -95,6 +98,9 @@ impl Session {
             b'Q' => self.on_query(frame.freeze()).await?,
             b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => {
                 self.on_extended(frame.freeze()).await?;
+                if !self.gather() {
+                    Box::pin(self.flush()).await?;
+                }
             }
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it
@@ -119,6 +125,7 @@ impl Session {
                 .send()
                 .await
                 .map_err(|_| Failure::ClientGone)?;
+            self.exec.client.shed();
             if !self.wait_for_client().await? {
                 return Ok(None);
             }

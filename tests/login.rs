@@ -420,9 +420,9 @@ fn door(tls: Option<ListenerTls>, login_max: Duration, stored: &str) -> Door {
     let port = listener.local_addr().unwrap().port();
     let (sender, seen) = mpsc::channel(100);
     tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
+        while let Ok((socket, peer)) = listener.accept().await {
             let (context, sender) = (context.clone(), sender.clone());
-            tokio::spawn(async move { greet(socket, &context, sender).await });
+            tokio::spawn(async move { greet(socket, peer, &context, sender).await });
         }
     });
     Door { port, seen }
@@ -441,8 +441,13 @@ fn secure_door(certificates: &Certificates, required: bool) -> Door {
     door(Some(settings), PATIENCE, STORED)
 }
 
-async fn greet(socket: TcpStream, context: &AcceptContext, seen: mpsc::Sender<Seen>) {
-    match accept(socket, context).await {
+async fn greet(
+    socket: TcpStream,
+    peer: std::net::SocketAddr,
+    context: &AcceptContext,
+    seen: mpsc::Sender<Seen>,
+) {
+    match accept(socket, peer, context).await {
         Ok(Accepted::Session(login)) => {
             let Login {
                 user,
@@ -474,11 +479,11 @@ async fn serve(login: Login) -> std::io::Result<()> {
     let Login {
         mut stream,
         unread: mut inbox,
+        unsent: mut out,
         pid,
         secret,
         ..
     } = login;
-    let mut out = BytesMut::new();
     message(&mut out, b'S', b"server_version\x0015.0\0");
     message(&mut out, b'S', b"client_encoding\0UTF8\0");
     message(&mut out, b'K', &[&pid.to_be_bytes()[..], &secret].concat());

@@ -1,6 +1,6 @@
 //! A client's way in, from accept to AuthenticationOk: TLS or not, start-up or cancel, who it is and whether it may.
 //! Spoken with pgwire's messages and its SCRAM; then the socket is taken over by the session, which sends the rest
-//! (ParameterStatus, BackendKeyData, ReadyForQuery). A stranger costs a few kilobytes and at most the login deadline.
+//! (AuthenticationOk, which is ready made, ParameterStatus, BackendKeyData, ReadyForQuery). A stranger costs a few kilobytes and at most the login deadline.
 
 use super::keys::{BackendKey, BackendKeys};
 use super::scram::{Binding, Exchange, ScramError};
@@ -68,9 +68,11 @@ pub enum Accepted {
     },
 }
 
-/// A client that has proven who it is and has been told so; AuthenticationOk was the last message.
+/// A client that has proven who it is.
 pub struct Login {
     pub stream: Stream,
+    /// AuthenticationOk and what stands before it: goes out with what the session says first
+    pub unsent: BytesMut,
     /// read already, not looked at
     pub unread: BytesMut,
     pub user: String,
@@ -154,16 +156,23 @@ impl AcceptError {
 }
 
 /// Lets one client in, or tells it why not. On error the connection is closed and there is nothing left to send.
-pub async fn accept(tcp: TcpStream, context: &AcceptContext) -> Result<Accepted, AcceptError> {
-    match tokio::time::timeout(context.login_max, open(tcp, context)).await {
+pub async fn accept(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    context: &AcceptContext,
+) -> Result<Accepted, AcceptError> {
+    match tokio::time::timeout(context.login_max, open(tcp, peer, context)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(AcceptError::TooSlow(context.login_max)),
     }
 }
 
-async fn open(tcp: TcpStream, context: &AcceptContext) -> Result<Accepted, AcceptError> {
-    net::stream::tune(&tcp)?;
-    let mut talk = Talk::begin(tcp, context).await?;
+async fn open(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    context: &AcceptContext,
+) -> Result<Accepted, AcceptError> {
+    let mut talk = Talk::begin(tcp, peer, context).await?;
     let (mut tls_asked, mut gss_asked) = (talk.stream.is_encrypted(), false);
     loop {
         match talk.opening().await {
@@ -202,23 +211,28 @@ struct Talk {
 }
 
 impl Talk {
-    async fn begin(tcp: TcpStream, context: &AcceptContext) -> Result<Self, AcceptError> {
-        let peer = tcp.peer_addr()?;
-        let mut first = [0; 1];
-        if tcp.peek(&mut first).await? == 0 {
-            return Err(AcceptError::Gone);
-        }
-        let talk = Self {
+    async fn begin(
+        tcp: TcpStream,
+        peer: SocketAddr,
+        context: &AcceptContext,
+    ) -> Result<Self, AcceptError> {
+        let talk = |tcp| Self {
             stream: Stream::Tcp(tcp),
             inbox: BytesMut::with_capacity(1024),
             outbox: BytesMut::new(),
             peer,
         };
-        if first[0] != TLS_HANDSHAKE {
-            return Ok(talk);
+        let Some(security) = &context.tls else {
+            return Ok(talk(tcp));
+        };
+        let mut first = [0; 1];
+        if tcp.peek(&mut first).await? == 0 {
+            return Err(AcceptError::Gone);
         }
-        let security = context.tls.as_ref().ok_or(AcceptError::TlsNotOffered)?;
-        let talk = talk.encrypt(security).await?;
+        if first[0] != TLS_HANDSHAKE {
+            return Ok(talk(tcp));
+        }
+        let talk = talk(tcp).encrypt(security).await?;
         match &talk.stream {
             // without this name the bytes could be meant for another protocol (ALPACA)
             Stream::ClientTls(tls) if tls.get_ref().1.alpn_protocol() == Some(net::tls::ALPN) => {
@@ -266,6 +280,7 @@ impl Talk {
                 let BackendKey { pid, secret } = context.keys.issue(minor);
                 Ok(Accepted::Session(Box::new(Login {
                     stream: self.stream,
+                    unsent: self.outbox,
                     unread: self.inbox,
                     user: identity.user,
                     database: identity.database,
@@ -324,12 +339,14 @@ impl Talk {
         }
         identity.check(&context.users)?;
         self.put(PgWireBackendMessage::Authentication(Authentication::Ok))?;
-        self.send().await?;
         Ok(identity)
     }
 
     async fn opening(&mut self) -> Result<Opening, AcceptError> {
         loop {
+            if self.inbox.first() == Some(&TLS_HANDSHAKE) {
+                return Err(AcceptError::TlsNotOffered);
+            }
             if let Some(opening) = startup::opening(&mut self.inbox)? {
                 return Ok(opening);
             }

@@ -11,7 +11,7 @@ use std::time::Instant;
 /// One entry a shard, by position in the shard map.
 #[derive(Clone, Debug)]
 pub struct Watermarks {
-    marks: SmallVec<[Mark; 4]>,
+    marks: SmallVec<[Mark; 2]>,
 }
 
 /// What must be seen on one shard.

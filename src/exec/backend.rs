@@ -8,6 +8,7 @@ use crate::config::{Config, Database, User};
 use crate::consistency::NamedSessions;
 use crate::route::PlannedText;
 use crate::route::cache::PlanCache;
+use crate::sql::lift::templates::Templates;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
@@ -33,6 +34,7 @@ pub struct Backend {
     pub servers: Servers,
     pub named: NamedSessions,
     pub plans: PlanCache<PlannedText>,
+    pub templates: Templates,
     /// what servers report at log-in, by user and settings
     pub greetings: Mutex<Greetings>,
     snapshot: ArcSwap<Snapshot>,
@@ -74,6 +76,7 @@ impl Backend {
         };
         Self {
             plans: PlanCache::new(config.limits.plans_max),
+            templates: Templates::new(config.limits.plans_max),
             named: NamedSessions::new(database.consistency.sessions_max),
             greetings: Mutex::new(lru::LruCache::new(GREETINGS_MAX)),
             config,

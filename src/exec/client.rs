@@ -120,6 +120,18 @@ impl Client {
         frame::header(&self.input, self.message_max)
     }
 
+    /// The tag of the next frame, if any of it has come in.
+    #[must_use]
+    pub fn next_tag(&self) -> Option<u8> {
+        self.input.first().copied()
+    }
+
+    /// The next frame, if it has come in whole and is in order.
+    pub fn take_frame(&mut self) -> Option<BytesMut> {
+        let head = self.next_header().ok()??;
+        (self.input.len() >= head.len).then(|| self.input.split_to(head.len))
+    }
+
     /// Puts a message back in front of what was not read yet.
     pub fn give_back(&mut self, frame: &[u8]) {
         let rest = std::mem::replace(&mut self.input, BytesMut::from(frame));
@@ -147,7 +159,7 @@ impl Client {
     }
 
     /// An idle client keeps no buffer.
-    fn shed(&mut self) {
+    pub fn shed(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }

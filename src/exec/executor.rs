@@ -65,7 +65,7 @@ pub struct Executor {
     /// a commit's error, until it is known where it belongs
     pub pending_error: Option<Bytes>,
     /// parameters as the client knows them
-    pub reported: Vec<(String, String)>,
+    pub reported: Arc<Vec<(String, String)>>,
     pub reported_hash: u64,
     /// as a server that has the session's settings reports them now, if that differs
     pub observed: Option<Vec<(String, String)>>,
@@ -620,14 +620,15 @@ impl Executor {
         let Some(observed) = self.observed.take() else {
             return;
         };
+        let reported = Arc::make_mut(&mut self.reported);
         for (name, value) in observed.iter().filter(|(name, _)| belongs_to_session(name)) {
-            match self.reported.iter_mut().find(|(n, _)| n == name) {
+            match reported.iter_mut().find(|(n, _)| n == name) {
                 Some((_, told)) if told == value => {}
                 Some((_, told)) => {
                     build::parameter_status(&mut self.client.output, name, value);
                     told.clone_from(value);
                 }
-                None => self.reported.push((name.clone(), value.clone())),
+                None => reported.push((name.clone(), value.clone())),
             }
         }
         self.reported_hash = parameters_hash(&self.reported);

@@ -81,9 +81,7 @@ impl Held {
     }
 
     fn give_back(self, now: Instant) {
-        self.server
-            .info
-            .note_idle(self.server.prepared_len(), now);
+        self.server.info.note_idle(self.server.prepared_len(), now);
         self.server.check_in();
     }
 

@@ -3,7 +3,7 @@
 use super::copy::Asked;
 use super::transaction::{ALL, Kind, quote_ident};
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::{Server, statement_name};
+use crate::pool::server::Server;
 use crate::route::{Access, Effects, Merge, PlannedText, Targets};
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Prepared {
     /// of the text, its parameter types and the settings it was parsed under
     pub id: u128,
+    /// on servers; empty for the unnamed statement
+    pub name: Box<str>,
     /// false: the client's unnamed statement
     pub named: bool,
     pub client_text: Bytes,
@@ -28,16 +30,6 @@ pub struct Prepared {
     pub settings: u64,
     /// the portal's results are decided here when the statement is pgshunt's own business
     pub local: bool,
-}
-
-impl Prepared {
-    fn name(&self) -> String {
-        if self.named {
-            statement_name(self.id)
-        } else {
-            String::new()
-        }
-    }
 }
 
 /// One message of an extended batch, resolved.
@@ -124,19 +116,17 @@ fn compose_step(step: &Step, server: &mut Server) {
             rest,
         } => {
             ensure(prepared, server, Fate::Skip);
-            let name = prepared.name();
             server.ask(Reply::Bind, Fate::Forward, |out| {
-                build::bind(out, portal, name.as_bytes(), rest);
+                build::bind(out, portal, prepared.name.as_bytes(), rest);
             });
         }
         Step::DescribeStatement(prepared) => {
             ensure(prepared, server, Fate::Skip);
-            let name = prepared.name();
             let reply = Reply::DescribeStatement {
                 hidden: prepared.hidden,
             };
             server.ask(reply, Fate::Forward, |out| {
-                build::named(out, b'D', b'S', name.as_bytes());
+                build::named(out, b'D', b'S', prepared.name.as_bytes());
             });
         }
         Step::Portal { reply, frame } => {

@@ -1,12 +1,13 @@
 //! One statement or batch, one server: the way nearly everything goes.
 
-use super::copy::copy_in;
+use super::client::Client;
+use super::copy::{Asked, copy_in};
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
 use super::relay::{Ends, RelayError, Stand, relay};
 use crate::consistency::Level;
-use crate::pool::server::{Answer, Filter};
+use crate::pool::server::{Answer, Filter, Server};
 use crate::route::Access;
 use crate::shard::ShardId;
 use crate::wire::message;
@@ -138,23 +139,7 @@ impl Executor {
             if stand == Stand::Answered {
                 return Ok(());
             }
-            let asked = job.copy_asked();
-            let mut shown = BytesMut::new();
-            let mut answers = [std::mem::take(answer)];
-            client.release();
-            let copied = Box::pin(copy_in(
-                client,
-                &mut [&mut *server],
-                &mut answers,
-                &mut shown,
-                asked,
-            ))
-            .await;
-            let [first] = answers;
-            *answer = first;
-            client.hold();
-            client.output.extend_from_slice(&shown);
-            copied?;
+            Box::pin(copy_one(client, server, answer, job.copy_asked())).await?;
         }
     }
 
@@ -247,6 +232,23 @@ impl Executor {
         }
         held.let_go().await;
     }
+}
+
+async fn copy_one(
+    client: &mut Client,
+    server: &mut Server,
+    answer: &mut Answer,
+    asked: Asked,
+) -> Result<(), RelayError> {
+    let mut shown = BytesMut::new();
+    let mut answers = [std::mem::take(answer)];
+    client.release();
+    let copied = copy_in(client, &mut [server], &mut answers, &mut shown, asked).await;
+    let [first] = answers;
+    *answer = first;
+    client.hold();
+    client.output.extend_from_slice(&shown);
+    copied.map(|_told| ())
 }
 
 /// What a standby says when it cannot do what a primary could.

@@ -123,7 +123,7 @@ async fn open(address: &ServerAddress) -> Result<TcpStream, ConnectError> {
     let tcp = TcpStream::connect((address.host.as_str(), address.port))
         .await
         .map_err(failed)?;
-    tune(&tcp).map_err(failed)?;
+    tune(&socket2::SockRef::from(&tcp)).map_err(failed)?;
     Ok(tcp)
 }
 

@@ -56,6 +56,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         // its IPv4 twin has a listener of its own
         socket.set_only_v6(true)?;
     }
+    super::stream::tune(&socket)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -77,6 +78,16 @@ mod tests {
         );
         drop(first);
         assert_eq!(listen("127.0.0.1", port).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_accepted_is_tuned_like_its_listener() {
+        let listener = listen("127.0.0.1", 0).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert!(accepted.nodelay().unwrap());
+        assert!(socket2::SockRef::from(&accepted).keepalive().unwrap());
     }
 
     #[tokio::test]

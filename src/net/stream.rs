@@ -83,13 +83,14 @@ impl Stream {
     }
 }
 
-/// What every connection of ours has: small messages leave at once, and dead peers are noticed.
-pub fn tune(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
+/// What every connection of ours has: small messages leave at once, and dead peers are noticed. What a listener accepts
+/// inherits it.
+pub fn tune(tcp: &socket2::Socket) -> io::Result<()> {
+    tcp.set_tcp_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_EVERY);
-    socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    tcp.set_tcp_keepalive(&keepalive)
 }
 
 impl AsyncRead for Stream {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 /// Room for a read where nothing is known yet: most messages are small.
-const ROOM_MIN: usize = 2 * 1024;
+const ROOM_MIN: usize = 1024;
 /// Room where read after read came in full.
 const ROOM_MAX: usize = 64 * 1024;
 

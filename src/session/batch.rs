@@ -9,6 +9,7 @@ use crate::exec::executor::Done;
 use crate::exec::failure::Report;
 use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
+use crate::pool::server::statement_name;
 use crate::route::{
     Access, Command, Merge, ParamValue, Plan, PlannedText, Routing, Targets, Values,
 };
@@ -65,6 +66,15 @@ impl Wrote {
 }
 
 impl Gathering {
+    /// False when so much has come together that it is to run.
+    fn take(&mut self, frame: Bytes) -> bool {
+        if !self.skipping {
+            self.bytes += frame.len();
+            self.frames.push(frame);
+        }
+        self.bytes <= GATHERED_MAX
+    }
+
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && !self.skipping
     }
@@ -159,20 +169,33 @@ impl Session {
                 Ok(())
             }
             b'H' => Box::pin(self.flush()).await,
-            _ if self.gathering.skipping => Ok(()),
             _ => {
-                self.gathering.bytes += frame.len();
-                self.gathering.frames.push(frame);
-                if self.gathering.bytes > GATHERED_MAX {
-                    Box::pin(self.flush()).await
-                } else {
+                if self.gathering.take(frame) {
                     Ok(())
+                } else {
+                    Box::pin(self.flush()).await
                 }
             }
         }
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
+    /// What has come in already and only waits for its Sync. False when it must wait no longer.
+    pub fn gather(&mut self) -> bool {
+        while let Some(tag) = self.exec.client.next_tag() {
+            if !matches!(tag, b'P' | b'B' | b'D' | b'E' | b'C') {
+                return true;
+            }
+            let Some(frame) = self.exec.client.take_frame() else {
+                return true;
+            };
+            if !self.gathering.take(frame.freeze()) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub async fn flush(&mut self) -> Result<(), Failure> {
         let result = self.run_gathered(End::Flush).await;
         if result.is_err() {
             self.gathering.skipping = true;
@@ -216,7 +239,8 @@ impl Session {
             Box::pin(self.close_open_batches()).await;
         }
         if self.exec.transaction.is_none() {
-            self.portals.clear();
+            // what a batch needed is not kept by an idle client
+            self.portals = std::collections::HashMap::default();
             self.exec.let_idle_servers_go().await;
         }
     }
@@ -323,7 +347,7 @@ impl Session {
                     } else {
                         self.end_between(&work)
                     };
-                    self.run_work(*work, end).await
+                    self.run_work(work, end).await
                 }
             };
             if let Err(failure) = result {
@@ -358,7 +382,7 @@ impl Session {
         }
     }
 
-    async fn run_work(&mut self, mut work: Work, end: End) -> Result<(), Failure> {
+    async fn run_work(&mut self, mut work: Box<Work>, end: End) -> Result<(), Failure> {
         // what only describes leaves nothing open: its server is let go
         let open = self.exec.held.iter().any(|h| h.batch_open);
         let end = if work.job.only_describes() && !open {
@@ -452,13 +476,16 @@ impl Session {
                 .hint("limits.client_prepared_max in the shard map bounds them; close those no longer needed.")
                 .into());
         }
-        let prepared = self.prepare(
-            !name.is_empty(),
-            Bytes::copy_from_slice(parse.text),
-            parse.types,
-        )?;
-        self.statements
-            .insert(Bytes::copy_from_slice(&name), prepared.clone());
+        let prepared = match self.same_again(&name, parse.text, &parse.types) {
+            Some(prepared) => prepared,
+            None => {
+                let text = Bytes::copy_from_slice(parse.text);
+                let prepared = self.prepare(!name.is_empty(), text, parse.types)?;
+                self.statements
+                    .insert(Bytes::copy_from_slice(&name), prepared.clone());
+                prepared
+            }
+        };
         if prepared.local {
             own(segments, OwnStep::Answer(PARSE_COMPLETE));
             return Ok(());
@@ -470,6 +497,21 @@ impl Session {
             push(work, Step::Parse(prepared));
         });
         Ok(())
+    }
+
+    /// The statement of this name, where it is just the one that is to be parsed.
+    fn same_again(&self, name: &[u8], text: &[u8], types: &[u32]) -> Option<Arc<Prepared>> {
+        let found = self.statements.get(name)?;
+        let same = found.client_text == text
+            && found.types == types
+            && found.context == self.context.fingerprint
+            && found.settings == self.context.settings;
+        // what is answered here may be answered otherwise now
+        (same
+            && !found.local
+            && found.planned.statements.len() == 1
+            && !matches!(found.planned.statements[0].command, Command::Deallocate(_)))
+        .then(|| found.clone())
     }
 
     /// Plans a text; the statement as this session knows it.
@@ -500,8 +542,10 @@ impl Session {
             hidden = draw.rows;
         }
         let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
+        let id = identity(self.context.settings, &server_text, &types);
         Ok(Arc::new(Prepared {
-            id: identity(self.context.settings, &server_text, &types),
+            id,
+            name: server_name(named, id),
             named,
             client_text: text,
             server_text,
@@ -748,6 +792,14 @@ impl Session {
     }
 }
 
+fn server_name(named: bool, id: u128) -> Box<str> {
+    if named {
+        statement_name(id).into()
+    } else {
+        Box::default()
+    }
+}
+
 /// A statement is the same on a server when text, types and all that it takes in when it is parsed agree.
 fn identity(settings: u64, text: &[u8], types: &[u32]) -> u128 {
     let mut seed = xxhash_rust::xxh3::Xxh3::with_seed(settings);
@@ -761,8 +813,10 @@ fn identity(settings: u64, text: &[u8], types: &[u32]) -> u128 {
 impl Prepared {
     /// The same statement, to be parsed under other settings.
     fn under(&self, settings: u64) -> Arc<Self> {
+        let id = identity(settings, &self.server_text, &self.types);
         Arc::new(Self {
-            id: identity(settings, &self.server_text, &self.types),
+            id,
+            name: server_name(self.named, id),
             settings,
             client_text: self.client_text.clone(),
             server_text: self.server_text.clone(),

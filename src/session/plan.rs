@@ -4,7 +4,7 @@ use super::Session;
 use crate::exec::failure::Report;
 use crate::route::PlannedText;
 use crate::route::planner::{PlanContext, plan};
-use crate::sql::lift::{Lifted, lift};
+use crate::sql::lift::Lifted;
 use std::sync::Arc;
 
 impl Session {
@@ -22,11 +22,9 @@ impl Session {
 
     /// The plan of a simple query's text; `self.lifted` then holds its literals.
     pub fn plan_simple(&mut self, text: &[u8]) -> Result<Arc<PlannedText>, Report> {
-        lift(
-            text,
-            self.context.standard_conforming_strings,
-            &mut self.lifted,
-        );
+        let strings = self.context.standard_conforming_strings;
+        let templates = &self.exec.backend.templates;
+        templates.lift(text, strings, &mut self.lifted);
         let key = (self.lifted.fingerprint, self.context.fingerprint);
         if let Some(planned) = self.exec.backend.plans.get(key.0, key.1) {
             return Ok(planned);

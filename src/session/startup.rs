@@ -31,6 +31,9 @@ pub struct Parts {
     pub shutdown: tokio::sync::watch::Receiver<bool>,
 }
 
+/// Bytes of the usual greeting, and some more.
+const GREETING_ROOM: usize = 512;
+
 /// What the start-up packet asked for.
 #[derive(Debug, Default)]
 struct Wishes {
@@ -40,14 +43,13 @@ struct Wishes {
 }
 
 /// Greets the client; its session, or None when it was turned away.
-pub async fn begin(parts: Parts) -> Option<Session> {
+pub async fn begin(parts: Parts) -> Option<Box<Session>> {
     let wishes = match wishes(&parts.login.parameters) {
         Ok(wishes) => wishes,
         Err(report) => return turn_away(parts.login, &report).await,
     };
     let (pid, secret) = (parts.login.pid, parts.login.secret.clone());
     let mut session = assemble(parts, wishes.vars);
-    session.refresh_context();
     let greeted = session.greet(&wishes.own).await;
     match greeted {
         Ok(()) => {
@@ -75,7 +77,7 @@ pub async fn begin(parts: Parts) -> Option<Session> {
     }
 }
 
-async fn turn_away(login: Login, report: &Report) -> Option<Session> {
+async fn turn_away(login: Login, report: &Report) -> Option<Box<Session>> {
     refuse(login, report).await;
     None
 }
@@ -83,6 +85,7 @@ async fn turn_away(login: Login, report: &Report) -> Option<Session> {
 /// The last word to a client that gets no session.
 pub async fn refuse(login: Login, report: &Report) {
     let mut client = Client::new(login.stream, login.unread, 0);
+    client.output = login.unsent;
     build::report(
         &mut client.output,
         Severity::Fatal,
@@ -93,7 +96,7 @@ pub async fn refuse(login: Login, report: &Report) {
     let _ = client.send().await;
 }
 
-fn assemble(parts: Parts, vars: Vars) -> Session {
+fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
     let backend = parts.slot.load_full();
     let snapshot = backend.snapshot();
     let shards = snapshot.database.shards.len();
@@ -103,31 +106,33 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
     let freshness = Freshness::new(marks, snapshot.database.consistency.level);
     let start_vars = vars.clone();
     let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, None);
+    let mut client = Client::new(parts.login.stream, parts.login.unread, message_max);
+    client.output = parts.login.unsent;
     let exec = Executor {
-        client: Client::new(parts.login.stream, parts.login.unread, message_max),
+        client,
         backend,
         snapshot,
         user,
-        held: Vec::new(),
+        held: Vec::with_capacity(1),
         entries: smallvec::SmallVec::new(),
         transaction: None,
         vars,
         freshness,
         cancel: parts.cancel,
         pending_error: None,
-        reported: Vec::new(),
+        reported: Arc::default(),
         reported_hash: 0,
         observed: None,
         asides: bytes::BytesMut::new(),
         parsed: 0,
         clock: Instant::now(),
     };
-    Session {
+    Box::new(Session {
         exec,
         slot: parts.slot,
         context,
-        statements: HashMap::new(),
-        portals: HashMap::new(),
+        statements: HashMap::default(),
+        portals: HashMap::default(),
         lifted: Lifted::default(),
         recorder: parts.recorder,
         handle: parts.handle,
@@ -138,7 +143,7 @@ fn assemble(parts: Parts, vars: Vars) -> Session {
         turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
         shown_transaction: false,
         shown_held: false,
-    }
+    })
 }
 
 impl Session {
@@ -165,11 +170,13 @@ impl Session {
         };
         self.ask_for_samples();
         self.exec.reported_hash = crate::pool::server::parameters_hash(&parameters);
-        self.exec.reported = parameters.to_vec();
         self.exec.observed = None;
+        let output = &mut self.exec.client.output;
+        output.reserve(GREETING_ROOM);
         for (name, value) in parameters.iter() {
-            build::parameter_status(&mut self.exec.client.output, name, value);
+            build::parameter_status(output, name, value);
         }
+        self.exec.reported = parameters;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 
 mod cast;
 mod grammar;
+pub mod templates;
 mod words;
 
 use super::tokens::{NumberKind, ScanError, Scanner, Token, TokenKind};
@@ -51,7 +52,7 @@ pub enum LiteralKind {
 #[derive(Clone, Debug, Default)]
 pub struct Lifted {
     /// ascending, not overlapping
-    pub slots: SmallVec<[Span; 16]>,
+    pub slots: SmallVec<[Span; 4]>,
     /// one for each slot
     pub kinds: SmallVec<[LiteralKind; 16]>,
     /// 128-bit xxh3 of the text with the slots replaced by their kinds, and of standard_conforming_strings
