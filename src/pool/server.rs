@@ -327,6 +327,8 @@ impl Server {
         sink: &mut BytesMut,
         answer: &mut Answer,
     ) -> Result<(), OutOfStep> {
+        // one growth for all that is there, not one for each message
+        sink.reserve(self.input.len());
         loop {
             self.release_synthetic(filter, sink, answer);
             if self.passing > 0 && !self.pass_on(sink) {

@@ -15,6 +15,7 @@ use cast::Cast;
 use grammar::{Grammar, Place};
 use memchr::memchr;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use words::Word;
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
@@ -59,6 +60,8 @@ pub struct Lifted {
     pub fingerprint: u128,
     /// the text with its slots replaced, while it is hashed
     scratch: Vec<u8>,
+    /// what the text before this one was like: most sessions repeat themselves
+    like: Option<Arc<templates::Template>>,
 }
 
 impl Lifted {

@@ -21,7 +21,8 @@ const INT4_DIGITS: usize = 9;
 const WAYS: usize = 2;
 const PLACES_MAX: usize = 512;
 
-struct Template {
+#[derive(Debug)]
+pub(super) struct Template {
     text: Box<[u8]>,
     scs: bool,
     slots: SmallVec<[Span; 4]>,
@@ -52,19 +53,29 @@ impl Templates {
             super::lift(text, scs, out);
             return;
         }
+        if let Some(like) = out.like.take()
+            && like.scs == scs
+            && like.fits(text, out)
+        {
+            out.like = Some(like);
+            return;
+        }
         let place = self.place(text, scs);
         let known = place.lock().clone();
-        for template in known.iter().flatten() {
+        for template in known.into_iter().flatten() {
             if template.scs == scs && template.fits(text, out) {
+                out.like = Some(template);
                 return;
             }
         }
         if super::lift(text, scs, out)
             && let Some(template) = Template::of(text, scs, out)
         {
+            let template = Arc::new(template);
             let mut ways = place.lock();
             ways.rotate_right(1);
-            ways[0] = Some(Arc::new(template));
+            ways[0] = Some(template.clone());
+            out.like = Some(template);
         }
     }
 
@@ -220,6 +231,8 @@ mod tests {
 
     fn assert_same(templates: &Templates, text: &str, scs: bool) {
         let (mut by_template, mut by_scan) = (Lifted::default(), Lifted::default());
+        // the second time by what was remembered
+        templates.lift(text.as_bytes(), scs, &mut by_template);
         templates.lift(text.as_bytes(), scs, &mut by_template);
         super::super::lift(text.as_bytes(), scs, &mut by_scan);
         assert_eq!(by_template.fingerprint, by_scan.fingerprint, "{text}");
