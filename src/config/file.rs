@@ -26,7 +26,7 @@ pub struct MapFile {
     pub limits: LimitsFile,
     #[serde(default)]
     pub log: LogFile,
-    /// Worker threads; by default one per core.
+    /// Worker threads; by default one, which costs least per query.
     #[serde(default)]
     pub workers: Option<At<u64>>,
 }

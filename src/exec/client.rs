@@ -1,7 +1,7 @@
 //! The client's socket with its two buffers. What must not be shown yet is held back here.
 
 use crate::net::Stream;
-use crate::net::transfer::{Intake, poll_write_all};
+use crate::net::transfer::{Intake, Push, poll_write_all};
 use crate::wire::frame;
 use bytes::BytesMut;
 use std::future::poll_fn;
@@ -10,6 +10,10 @@ use std::task::{Context, Poll};
 
 /// An output buffer that has grown beyond this is not kept.
 const OUTPUT_KEPT: usize = 8 * 1024;
+/// A result of which more than this has gone out is sent in full segments. Servers send in pieces of 8 KB; what is
+/// smaller is the end of something.
+const LARGE: u64 = 64 * 1024;
+const PIECE: usize = 4 * 1024;
 /// How far a client may run ahead of its own requests before it is left unread.
 const AHEAD_MAX: usize = 256 * 1024;
 /// Output beyond this is sent before more is made.
@@ -22,6 +26,8 @@ pub struct Client {
     pub output: BytesMut,
     /// output from this offset on stays here until released
     hold: Option<usize>,
+    /// the answer it is being sent goes on
+    pub expects_more: bool,
     /// bytes of the longest message it may send
     message_max: usize,
     traffic: Traffic,
@@ -43,6 +49,7 @@ impl Client {
             input: unread,
             output: BytesMut::new(),
             hold: None,
+            expects_more: false,
             message_max,
             traffic: Traffic::default(),
         }
@@ -83,7 +90,13 @@ impl Client {
         if limit == 0 {
             return Poll::Ready(Ok(()));
         }
-        let polled = poll_write_all(&mut self.stream, &mut self.output, limit, cx);
+        let large = self.traffic.bytes_out > LARGE && limit >= PIECE;
+        let push = if self.expects_more && large {
+            Push::WithMore
+        } else {
+            Push::Now
+        };
+        let polled = poll_write_all(&mut self.stream, &mut self.output, limit, push, cx);
         let sent = before - self.output.len();
         self.traffic.bytes_out += sent as u64;
         self.hold = self.hold.map(|offset| offset - sent);
@@ -108,6 +121,7 @@ impl Client {
     }
 
     pub async fn send(&mut self) -> io::Result<()> {
+        self.expects_more = false;
         let sent = poll_fn(|cx| self.poll_send(cx)).await;
         if self.output.is_empty() && self.output.capacity() > OUTPUT_KEPT {
             self.output = BytesMut::new();

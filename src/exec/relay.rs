@@ -76,12 +76,14 @@ pub async fn relay(
         if let (Ends::Later, Some(offset)) = (ends, answer.ended_at.take()) {
             client.hold_at(offset.min(client.output.len()));
         }
+        client.expects_more = false;
         if answer.copy_in {
             return Ok(Stand::CopyIn);
         }
         if server.is_answered() {
             return Ok(Stand::Answered);
         }
+        client.expects_more = answer.rows_begun;
         poll_fn(|cx| poll_exchange(client, server, cx))
             .await
             .map_err(|error| error.explained(answer))?;

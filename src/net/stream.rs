@@ -3,14 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A peer that has vanished without a word is noticed after about two minutes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// MSG_MORE and MSG_NOSIGNAL of Linux.
+const SEND_MORE: i32 = 0x8000 | 0x4000;
 
 pub enum Stream {
     Tcp(TcpStream),
@@ -71,6 +74,25 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.poll_read_ready(cx),
             Self::ClientTls(_) | Self::ServerTls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes; what does not fill a segment may wait in the kernel for the next write.
+    pub fn poll_write_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self::Tcp(tcp) = self else {
+            return Pin::new(self).poll_write(cx, bytes);
+        };
+        loop {
+            ready!(tcp.poll_write_ready(cx))?;
+            let send = || socket2::SockRef::from(&*tcp).send_with_flags(bytes, SEND_MORE);
+            match tcp.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
         }
     }
 

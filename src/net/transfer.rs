@@ -56,16 +56,29 @@ impl Intake {
     }
 }
 
+/// When written bytes are to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    Now,
+    /// more is on its way: the kernel may keep the rest of a segment for it, for a fifth of a second at most
+    WithMore,
+}
+
 /// Writes the first `limit` bytes of `output`; Ready when they are gone.
 pub fn poll_write_all(
     stream: &mut Stream,
     output: &mut BytesMut,
     limit: usize,
+    push: Push,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     let mut left = limit.min(output.len());
     while left > 0 {
-        let written = ready!(Pin::new(&mut *stream).poll_write(cx, &output[..left]))?;
+        let bytes = &output[..left];
+        let written = ready!(match push {
+            Push::Now => Pin::new(&mut *stream).poll_write(cx, bytes),
+            Push::WithMore => stream.poll_write_more(cx, bytes),
+        })?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

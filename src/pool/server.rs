@@ -3,7 +3,7 @@
 
 use super::outstanding::{Effect, Fate, OutOfStep, Outstanding, Queue, Reply, effect};
 use crate::net::Stream;
-use crate::net::transfer::{Intake, poll_write_all};
+use crate::net::transfer::{Intake, Push, poll_write_all};
 use crate::vars::Vars;
 use crate::wire::{build, frame, message};
 use bytes::{Buf, Bytes, BytesMut};
@@ -292,7 +292,13 @@ impl Server {
 
     /// Sends what is unsent; Ready when nothing is left.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        poll_write_all(&mut self.stream, &mut self.output, usize::MAX, cx)
+        poll_write_all(
+            &mut self.stream,
+            &mut self.output,
+            usize::MAX,
+            Push::Now,
+            cx,
+        )
     }
 
     /// Reads once; Ok(0) is the end of the stream.

@@ -476,15 +476,15 @@ impl Session {
                 .hint("limits.client_prepared_max in the shard map bounds them; close those no longer needed.")
                 .into());
         }
-        let prepared = match self.same_again(&name, parse.text, &parse.types) {
-            Some(prepared) => prepared,
-            None => {
-                let text = Bytes::copy_from_slice(parse.text);
-                let prepared = self.prepare(!name.is_empty(), text, parse.types)?;
-                self.statements
-                    .insert(Bytes::copy_from_slice(&name), prepared.clone());
-                prepared
-            }
+        let again = self.same_again(&name, parse.text, &parse.types);
+        let prepared = if let Some(prepared) = again {
+            prepared
+        } else {
+            let text = Bytes::copy_from_slice(parse.text);
+            let prepared = self.prepare(!name.is_empty(), text, parse.types)?;
+            let name = Bytes::copy_from_slice(&name);
+            self.statements.insert(name, prepared.clone());
+            prepared
         };
         if prepared.local {
             own(segments, OwnStep::Answer(PARSE_COMPLETE));

@@ -109,8 +109,7 @@ impl Resolver<'_> {
     }
 
     fn workers(&mut self, written: Option<&At<u64>>) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        written.map_or_else(cores, |workers| {
+        written.map_or(1, |workers| {
             self.problems.count("workers", workers, 1..=1024)
         })
     }
