@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -51,6 +52,8 @@ pub struct App {
     stats: Arc<Stats>,
     log: LogHandle,
     shutdown: watch::Sender<bool>,
+    /// the same for sessions, which look at it without a lock
+    closing: Arc<AtomicBool>,
     logins: Arc<Semaphore>,
     /// one reload at a time
     reload: tokio::sync::Mutex<()>,
@@ -117,6 +120,7 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
         stats: Stats::new(config.workers, config.limits.queries_max),
         log,
         shutdown: watch::Sender::new(false),
+        closing: Arc::default(),
         logins: Arc::new(Semaphore::new(LOGINS_MAX)),
         reload: tokio::sync::Mutex::new(()),
         config: ArcSwap::new(config.clone()),
@@ -244,14 +248,14 @@ impl App {
             .cancels
             .register(login.pid, login.secret.clone(), cancel.clone());
         let recorder = self.stats.recorder(&login.database, &login.user);
-        let shutdown = self.shutdown.subscribe();
+        let closing = self.closing.clone();
         let parts = Parts {
             login,
             slot,
             cancel,
             recorder,
             handle,
-            shutdown,
+            closing,
         };
         Some((Box::pin(begin(parts)).await?, registered))
     }
@@ -345,7 +349,9 @@ impl App {
     async fn drain(&self) {
         let most = self.config.load().limits.drain_max;
         tracing::info!(clients = self.clients.count(), ?most, "shutting down");
+        self.closing.store(true, Ordering::SeqCst);
         self.shutdown.send_replace(true);
+        self.cancels.ring_all();
         let end = Instant::now() + most;
         while self.clients.count() > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(20)).await;

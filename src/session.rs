@@ -29,6 +29,7 @@ use context::Context;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 /// Small, short-lived and the client's own: no hash is worth its price here that guards against strangers.
@@ -53,7 +54,8 @@ pub struct Session {
     pub handle: ClientHandle,
     /// messages of the extended protocol that wait for their Sync
     pub gathering: Gathering,
-    pub shutdown: tokio::sync::watch::Receiver<bool>,
+    /// pgshunt shuts down; `cancel.bell` rings when this changes
+    pub closing: Arc<AtomicBool>,
     /// settings of the start-up packet: where RESET returns to
     pub start_vars: crate::vars::Vars,
     /// SET pgshunt.shard
@@ -149,14 +151,26 @@ impl Session {
     async fn wait_for_client(&mut self) -> Result<bool, Failure> {
         let idle = self.exec.transaction.is_none() && self.gathering.is_empty();
         loop {
-            let Self { exec, shutdown, .. } = self;
-            let quiet = tokio::select! {
-                biased;
-                quiet = poll_fn(|cx| exec.poll_idle(cx)) => quiet,
-                _ = shutdown.wait_for(|down| *down), if idle => {
-                    let report = Report::new(SqlState::ADMIN_SHUTDOWN, "terminating connection: pgshunt is shutting down");
-                    return Err(report.into());
+            let Self { exec, closing, .. } = self;
+            let quiet = poll_fn(|cx| {
+                if let Poll::Ready(quiet) = exec.poll_idle(cx) {
+                    return Poll::Ready(Some(quiet));
                 }
+                // first the bell, then the look: neither can be missed
+                exec.cancel.bell.register(cx.waker());
+                if idle && closing.load(Ordering::SeqCst) {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            let Some(quiet) = quiet else {
+                let report = Report::new(
+                    SqlState::ADMIN_SHUTDOWN,
+                    "terminating connection: pgshunt is shutting down",
+                );
+                return Err(report.into());
             };
             if quiet? {
                 return Ok(true);

@@ -6,10 +6,13 @@ use crate::catalog::Catalog;
 use crate::cluster::topology::Topology;
 use crate::config::{Config, Database, User};
 use crate::consistency::NamedSessions;
+use crate::pool::server::parameters_hash;
 use crate::route::PlannedText;
 use crate::route::cache::PlanCache;
 use crate::sql::lift::templates::Templates;
+use crate::wire::build;
 use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,8 +20,32 @@ use std::sync::Arc;
 /// Sets of reported parameters kept.
 const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Reported parameters by user and settings.
-type Greetings = lru::LruCache<(Arc<str>, u64), Arc<Vec<(String, String)>>>;
+/// What a session is told at its start, as a server with its settings would tell it.
+pub struct Greeting {
+    pub parameters: Arc<Vec<(String, String)>>,
+    /// of those that a session can change
+    pub hash: u64,
+    /// a ParameterStatus for each
+    pub messages: Bytes,
+}
+
+impl Greeting {
+    #[must_use]
+    pub fn new(parameters: Vec<(String, String)>) -> Self {
+        let mut messages = BytesMut::new();
+        for (name, value) in &parameters {
+            build::parameter_status(&mut messages, name, value);
+        }
+        Self {
+            hash: parameters_hash(&parameters),
+            parameters: Arc::new(parameters),
+            messages: messages.freeze(),
+        }
+    }
+}
+
+/// By user and settings.
+type Greetings = lru::LruCache<(Arc<str>, u64), Arc<Greeting>>;
 
 /// What one transaction may read.
 pub struct Snapshot {

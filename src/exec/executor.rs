@@ -45,6 +45,8 @@ pub struct CancelTarget {
 #[derive(Default)]
 pub struct CancelSlot {
     pub target: tokio::sync::Mutex<CancelTarget>,
+    /// wakes a client that is idle, when pgshunt shuts down
+    pub bell: futures::task::AtomicWaker,
     /// wakes a client that waits for a server
     pub wake: tokio::sync::Notify,
 }

@@ -44,6 +44,19 @@ impl Cancels {
         }
     }
 
+    /// Wakes every client that is idle, so that it sees that pgshunt shuts down.
+    pub fn ring_all(&self) {
+        let slots: Vec<_> = self
+            .entries
+            .lock()
+            .values()
+            .map(|e| e.slot.clone())
+            .collect();
+        for slot in slots {
+            slot.bell.wake();
+        }
+    }
+
     /// Stops what the client with this key is doing; a wrong key does nothing.
     pub async fn cancel(&self, pid: i32, secret: &[u8]) {
         let slot = {

@@ -5,7 +5,7 @@ use super::{Gathering, Session};
 use crate::auth::client::Login;
 use crate::cluster::topology::ServerId;
 use crate::consistency::Watermarks;
-use crate::exec::backend::Backend;
+use crate::exec::backend::{Backend, Greeting};
 use crate::exec::client::Client;
 use crate::exec::executor::{CancelSlot, Executor, Placement};
 use crate::exec::failure::{Failure, Report};
@@ -19,6 +19,7 @@ use crate::wire::sqlstate::SqlState;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Everything a session is made of.
@@ -28,11 +29,12 @@ pub struct Parts {
     pub cancel: Arc<CancelSlot>,
     pub recorder: Recorder,
     pub handle: ClientHandle,
-    pub shutdown: tokio::sync::watch::Receiver<bool>,
+    /// pgshunt shuts down
+    pub closing: Arc<AtomicBool>,
 }
 
-/// Bytes of the usual greeting, and some more.
-const GREETING_ROOM: usize = 512;
+/// Bytes of what follows the parameters: BackendKeyData and ReadyForQuery.
+const KEY_AND_READY: usize = 64;
 
 /// What the start-up packet asked for.
 #[derive(Debug, Default)]
@@ -137,7 +139,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         recorder: parts.recorder,
         handle: parts.handle,
         gathering: Gathering::default(),
-        shutdown: parts.shutdown,
+        closing: parts.closing,
         start_vars,
         forced_shard: None,
         turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
@@ -157,26 +159,22 @@ impl Session {
         }
         let key = (self.exec.user.clone(), self.exec.vars.fingerprint());
         let known = self.exec.backend.greetings.lock().get(&key).cloned();
-        let parameters = if let Some(parameters) = known {
-            parameters
+        let greeting = if let Some(greeting) = known {
+            greeting
         } else {
-            let parameters = Arc::new(self.ask_parameters().await?);
-            self.exec
-                .backend
-                .greetings
-                .lock()
-                .put(key, parameters.clone());
-            parameters
+            let parameters = Box::pin(self.ask_parameters()).await?;
+            let greeting = Arc::new(Greeting::new(parameters));
+            let mut greetings = self.exec.backend.greetings.lock();
+            greetings.put(key, greeting.clone());
+            greeting
         };
         self.ask_for_samples();
-        self.exec.reported_hash = crate::pool::server::parameters_hash(&parameters);
+        self.exec.reported_hash = greeting.hash;
+        self.exec.reported = greeting.parameters.clone();
         self.exec.observed = None;
         let output = &mut self.exec.client.output;
-        output.reserve(GREETING_ROOM);
-        for (name, value) in parameters.iter() {
-            build::parameter_status(output, name, value);
-        }
-        self.exec.reported = parameters;
+        output.reserve(greeting.messages.len() + KEY_AND_READY);
+        output.extend_from_slice(&greeting.messages);
         Ok(())
     }
 
@@ -302,26 +300,29 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, Report> {
 
 /// The statement that sets what a start-up packet asked for.
 pub fn set_statement(name: &str, value: &str) -> String {
-    let identifier = name
-        .split('.')
-        .map(crate::exec::transaction::quote_ident)
-        .collect::<Vec<_>>()
-        .join(".");
+    let mut sql = String::with_capacity(name.len() + value.len() + 16);
+    sql.push_str("SET ");
+    for (n, part) in name.split('.').enumerate() {
+        if n > 0 {
+            sql.push('.');
+        }
+        sql.push_str(&crate::exec::transaction::quote_ident(part));
+    }
+    sql.push_str(" TO ");
     if name == "search_path" || name.ends_with("_tablespaces") || name.ends_with("_libraries") {
         let items: Vec<String> = split_list(value)
             .iter()
             .map(|item| quote_literal(item))
             .collect();
-        return format!(
-            "SET {identifier} TO {}",
-            if items.is_empty() {
-                "''".to_owned()
-            } else {
-                items.join(", ")
-            }
-        );
+        sql.push_str(&if items.is_empty() {
+            "''".to_owned()
+        } else {
+            items.join(", ")
+        });
+    } else {
+        sql.push_str(&quote_literal(value));
     }
-    format!("SET {identifier} TO {}", quote_literal(value))
+    sql
 }
 
 /// A list of identifiers as a setting has it: bare ones in lower case, quoted ones as they are.
@@ -357,12 +358,17 @@ fn split_list(value: &str) -> Vec<String> {
 }
 
 fn quote_literal(value: &str) -> String {
-    let doubled = value.replace('\'', "''");
-    if value.contains('\\') {
-        format!("E'{}'", doubled.replace('\\', "\\\\"))
-    } else {
-        format!("'{doubled}'")
+    let mut quoted = String::with_capacity(value.len() + 3);
+    let escapes = value.contains('\\');
+    quoted.push_str(if escapes { "E'" } else { "'" });
+    for c in value.chars() {
+        if c == '\'' || c == '\\' {
+            quoted.push(c);
+        }
+        quoted.push(c);
     }
+    quoted.push('\'');
+    quoted
 }
 
 #[must_use]
