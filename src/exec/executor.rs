@@ -134,7 +134,9 @@ impl Executor {
             None
         };
         let result = self.dispatch(job, level).await;
-        if !matches!(job.targets, Targets::One(_)) || job.merge != Merge::Single {
+        // one server's answer has set it already
+        if result.is_err() || !matches!(job.targets, Targets::One(_)) || job.merge != Merge::Single
+        {
             self.clock = Instant::now();
         }
         self.reconcile();
