@@ -100,9 +100,6 @@ impl Session {
             b'Q' => self.on_query(frame.freeze()).await?,
             b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => {
                 self.on_extended(frame.freeze()).await?;
-                if !self.gather() {
-                    Box::pin(self.flush()).await?;
-                }
             }
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it

@@ -129,21 +129,23 @@ impl Client {
         sent
     }
 
-    /// The header of the next frame, once it has come in.
-    pub fn next_header(&self) -> Result<Option<frame::Header>, frame::FrameError> {
-        frame::header(&self.input, self.message_max)
-    }
-
     /// The tag of the next frame, if any of it has come in.
     #[must_use]
     pub fn next_tag(&self) -> Option<u8> {
         self.input.first().copied()
     }
 
-    /// The next frame, if it has come in whole and is in order.
-    pub fn take_frame(&mut self) -> Option<BytesMut> {
-        let head = self.next_header().ok()??;
-        (self.input.len() >= head.len).then(|| self.input.split_to(head.len))
+    /// The next frame, once it has come in whole; until then there is room for the rest of it.
+    pub fn take_frame(&mut self) -> Result<Option<BytesMut>, frame::FrameError> {
+        let Some(head) = frame::header(&self.input, self.message_max)? else {
+            return Ok(None);
+        };
+        if self.input.len() >= head.len {
+            return Ok(Some(self.input.split_to(head.len)));
+        }
+        let missing = head.len - self.input.len();
+        self.input.reserve(missing.min(1 << 20));
+        Ok(None)
     }
 
     /// Puts a message back in front of what was not read yet.
@@ -155,12 +157,8 @@ impl Client {
     /// The next whole frame, or None at the end of the stream. Output is sent before waiting.
     pub async fn next_frame(&mut self) -> Result<Option<BytesMut>, NextFrame> {
         loop {
-            if let Some(head) = self.next_header()? {
-                if self.input.len() >= head.len {
-                    return Ok(Some(self.input.split_to(head.len)));
-                }
-                let missing = head.len - self.input.len();
-                self.input.reserve(missing.min(1 << 20));
+            if let Some(frame) = self.take_frame()? {
+                return Ok(Some(frame));
             }
             if !self.output.is_empty() {
                 self.send().await?;

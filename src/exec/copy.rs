@@ -162,15 +162,10 @@ impl Copying {
         servers: &mut [&mut Server],
     ) -> Result<(), RelayError> {
         while self.phase.takes_frames() && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
-            let Some(head) = client.next_header().map_err(|_| RelayError::ClientGone)? else {
+            let taken = client.take_frame().map_err(|_| RelayError::ClientGone)?;
+            let Some(message) = taken else {
                 break;
             };
-            if client.input.len() < head.len {
-                let missing = head.len - client.input.len();
-                client.input.reserve(missing.min(1 << 20));
-                break;
-            }
-            let message = client.input.split_to(head.len);
             self.take_frame(&message, servers)?;
         }
         Ok(())

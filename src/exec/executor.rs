@@ -51,6 +51,16 @@ pub struct CancelSlot {
     pub wake: tokio::sync::Notify,
 }
 
+impl CancelSlot {
+    /// Waits only while a cancel is under way.
+    async fn lock(&self) -> tokio::sync::MutexGuard<'_, CancelTarget> {
+        match self.target.try_lock() {
+            Ok(target) => target,
+            Err(_) => Box::pin(self.target.lock()).await,
+        }
+    }
+}
+
 pub struct Executor {
     pub client: Client,
     pub backend: Arc<Backend>,
@@ -226,10 +236,7 @@ impl Executor {
 
     /// The common case, in which nothing is waited for. None: `take_server` has to see to it.
     fn take_idle_server(&mut self, shard: ShardId, placement: Placement) -> Option<usize> {
-        let choice = match placement {
-            Placement::Primary => ReadChoice::primary(shard),
-            Placement::ReplicaIfFresh(level) => self.ask_topology(shard, level, self.clock),
-        };
+        let choice = self.choose_now(shard, placement, self.clock);
         if choice.worth_waiting {
             return None;
         }
@@ -314,18 +321,22 @@ impl Executor {
     }
 
     async fn choose(&mut self, shard: ShardId, placement: Placement) -> ReadChoice {
-        let Placement::ReplicaIfFresh(level) = placement else {
-            return ReadChoice::primary(shard);
-        };
-        let choice = self.ask_topology(shard, level, Instant::now());
+        let choice = self.choose_now(shard, placement, Instant::now());
         if !choice.worth_waiting {
             return choice;
         }
         let backend = self.backend.clone();
         let longest = self.snapshot.database.consistency.sample_busy * SETTLE_SAMPLES;
-        let ready = || self.ask_topology(shard, level, Instant::now()).is_replica;
+        let ready = || self.choose_now(shard, placement, Instant::now()).is_replica;
         backend.topology.settle(shard, longest, ready).await;
-        self.ask_topology(shard, level, Instant::now())
+        self.choose_now(shard, placement, Instant::now())
+    }
+
+    fn choose_now(&mut self, shard: ShardId, placement: Placement, now: Instant) -> ReadChoice {
+        match placement {
+            Placement::Primary => ReadChoice::primary(shard),
+            Placement::ReplicaIfFresh(level) => self.ask_topology(shard, level, now),
+        }
     }
 
     fn ask_topology(&mut self, shard: ShardId, level: Level, now: Instant) -> ReadChoice {
@@ -500,10 +511,7 @@ impl Executor {
 
     /// From now on a cancel request stops these servers.
     pub async fn note_cancel_target(&self) {
-        let mut target = match self.cancel.target.try_lock() {
-            Ok(target) => target,
-            Err(_) => Box::pin(self.cancel.target.lock()).await,
-        };
+        let mut target = self.cancel.lock().await;
         let topology = &self.backend.topology;
         if !target
             .topology
@@ -523,10 +531,7 @@ impl Executor {
     /// From now on a cancel request finds nothing to stop. Waits for one that is under way. A server that a request may
     /// still reach is closed when it is let go.
     pub async fn forget_cancel(&mut self) {
-        let mut target = match self.cancel.target.try_lock() {
-            Ok(target) => target,
-            Err(_) => Box::pin(self.cancel.target.lock()).await,
-        };
+        let mut target = self.cancel.lock().await;
         target.running.clear();
         if target.doubtful.is_empty() {
             return;

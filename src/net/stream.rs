@@ -12,8 +12,12 @@ use tokio::net::TcpStream;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
-/// MSG_MORE and MSG_NOSIGNAL of Linux.
-const SEND_MORE: i32 = 0x8000 | 0x4000;
+/// MSG_MORE and MSG_NOSIGNAL of Linux; elsewhere these numbers mean other things, and nothing waits.
+const SEND_MORE: i32 = if cfg!(target_os = "linux") {
+    0x8000 | 0x4000
+} else {
+    0
+};
 
 pub enum Stream {
     Tcp(TcpStream),

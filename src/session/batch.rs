@@ -170,7 +170,7 @@ impl Session {
             }
             b'H' => Box::pin(self.flush()).await,
             _ => {
-                if self.gathering.take(frame) {
+                if self.gathering.take(frame) && self.gather() {
                     Ok(())
                 } else {
                     Box::pin(self.flush()).await
@@ -180,12 +180,13 @@ impl Session {
     }
 
     /// What has come in already and only waits for its Sync. False when it must wait no longer.
-    pub fn gather(&mut self) -> bool {
+    fn gather(&mut self) -> bool {
         while let Some(tag) = self.exec.client.next_tag() {
             if !matches!(tag, b'P' | b'B' | b'D' | b'E' | b'C') {
                 return true;
             }
-            let Some(frame) = self.exec.client.take_frame() else {
+            // a bad one is found again, and reported, where frames are waited for
+            let Ok(Some(frame)) = self.exec.client.take_frame() else {
                 return true;
             };
             if !self.gathering.take(frame.freeze()) {
@@ -195,7 +196,7 @@ impl Session {
         true
     }
 
-    pub async fn flush(&mut self) -> Result<(), Failure> {
+    async fn flush(&mut self) -> Result<(), Failure> {
         let result = self.run_gathered(End::Flush).await;
         if result.is_err() {
             self.gathering.skipping = true;

@@ -168,7 +168,7 @@ impl Servers<'_> {
                 finding
                     .found("a control user without pg_monitor")
                     .expected(format!("GRANT pg_monitor TO {}", self.database.control_user))
-                    .degrades("pg_stat_replication hides what the replicas have received: SHOW REPLICAS shows less"),
+                    .degrades("a replica's timeline is hidden: only reads at level eventual are served by replicas, all others by the primary"),
             );
         }
         if facts.system_identifier.is_none() {
