@@ -12,14 +12,14 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rand::Rng;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// How long a forced sample may take.
 const SAMPLE_MAX: Duration = Duration::from_secs(3);
-/// Sampling stays fast for this long after a session last waited for it.
+/// A server that cannot show what somebody waits for (its replay stands still) is asked quickly for this long, no longer.
 const LINGER: Duration = Duration::from_millis(250);
 /// However many wait for a sample, the questions keep this distance.
 const HURRY_PAUSE: Duration = Duration::from_millis(1);
@@ -116,6 +116,8 @@ struct Shard {
     hurry: Notify,
     /// when somebody last waited for a sample, in nanoseconds since the start
     wanted: AtomicU64,
+    /// samplers that wait for `wake`
+    resting: AtomicUsize,
 }
 
 impl Topology {
@@ -357,19 +359,27 @@ impl Members {
             })
     }
 
-    /// Notes that somebody waits. Samplers are woken only when they may be resting.
+    /// Notes that somebody waits, and wakes the samplers that rest.
     fn want(&self, shard: &Shard, now: Instant) {
-        let moment = self.nanos(now);
-        let before = shard.wanted.swap(moment, Ordering::SeqCst);
-        if moment.saturating_sub(before) >= (LINGER / 4).as_nanos() as u64 || before == 0 {
+        shard.wanted.fetch_max(self.nanos(now), Ordering::SeqCst);
+        if shard.resting.load(Ordering::SeqCst) > 0 {
             shard.wake.notify_waiters();
         }
     }
 
-    fn wanted(&self, shard: &Shard) -> bool {
+    /// Somebody waits for what this server did not show when it was last asked.
+    fn wanted(&self, shard: &Shard, member: u16) -> bool {
         let last = shard.wanted.load(Ordering::SeqCst);
         let age = self.nanos(Instant::now()).saturating_sub(last);
-        last != 0 && age < LINGER.as_nanos() as u64
+        if last == 0 || age >= LINGER.as_nanos() as u64 {
+            return false;
+        }
+        let view = shard.view.load();
+        let shown = match usize::from(member).checked_sub(1) {
+            None => view.primary.latest.map(|sample| sample.asked_at),
+            Some(n) => view.replicas.get(n).and_then(|r| r.covered_until),
+        };
+        shown.is_none_or(|moment| self.nanos(moment) < last)
     }
 
     /// Never 0, which stands for "never".
@@ -394,6 +404,7 @@ impl Shard {
             wake: Notify::new(),
             hurry: Notify::new(),
             wanted: AtomicU64::new(0),
+            resting: AtomicUsize::new(0),
         }
     }
 
@@ -452,21 +463,18 @@ async fn sample_forever(members: Arc<Members>, id: ServerId, pools: Arc<ControlP
         let failed = answer.is_err();
         shard.take(id.member, asked_at, answer);
         say_changes(shard, id, &mut said);
-        members.rest(shard, id, failed).await;
+        members.rest(shard, id, asked_at, failed).await;
     }
 }
 
 impl Members {
-    /// The pause between two samples: short while somebody waits, long otherwise, none when one is wanted at once.
-    async fn rest(&self, shard: &Shard, id: ServerId, failed: bool) {
+    /// The pause between two samples: short while somebody waits for what this server has not shown, long otherwise, none
+    /// when one is wanted at once.
+    async fn rest(&self, shard: &Shard, id: ServerId, asked_at: Instant, failed: bool) {
         if failed {
             tokio::time::sleep(RETRY_MAX.min(self.idle)).await;
             return;
         }
-        let wake = shard.wake.notified();
-        tokio::pin!(wake);
-        // from here on a call is heard, so that none is lost between the question below and the rest
-        wake.as_mut().enable();
         let hurry = async {
             match id.member {
                 0 => {
@@ -476,18 +484,50 @@ impl Members {
                 _ => std::future::pending().await,
             }
         };
-        if self.wanted(shard) {
-            tokio::select! {
-                () = tokio::time::sleep(self.busy) => {}
-                () = hurry => {}
-            }
-        } else {
+        let rested = async {
             tokio::select! {
                 () = tokio::time::sleep(self.idle) => {}
-                () = wake => {}
-                () = hurry => {}
+                () = self.called(shard, id.member) => {
+                    // however often somebody asks, the questions keep this distance
+                    tokio::time::sleep_until((asked_at + self.busy).into()).await;
+                }
             }
+        };
+        tokio::select! {
+            () = rested => {}
+            () = hurry => {}
         }
+    }
+
+    /// Ends when somebody waits for what this server has not shown.
+    async fn called(&self, shard: &Shard, member: u16) {
+        let _resting = Resting::of(&shard.resting);
+        loop {
+            let wake = shard.wake.notified();
+            tokio::pin!(wake);
+            // from here on a call is heard, so that none is lost between the question below and the wait
+            wake.as_mut().enable();
+            if self.wanted(shard, member) {
+                return;
+            }
+            wake.await;
+        }
+    }
+}
+
+/// Counts one sampler among those that rest, while it lives.
+struct Resting<'a>(&'a AtomicUsize);
+
+impl<'a> Resting<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
