@@ -14,6 +14,8 @@ const OUTPUT_KEPT: usize = 8 * 1024;
 /// smaller is the end of something.
 const LARGE: u64 = 64 * 1024;
 const PIECE: usize = 4 * 1024;
+/// A result of which more than this has gone out is read in gulps.
+const VERY_LARGE: u64 = 1024 * 1024;
 /// How far a client may run ahead of its own requests before it is left unread.
 const AHEAD_MAX: usize = 256 * 1024;
 /// Output beyond this is sent before more is made.
@@ -101,6 +103,12 @@ impl Client {
         self.traffic.bytes_out += sent as u64;
         self.hold = self.hold.map(|offset| offset - sent);
         polled
+    }
+
+    /// The result it is being sent is large, and goes on.
+    #[must_use]
+    pub fn runs_large(&self) -> bool {
+        self.expects_more && self.traffic.bytes_out > VERY_LARGE
     }
 
     /// Reads once, unless the client is far enough ahead; Ok(0) is the end of the stream.

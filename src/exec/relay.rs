@@ -7,6 +7,10 @@ use crate::wire::message;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long a large result may gather in the socket before it is read.
+const BREATHER: Duration = Duration::from_millis(1);
 
 /// How an exchange stands when `relay` comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,10 +88,23 @@ pub async fn relay(
             return Ok(Stand::Answered);
         }
         client.expects_more = answer.rows_begun;
+        if client.runs_large() && server.trickles() {
+            Box::pin(breather(client, server)).await?;
+        }
         poll_fn(|cx| poll_exchange(client, server, cx))
             .await
             .map_err(|error| error.explained(answer))?;
     }
+}
+
+/// A large result comes in small pieces. Taken one by one, each costs a wake-up here and there; a moment later there are
+/// several.
+async fn breather(client: &mut Client, server: &mut Server) -> Result<(), RelayError> {
+    let sent = poll_fn(|cx| Poll::Ready(client.poll_send(cx))).await;
+    if let Poll::Ready(Err(_)) = sent {
+        return Err(RelayError::ClientGone);
+    }
+    server.nap(BREATHER).await.map_err(RelayError::Server)
 }
 
 /// Moves what can be moved; Ready when the server said something more.

@@ -23,6 +23,8 @@ pub enum Stream {
     Tcp(TcpStream),
     ClientTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     ServerTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// closed, or napping
+    Away,
 }
 
 macro_rules! on_stream {
@@ -31,6 +33,7 @@ macro_rules! on_stream {
             Stream::Tcp($io) => $body,
             Stream::ClientTls($io) => $body,
             Stream::ServerTls($io) => $body,
+            Stream::Away => Poll::Ready(Err(away())),
         }
     };
 }
@@ -41,11 +44,11 @@ impl Stream {
     }
 
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
+        self.tcp()?.peer_addr()
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().local_addr()
+        self.tcp()?.local_addr()
     }
 
     /// The certificate of the server at the other end, where there is one.
@@ -77,8 +80,25 @@ impl Stream {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => tcp.poll_read_ready(cx),
-            Self::ClientTls(_) | Self::ServerTls(_) => Poll::Ready(Ok(())),
+            Self::ClientTls(_) | Self::ServerTls(_) | Self::Away => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Sleeps, and is not woken by what comes in meanwhile: it waits in the socket. Dropped half way, the connection is
+    /// closed.
+    pub async fn nap(&mut self, pause: Duration) -> io::Result<()> {
+        match std::mem::replace(self, Self::Away) {
+            Self::Tcp(tcp) => {
+                let asleep = tcp.into_std()?;
+                tokio::time::sleep(pause).await;
+                *self = Self::Tcp(TcpStream::from_std(asleep)?);
+            }
+            other => {
+                *self = other;
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Ok(())
     }
 
     /// Writes; what does not fill a segment may wait in the kernel for the next write.
@@ -100,13 +120,18 @@ impl Stream {
         }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    fn tcp(&self) -> io::Result<&TcpStream> {
         match self {
-            Self::Tcp(tcp) => tcp,
-            Self::ClientTls(tls) => tls.get_ref().0,
-            Self::ServerTls(tls) => tls.get_ref().0,
+            Self::Tcp(tcp) => Ok(tcp),
+            Self::ClientTls(tls) => Ok(tls.get_ref().0),
+            Self::ServerTls(tls) => Ok(tls.get_ref().0),
+            Self::Away => Err(away()),
         }
     }
+}
+
+fn away() -> io::Error {
+    io::ErrorKind::NotConnected.into()
 }
 
 /// What every connection of ours has: small messages leave at once, and dead peers are noticed. What a listener accepts
@@ -151,6 +176,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(io) => io.is_write_vectored(),
             Self::ClientTls(io) => io.is_write_vectored(),
             Self::ServerTls(io) => io.is_write_vectored(),
+            Self::Away => false,
         }
     }
 

@@ -17,11 +17,16 @@ const ROOM_MAX: usize = 64 * 1024;
 pub struct Intake {
     /// bytes made room for before the next read
     room: usize,
+    /// the last read found less than is worth waking up for, where much is to come
+    found_little: bool,
 }
 
 impl Default for Intake {
     fn default() -> Self {
-        Self { room: ROOM_MIN }
+        Self {
+            room: ROOM_MIN,
+            found_little: false,
+        }
     }
 }
 
@@ -47,7 +52,13 @@ impl Intake {
         polled
     }
 
+    #[must_use]
+    pub fn found_little(&self) -> bool {
+        self.found_little
+    }
+
     fn adapt(&mut self, read: usize, room: usize) {
+        self.found_little = read < ROOM_MAX / 2;
         if read == room {
             self.room = (self.room * 4).min(ROOM_MAX);
         } else if read < self.room / 4 {

@@ -301,6 +301,17 @@ impl Server {
         )
     }
 
+    /// The last read found little.
+    #[must_use]
+    pub fn trickles(&self) -> bool {
+        self.intake.found_little()
+    }
+
+    /// Lets what comes in wait in the socket for a moment.
+    pub async fn nap(&mut self, pause: Duration) -> std::io::Result<()> {
+        self.stream.nap(pause).await
+    }
+
     /// Reads once; Ok(0) is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         self.intake.poll_read(&mut self.stream, &mut self.input, cx)
