@@ -42,7 +42,7 @@ pub enum Filter {
 /// What one exchange has shown so far.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// last command tag
+    /// last command tag, where it is not passed on as it is
     pub tag: Option<String>,
     /// rows, from command tags
     pub rows: u64,
@@ -344,33 +344,50 @@ impl Server {
         sink: &mut BytesMut,
         answer: &mut Answer,
     ) -> Result<(), OutOfStep> {
+        if self.input.is_empty() {
+            self.release_synthetic(filter, sink, answer);
+            return Ok(());
+        }
         // one growth for all that is there, not one for each message
         sink.reserve(self.input.len());
+        let mut input = std::mem::take(&mut self.input);
+        let result = self.digest_from(&mut input, filter, sink, answer);
+        self.input = input;
+        result
+    }
+
+    fn digest_from(
+        &mut self,
+        input: &mut BytesMut,
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> Result<(), OutOfStep> {
         loop {
             self.release_synthetic(filter, sink, answer);
-            if self.passing > 0 && !self.pass_on(sink) {
+            if self.passing > 0 && !self.pass_on(input, sink) {
                 return Ok(());
             }
-            let head = match frame::header(&self.input, MESSAGE_MAX) {
+            let head = match frame::header(input, MESSAGE_MAX) {
                 Ok(Some(head)) => head,
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     return Err(OutOfStep {
-                        tag: self.input[0],
+                        tag: input[0],
                         expected: "a message of sane length",
                     });
                 }
             };
-            if self.input.len() < head.len {
-                self.begin_passing(head, filter, sink, answer)?;
+            if input.len() < head.len {
+                self.begin_passing(input, head, filter, sink, answer)?;
                 if self.passing == 0 {
                     return Ok(());
                 }
                 continue;
             }
-            if !self.take_rows(filter, sink, answer) {
-                let message = self.input.split_to(head.len);
-                self.take(&message, filter, sink, answer)?;
+            if !self.take_rows(input, filter, sink, answer) {
+                self.take(&input[..head.len], filter, sink, answer)?;
+                input.advance(head.len);
             }
         }
     }
@@ -384,10 +401,10 @@ impl Server {
         }
     }
 
-    fn pass_on(&mut self, sink: &mut BytesMut) -> bool {
-        let n = self.passing.min(self.input.len());
-        sink.extend_from_slice(&self.input[..n]);
-        self.input.advance(n);
+    fn pass_on(&mut self, input: &mut BytesMut, sink: &mut BytesMut) -> bool {
+        let n = self.passing.min(input.len());
+        sink.extend_from_slice(&input[..n]);
+        input.advance(n);
         self.passing -= n;
         self.passing == 0
     }
@@ -395,6 +412,7 @@ impl Server {
     /// A row larger than what has come in is passed on in pieces, so that memory stays bounded.
     fn begin_passing(
         &mut self,
+        input: &mut BytesMut,
         head: frame::Header,
         filter: Filter,
         sink: &mut BytesMut,
@@ -406,16 +424,21 @@ impl Server {
             effect(head.tag, self.queue.front().map(|f| f.0))?;
             answer.rows_begun = true;
             self.passing = head.len;
-            self.pass_on(sink);
-        } else if head.len > self.input.capacity() {
-            self.input
-                .reserve((head.len - self.input.len()).min(1 << 20));
+            self.pass_on(input, sink);
+        } else if head.len > input.capacity() {
+            input.reserve((head.len - input.len()).min(1 << 20));
         }
         Ok(())
     }
 
     /// The hot loop: a run of whole rows goes over in one copy.
-    fn take_rows(&mut self, filter: Filter, sink: &mut BytesMut, answer: &mut Answer) -> bool {
+    fn take_rows(
+        &mut self,
+        input: &mut BytesMut,
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> bool {
         let Some((reply, Fate::Forward)) = self.queue.front() else {
             return false;
         };
@@ -423,9 +446,9 @@ impl Server {
             return false;
         }
         let mut end = 0;
-        while self.input.len() > end && matches!(self.input[end], b'D' | b'd') {
-            match frame::header(&self.input[end..], MESSAGE_MAX) {
-                Ok(Some(head)) if self.input.len() - end >= head.len => end += head.len,
+        while input.len() > end && matches!(input[end], b'D' | b'd') {
+            match frame::header(&input[end..], MESSAGE_MAX) {
+                Ok(Some(head)) if input.len() - end >= head.len => end += head.len,
                 _ => break,
             }
         }
@@ -434,9 +457,9 @@ impl Server {
         }
         answer.rows_begun = true;
         if filter != Filter::Errors {
-            sink.extend_from_slice(&self.input[..end]);
+            sink.extend_from_slice(&input[..end]);
         }
-        self.input.advance(end);
+        input.advance(end);
         true
     }
 
@@ -460,7 +483,7 @@ impl Server {
                 answer.syncs += usize::from(matches!(front, Some((Reply::Syncs, _))));
                 self.note_ready(message);
             }
-            b'C' => note_tag(message, fate, sink, answer),
+            b'C' => note_tag(message, fate, filter, sink, answer),
             b'G' => answer.copy_in = fate == Fate::Forward,
             b'1' if fate == Fate::Forward => answer.parsed += 1,
             b'D' if fate == Fate::Capture => {
@@ -568,14 +591,16 @@ pub fn statement_name(id: u128) -> String {
     format!("pgshunt_{id:032x}")
 }
 
-fn note_tag(message: &[u8], fate: Fate, sink: &BytesMut, answer: &mut Answer) {
+fn note_tag(message: &[u8], fate: Fate, filter: Filter, sink: &BytesMut, answer: &mut Answer) {
     let tag = message::command_tag(message);
     if fate != Fate::Forward {
         answer.own_rollback |= tag == "ROLLBACK";
         return;
     }
     answer.rows += message::tag_rows(tag).unwrap_or(0);
-    answer.tag = Some(tag.to_owned());
+    if filter != Filter::All {
+        answer.tag = Some(tag.to_owned());
+    }
     answer.copy_in = false;
     answer.ended_at.get_or_insert(sink.len());
 }

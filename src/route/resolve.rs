@@ -3,7 +3,7 @@
 
 use super::{Command, KeyTuple, ParamValue, Plan, Refusal, Routing, Targets, ValueSource, Values};
 use crate::config::Database;
-use crate::shard::{KeyError, KeyType, KeyValue, Keyspace, ShardId};
+use crate::shard::{KeyError, KeyType, KeyValue, Keyspace, ShardId, Unmapped};
 use crate::sql::array;
 use crate::wire::sqlstate::SqlState;
 use smallvec::SmallVec;
@@ -89,6 +89,19 @@ impl Plan {
         stores: bool,
         shards: &mut SmallVec<[ShardId; 8]>,
     ) -> Result<(), Stop> {
+        let unmapped = |unmapped: Unmapped| Stop::Unmapped(unmapped.to_string());
+        if let ([source], [key_type], []) = (&tuple[..], &keyspace.types[..], &self.key_lengths[..])
+        {
+            let found = source_values(source, *key_type, values, stores).map_err(Stop::Miss)?;
+            if found.len() > KEYS_MAX {
+                return Err(Stop::Miss(Miss::Ambiguous));
+            }
+            for value in &found {
+                let shard = keyspace.locate(std::slice::from_ref(value));
+                add(shards, shard.map_err(unmapped)?);
+            }
+            return Ok(());
+        }
         let mut columns: SmallVec<[Found; 1]> = SmallVec::new();
         let mut combinations = 1_usize;
         for (n, (source, key_type)) in tuple.iter().zip(&keyspace.types).enumerate() {
@@ -112,14 +125,15 @@ impl Plan {
                 key.push(column[rest % column.len()].clone());
                 rest /= column.len();
             }
-            let shard = keyspace
-                .locate(&key)
-                .map_err(|unmapped| Stop::Unmapped(unmapped.to_string()))?;
-            if !shards.contains(&shard) {
-                shards.push(shard);
-            }
+            add(shards, keyspace.locate(&key).map_err(unmapped)?);
         }
         Ok(())
+    }
+}
+
+fn add(shards: &mut SmallVec<[ShardId; 8]>, shard: ShardId) {
+    if !shards.contains(&shard) {
+        shards.push(shard);
     }
 }
 
@@ -219,11 +233,12 @@ fn literal(text: &[u8], key_type: KeyType) -> Result<Found, Miss> {
     if let Some(string) = unquoted(text) {
         return Ok(SmallVec::from_iter([key_type.parse_text(&string)?]));
     }
-    let number: SmallVec<[u8; 24]> = text
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
+    let number = if text.iter().any(u8::is_ascii_whitespace) {
+        let solid = text.iter().copied().filter(|b| !b.is_ascii_whitespace());
+        Cow::Owned(solid.collect())
+    } else {
+        Cow::Borrowed(text)
+    };
     match key_type.parse_text(&number) {
         Ok(value) => Ok(SmallVec::from_iter([value])),
         // an integer out of the type's range: it compares, and equals nothing

@@ -261,7 +261,16 @@ pub fn command_tag(frame: &[u8]) -> &str {
 /// The number at the end of a command tag: rows affected or returned.
 #[must_use]
 pub fn tag_rows(tag: &str) -> Option<u64> {
-    tag.rsplit(' ').next().and_then(|n| n.parse().ok())
+    let bytes = tag.as_bytes();
+    let first = bytes
+        .iter()
+        .rposition(|b| !b.is_ascii_digit())
+        .map_or(0, |n| n + 1);
+    if first == bytes.len() || (first > 0 && bytes[first - 1] != b' ') {
+        return None;
+    }
+    let digit = |sum: u64, b: &u8| sum.checked_mul(10)?.checked_add(u64::from(b - b'0'));
+    bytes[first..].iter().try_fold(0, digit)
 }
 
 /// An ErrorResponse after which the sender closes the connection.
