@@ -162,7 +162,8 @@ impl App {
                 Ok((socket, peer)) => {
                     let app = self.clone();
                     let tls = tls.clone();
-                    tokio::spawn(async move { app.welcome(socket, peer, tls, permit).await });
+                    // boxed: a task's future is moved a dozen times before and after it runs
+                    tokio::spawn(Box::pin(app.welcome(socket, peer, tls, permit)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -193,16 +194,16 @@ impl App {
                 secret,
                 stream,
             }) => {
-                self.cancels.cancel(pid, &secret).await;
+                Box::pin(self.cancels.cancel(pid, &secret)).await;
                 drop(stream);
             }
             Ok(Accepted::Session(login)) => {
                 if let Some((session, registered)) = Box::pin(self.session(*login)).await {
                     // a task of its own, without the room that a login needs
-                    tokio::spawn(async move {
+                    tokio::spawn(Box::pin(async move {
                         session.serve().await;
                         drop(registered);
-                    });
+                    }));
                 }
             }
             Err(error) => tracing::debug!(%error, "log-in failed"),

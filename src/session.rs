@@ -8,6 +8,7 @@ pub mod context;
 pub mod control;
 pub mod local;
 pub mod plan;
+mod portals;
 pub mod settings;
 pub mod simple;
 pub mod startup;
@@ -26,6 +27,7 @@ use crate::wire::sqlstate::SqlState;
 use batch::Gathering;
 use bytes::{Bytes, BytesMut};
 use context::Context;
+use portals::Portals;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -48,7 +50,7 @@ pub struct Session {
     pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
     pub context: Context,
     pub statements: FastMap<Bytes, Arc<Prepared>>,
-    pub portals: FastMap<Bytes, Portal>,
+    pub portals: Portals,
     pub lifted: Lifted,
     pub recorder: Recorder,
     pub handle: ClientHandle,

@@ -21,6 +21,7 @@ use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -116,7 +117,7 @@ struct Work {
     job: Job,
     planned: Option<Arc<PlannedText>>,
     /// names of the statements it parses, in order
-    parsed: Vec<Bytes>,
+    parsed: SmallVec<[Bytes; 1]>,
     executes: usize,
     /// the destination is only a preference so far: nothing in it has been bound
     open: bool,
@@ -241,7 +242,7 @@ impl Session {
         }
         if self.exec.transaction.is_none() {
             // what a batch needed is not kept by an idle client
-            self.portals = std::collections::HashMap::default();
+            self.portals.clear();
             self.exec.let_idle_servers_go().await;
         }
     }
@@ -647,7 +648,7 @@ impl Session {
 
     fn bound_portals(&self, portal: &[u8]) -> Result<(), Report> {
         let most = self.exec.backend.config.limits.client_prepared_max;
-        if self.portals.len() < most || self.portals.contains_key(portal) {
+        if self.portals.len() < most || self.portals.get(portal).is_some() {
             return Ok(());
         }
         Err(Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {most} portals"))
@@ -956,7 +957,7 @@ fn new_work(destination: &Destination) -> Work {
             executes: false,
         },
         planned: None,
-        parsed: Vec::new(),
+        parsed: SmallVec::new(),
         executes: 0,
         open: destination.open,
     }

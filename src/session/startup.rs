@@ -1,6 +1,7 @@
 //! The way in: who the client is has been settled; here its settings are taken over and it is greeted.
 
 use super::context::{self, Context};
+use super::portals::Portals;
 use super::{Gathering, Session};
 use crate::auth::client::Login;
 use crate::cluster::topology::ServerId;
@@ -134,7 +135,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         slot: parts.slot,
         context,
         statements: HashMap::default(),
-        portals: HashMap::default(),
+        portals: Portals::default(),
         lifted: Lifted::default(),
         recorder: parts.recorder,
         handle: parts.handle,

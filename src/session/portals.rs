@@ -1,0 +1,47 @@
+//! A session's portals by name. The unnamed one, which nearly every batch uses, needs no table.
+
+use super::{FastMap, Portal};
+use bytes::Bytes;
+
+#[derive(Default)]
+pub struct Portals {
+    unnamed: Option<Portal>,
+    named: FastMap<Bytes, Portal>,
+}
+
+impl Portals {
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&Portal> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
+        }
+    }
+
+    pub fn insert(&mut self, name: Bytes, portal: Portal) {
+        if name.is_empty() {
+            self.unnamed = Some(portal);
+        } else {
+            self.named.insert(name, portal);
+        }
+    }
+
+    pub fn remove(&mut self, name: &[u8]) -> Option<Portal> {
+        if name.is_empty() {
+            self.unnamed.take()
+        } else {
+            self.named.remove(name)
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
+    }
+
+    /// Forgets them all, and the room they took.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
