@@ -879,12 +879,12 @@ fn with_work(
     prepared: &Arc<Prepared>,
     act: impl FnOnce(&mut Work),
 ) {
-    let mut work = match segments.pop() {
-        Some(Segment::Work(last)) if last.takes(&destination) => last,
-        other => {
-            segments.extend(other);
-            Box::new(new_work(&destination))
-        }
+    let fits = matches!(segments.last(), Some(Segment::Work(last)) if last.takes(&destination));
+    if !fits {
+        segments.push(Segment::Work(Box::new(new_work(&destination))));
+    }
+    let Some(Segment::Work(work)) = segments.last_mut() else {
+        return;
     };
     if work.open && !destination.open {
         work.job.targets = destination.targets;
@@ -895,8 +895,7 @@ fn with_work(
         work.job.access = Access::Write;
     }
     work.planned.get_or_insert_with(|| prepared.planned.clone());
-    act(&mut work);
-    segments.push(Segment::Work(work));
+    act(work);
 }
 
 impl Work {
