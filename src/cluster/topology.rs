@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 
 /// How long a forced sample may take.
 const SAMPLE_MAX: Duration = Duration::from_secs(3);
-/// A server that cannot show what somebody waits for (its replay stands still) is asked quickly for this long, no longer.
+/// A server that cannot show what somebody waits for (its replay stands still) is asked quickly for this long, no longer;
+/// and for this long a read that had to wait makes others likely.
 const LINGER: Duration = Duration::from_millis(250);
 /// However many wait for a sample, the questions keep this distance.
 const HURRY_PAUSE: Duration = Duration::from_millis(1);
@@ -116,6 +117,8 @@ struct Shard {
     hurry: Notify,
     /// when somebody last waited for a sample, in nanoseconds since the start
     wanted: AtomicU64,
+    /// when a read last went to the primary for want of one
+    missed: AtomicU64,
     /// samplers that wait for `wake`
     resting: AtomicUsize,
 }
@@ -209,6 +212,8 @@ impl Topology {
         };
         let choice = servers.view.load().choose(mark, question);
         if choice.wants_sample {
+            let moment = self.members.nanos(now);
+            servers.missed.fetch_max(moment, Ordering::Relaxed);
             self.members.want(servers, now);
         }
         ReadChoice {
@@ -219,6 +224,18 @@ impl Topology {
             is_replica: choice.member != 0,
             worth_waiting: choice.worth_waiting,
             proven_at: choice.proven_at,
+        }
+    }
+
+    /// Something was written, or read from the primary. Where reads have lately had to wait for samples, the next one
+    /// is wanted now, before the session's next read.
+    pub fn expect_reads(&self, shard: ShardId, now: Instant) {
+        let Some(shard) = self.members.shard(shard) else {
+            return;
+        };
+        let missed = shard.missed.load(Ordering::Relaxed);
+        if missed != 0 && self.members.is_recent(missed, now) {
+            self.members.want(shard, now);
         }
     }
 
@@ -370,8 +387,7 @@ impl Members {
     /// Somebody waits for what this server did not show when it was last asked.
     fn wanted(&self, shard: &Shard, member: u16) -> bool {
         let last = shard.wanted.load(Ordering::SeqCst);
-        let age = self.nanos(Instant::now()).saturating_sub(last);
-        if last == 0 || age >= LINGER.as_nanos() as u64 {
+        if last == 0 || !self.is_recent(last, Instant::now()) {
             return false;
         }
         let view = shard.view.load();
@@ -380,6 +396,10 @@ impl Members {
             Some(n) => view.replicas.get(n).and_then(|r| r.covered_until),
         };
         shown.is_none_or(|moment| self.nanos(moment) < last)
+    }
+
+    fn is_recent(&self, moment: u64, now: Instant) -> bool {
+        self.nanos(now).saturating_sub(moment) < LINGER.as_nanos() as u64
     }
 
     /// Never 0, which stands for "never".
@@ -404,6 +424,7 @@ impl Shard {
             wake: Notify::new(),
             hurry: Notify::new(),
             wanted: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
             resting: AtomicUsize::new(0),
         }
     }

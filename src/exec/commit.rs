@@ -89,6 +89,9 @@ impl Executor {
         } else if self.held[index].read {
             self.freshness.note_read(member, now);
         }
+        if !self.held[index].is_replica {
+            self.backend.topology.expect_reads(shard, now);
+        }
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => return Err(self.lost(index, &error)),

@@ -160,6 +160,9 @@ impl Executor {
             held.read = true;
         }
         let (member, shard) = (held.member, held.shard);
+        if !held.is_replica {
+            self.backend.topology.expect_reads(shard, now);
+        }
         if job.access == Access::Write {
             self.freshness.note_write(shard, now);
         } else {
