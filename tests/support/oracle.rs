@@ -131,11 +131,12 @@ impl World {
             let mut app = Raw::connect(town.port(server, 0), "app", name).expect("its owner");
             app.ask(setting.schema).ok();
         };
+        // the same on every server and in this order: types have the same numbers on all shards
+        for &shards in setting.ways {
+            (0..widest).for_each(|server| create(server, &format!("over_{shards}")));
+        }
         create(0, "plain");
         create(0, "reversed");
-        for &shards in setting.ways {
-            (0..shards).for_each(|server| create(server, &format!("over_{shards}")));
-        }
         let map = map(&town, setting);
         let proxy = Proxy::start(&map);
         let direct = |name| Raw::connect(town.port(0, 0), "app", name).expect("the one Postgres");
