@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Built-in types have the same numbers everywhere; others are compared by name.
 const FIRST_OWN_OID: u32 = 16_384;
 
+const TIMED_OUT: &str = "57014";
+const ROWS_MAX: usize = 5_000;
+
 /// How a statement is put to both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -157,6 +160,11 @@ impl World {
         }
     }
 
+    /// Bounds what one statement may cost the oracle.
+    pub fn hurry(&mut self) {
+        self.plain.raw.ask("SET statement_timeout = '2s'").ok();
+    }
+
     /// Runs statements that each touch one shard, or every one, everywhere; on `reversed` from the last to the first.
     pub fn load(&mut self, statements: &[String]) {
         for statement in statements {
@@ -172,9 +180,12 @@ impl World {
         }
     }
 
-    /// The oracle's answer, and the verdict on each way over shards.
+    /// The oracle's answer, and the verdict on each way over shards. What is too much for one Postgres is asked nowhere else.
     pub fn judge(&mut self, asked: &Asked, manner: Manner) -> (Answer, Vec<(usize, Verdict)>) {
         let expected = self.plain.ask(asked, manner);
+        if expected.code() == TIMED_OUT || expected.rows.len() > ROWS_MAX {
+            return (expected, Vec::new());
+        }
         let judge = |(shards, side): &mut (usize, Side)| {
             let found = side.ask(asked, manner);
             (*shards, verdict(&found, &expected, &asked.order))

@@ -1,0 +1,574 @@
+-- Statements over all tenants, by the classes in which sharded answers go wrong.
+
+-- rows, filters, columns of every type
+
+SELECT * FROM tenants
+
+SELECT * FROM members ORDER BY tenant_id, id
+
+SELECT * FROM tasks ORDER BY tenant_id DESC, id
+
+SELECT * FROM invoices ORDER BY tenant_id, id DESC
+
+SELECT * FROM events
+
+SELECT * FROM projects ORDER BY tenant_id, code
+
+SELECT * FROM devices ORDER BY id
+
+SELECT * FROM devices ORDER BY id DESC LIMIT 5
+
+SELECT * FROM members WHERE level IS NULL
+
+SELECT * FROM members WHERE level = NULL
+
+SELECT * FROM tenants WHERE plan = 'large'
+
+SELECT * FROM tenants WHERE plan > 'trial' ORDER BY id
+
+SELECT * FROM events WHERE host <<= '10.0.0.0/8' ORDER BY tenant_id, id
+
+SELECT * FROM events WHERE payload @> '{"n": 1}' ORDER BY tenant_id, id
+
+SELECT * FROM projects WHERE tags && ARRAY['a', 'c'] ORDER BY tenant_id, code
+
+SELECT * FROM invoices WHERE kind = 'bill' ORDER BY tenant_id, id
+
+SELECT * FROM invoices WHERE kind = 'bill  ' ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id IN (1, 2, 3) ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id = ANY ('{1,2,3,99}') ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id = 1 OR tenant_id = 2 ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id = 1 OR level = 2 ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id BETWEEN 2 AND 4 ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id > 9 AND tenant_id <= 11 ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE NOT (tenant_id = 3) ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id = 3.0 ORDER BY tenant_id, id
+
+SELECT * FROM members WHERE tenant_id = 1 AND tenant_id = 2
+
+SELECT * FROM members WHERE false
+
+SELECT tenant_id FROM members WHERE tenant_id + 0 = 3 ORDER BY id
+
+-- text
+SELECT m FROM members m ORDER BY tenant_id, id
+
+SELECT (t).name, (t).budget FROM (SELECT t FROM tenants t) s ORDER BY 1, 2
+
+SELECT tenant_id::text || '/' || id AS path, now() IS NOT NULL AS t FROM tasks
+
+SELECT count(*) FROM tenants t WHERE t.settings ->> 'theme' = 'dark'
+
+-- order by a selected column of each type, NULLS FIRST and LAST
+
+SELECT score, tenant_id, id FROM members ORDER BY score, tenant_id, id
+
+SELECT score, tenant_id, id FROM members ORDER BY score DESC NULLS LAST, tenant_id, id
+
+SELECT score, tenant_id, id FROM members ORDER BY score NULLS FIRST, tenant_id DESC, id DESC
+
+SELECT level, tenant_id, id FROM members ORDER BY level DESC, tenant_id, id
+
+SELECT amount, tenant_id, id FROM invoices ORDER BY amount NULLS FIRST, 2, 3
+
+SELECT rate, tenant_id, id FROM invoices ORDER BY rate, 2, 3
+
+SELECT issued, tenant_id, id FROM invoices ORDER BY issued DESC NULLS LAST, 2, 3
+
+SELECT doc, tenant_id, id FROM invoices ORDER BY doc, 2, 3
+
+SELECT kind, tenant_id, id FROM invoices ORDER BY kind, 2, 3
+
+SELECT effort, tenant_id, id FROM tasks ORDER BY effort, 2, 3
+
+SELECT at, tenant_id, id FROM tasks ORDER BY at DESC, 2, 3
+
+SELECT weight, tenant_id, id FROM tasks ORDER BY weight, 2, 3
+
+SELECT done, tenant_id, id FROM tasks ORDER BY done DESC, 2, 3
+
+SELECT joined, tenant_id, id FROM members ORDER BY joined, 2, 3
+
+SELECT seen, tenant_id, id FROM members ORDER BY seen DESC, 2, 3
+
+SELECT plan, id FROM tenants ORDER BY plan, id
+
+SELECT plan, id FROM tenants ORDER BY plan DESC NULLS LAST, id
+
+SELECT country, id FROM tenants ORDER BY country, id
+
+SELECT settings, id FROM tenants ORDER BY settings, id
+
+SELECT host, tenant_id, id FROM events ORDER BY host, 2, 3
+
+SELECT nums, tenant_id, id FROM events ORDER BY nums NULLS FIRST, 2, 3
+
+SELECT email, tenant_id, id FROM members ORDER BY email, 2, 3
+
+SELECT tags, tenant_id, code FROM projects ORDER BY tags, 2, 3
+
+-- order of text by the collation, not by bytes
+
+SELECT name FROM members ORDER BY name
+
+SELECT name, tenant_id, id FROM members ORDER BY name, tenant_id, id
+
+SELECT name, tenant_id, id FROM members ORDER BY name DESC NULLS LAST, tenant_id, id
+
+SELECT name FROM members ORDER BY name COLLATE "C"
+
+SELECT name, tenant_id FROM members ORDER BY name COLLATE "C" DESC NULLS LAST, tenant_id, id LIMIT 7
+
+SELECT title FROM tasks ORDER BY title LIMIT 9
+
+SELECT title FROM tasks WHERE title > 'b' ORDER BY title
+
+SELECT min(name), max(name) FROM members
+
+SELECT min(title), max(title) FROM tasks WHERE title < 'a'
+
+SELECT greatest(name, 'Zoo'), count(*) FROM members GROUP BY 1 ORDER BY 1
+
+SELECT code FROM projects ORDER BY code, tenant_id OFFSET 3
+
+SELECT label, id FROM devices ORDER BY label, id
+
+SELECT max(kind) FROM events
+
+-- order by an expression or by a column that is not selected
+
+SELECT id FROM tasks ORDER BY due, tenant_id, id
+
+SELECT title FROM tasks ORDER BY priority DESC, tenant_id, id
+
+SELECT tenant_id, id FROM tasks ORDER BY id % 3, tenant_id, id
+
+SELECT tenant_id, id FROM tasks ORDER BY -id, tenant_id
+
+SELECT tenant_id, id FROM tasks ORDER BY coalesce(priority, 9), due NULLS FIRST, tenant_id, id
+
+SELECT name FROM members ORDER BY lower(name), tenant_id, id
+
+SELECT id + 1 AS next FROM tasks ORDER BY next DESC
+
+SELECT id AS tenant_id, tenant_id AS id FROM tasks ORDER BY tenant_id, id
+
+SELECT name FROM tenants ORDER BY CASE WHEN active THEN 0 ELSE 1 END, id
+
+SELECT length(name) AS n, tenant_id, id FROM members ORDER BY 1 DESC NULLS LAST, 2, 3
+
+SELECT name FROM members ORDER BY score * 2 DESC NULLS LAST, tenant_id, id LIMIT 4
+
+-- LIMIT and OFFSET
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT 3
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT 3 OFFSET 5
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id OFFSET 60
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id OFFSET 1000
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT 0
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT ALL OFFSET 2
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT NULL
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT 1 + 2 OFFSET 2 * 2
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id LIMIT (SELECT 3)
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id FETCH FIRST 4 ROWS ONLY
+
+SELECT tenant_id, id FROM tasks ORDER BY tenant_id, id OFFSET 2 ROWS FETCH NEXT ROW ONLY
+
+SELECT priority FROM tasks ORDER BY priority FETCH FIRST 2 ROWS WITH TIES
+
+SELECT count(*) FROM (SELECT 1 FROM tasks LIMIT 7) s
+
+SELECT id FROM tenants ORDER BY id DESC LIMIT 2.4
+
+-- fails
+SELECT id FROM tenants ORDER BY id LIMIT -1
+
+-- fails
+SELECT id FROM tenants ORDER BY id OFFSET -1
+
+-- aggregates of all sorts
+
+SELECT count(*) FROM tasks
+
+SELECT count(*), count(priority), count(DISTINCT priority) FROM tasks
+
+SELECT sum(priority), sum(id), sum(weight), sum(effort) FROM tasks
+
+SELECT avg(priority), avg(id), avg(weight) FROM tasks
+
+SELECT min(effort), max(effort), avg(effort) FROM tasks
+
+SELECT sum(amount), avg(amount), min(amount), max(amount), count(amount) FROM invoices
+
+SELECT sum(score), avg(score), min(score), max(score) FROM members
+
+SELECT sum(DISTINCT level), avg(DISTINCT level) FROM members
+
+SELECT bool_and(done), bool_or(done), every(done) FROM tasks
+
+SELECT bit_and(priority), bit_or(priority), bit_xor(priority) FROM tasks
+
+SELECT min(due), max(due), min(at), max(at) FROM tasks
+
+SELECT min(joined), max(seen) FROM members
+
+SELECT min(doc::text), max(kind) FROM invoices
+
+SELECT min(host), max(host) FROM events
+
+SELECT min(plan), max(plan) FROM tenants
+
+SELECT max(nums), min(tags) FROM events, projects WHERE events.tenant_id = projects.tenant_id
+
+SELECT stddev(priority), variance(priority), stddev_pop(level) FROM tasks JOIN members m USING (tenant_id)
+
+SELECT count(*) FILTER (WHERE done), sum(priority) FILTER (WHERE NOT done) FROM tasks
+
+SELECT sum(priority) FROM tasks WHERE false
+
+SELECT count(*), sum(amount), max(issued) FROM invoices WHERE tenant_id > 1000
+
+SELECT array_agg(id ORDER BY id) FROM tenants
+
+SELECT string_agg(name, ', ' ORDER BY name, id) FROM tenants
+
+SELECT string_agg(DISTINCT name, ', ' ORDER BY name) FROM members
+
+SELECT json_agg(name ORDER BY id), jsonb_object_agg(id, name) FROM tenants
+
+SELECT json_object_agg(id, plan ORDER BY id DESC) FROM tenants
+
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY level), percentile_disc(0.25) WITHIN GROUP (ORDER BY name) FROM members
+
+SELECT mode() WITHIN GROUP (ORDER BY plan) FROM tenants WHERE plan IN ('small')
+
+SELECT rank(2) WITHIN GROUP (ORDER BY level) FROM members
+
+SELECT count(DISTINCT rate) FROM invoices
+
+SELECT count(DISTINCT (tenant_id, done)) FROM tasks
+
+SELECT regr_count(level, boss) FROM members
+
+SELECT count(m) FROM members m
+
+-- expressions over aggregates
+
+SELECT sum(amount) / count(*) FROM invoices
+
+SELECT coalesce(sum(amount), 0) FROM invoices WHERE amount > 1000
+
+SELECT 100 * count(*) FILTER (WHERE done) / count(*) AS percent FROM tasks
+
+SELECT round(avg(amount), 2), sum(amount)::int FROM invoices
+
+SELECT max(id) - min(id) + 1 FROM tasks
+
+SELECT tenant_id, sum(priority) * 2, count(*) || ' tasks' FROM tasks GROUP BY tenant_id ORDER BY tenant_id
+
+SELECT CASE WHEN count(*) > 10 THEN 'many' ELSE 'few' END FROM tasks
+
+SELECT (SELECT count(*) FROM tasks) + (SELECT count(*) FROM members)
+
+SELECT EXISTS (SELECT 1 FROM tasks WHERE done)
+
+-- groups, also by what is not selected, by expressions, with HAVING
+
+SELECT tenant_id, count(*) FROM tasks GROUP BY tenant_id
+
+SELECT tenant_id, done, count(*) FROM tasks GROUP BY tenant_id, done ORDER BY tenant_id, done
+
+SELECT done, count(*) FROM tasks GROUP BY done ORDER BY done
+
+SELECT count(*) FROM tasks GROUP BY done
+
+SELECT count(*) FROM tasks GROUP BY priority % 2
+
+SELECT priority % 2 AS odd, count(*), sum(id) FROM tasks GROUP BY odd ORDER BY odd
+
+SELECT name, count(*) FROM members GROUP BY name ORDER BY count(*) DESC, name
+
+SELECT name, count(*) FROM members GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 3
+
+SELECT country, sum(budget) FROM tenants GROUP BY country ORDER BY sum(budget) DESC NULLS LAST, country
+
+SELECT date_trunc('month', due) AS month, count(*) FROM tasks GROUP BY month ORDER BY month
+
+SELECT done, count(*) FROM tasks GROUP BY done HAVING count(*) > 20 ORDER BY done
+
+SELECT name, count(*) FROM members GROUP BY name HAVING count(*) > 2 ORDER BY name
+
+SELECT name FROM members GROUP BY name HAVING min(level) = 0 ORDER BY name
+
+SELECT tenant_id FROM tasks GROUP BY tenant_id HAVING count(*) >= 7 ORDER BY tenant_id
+
+SELECT count(*) FROM tasks HAVING count(*) > 1000
+
+SELECT 1 FROM tasks HAVING max(id) > 3
+
+SELECT tenant_id, id, title, count(*) FROM tasks GROUP BY tenant_id, id ORDER BY 1, 2
+
+SELECT t.id, t.name, count(k.id) FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id GROUP BY t.id ORDER BY t.id
+
+SELECT rate, count(*) > 0 AS some FROM invoices WHERE rate = 1 GROUP BY GROUPING SETS ((rate), ()) HAVING rate IS NULL
+
+SELECT plan, country, count(*) FROM tenants GROUP BY ROLLUP (plan, country) ORDER BY 1, 2, 3
+
+SELECT plan, country, count(*), grouping(plan, country) FROM tenants GROUP BY CUBE (plan, country) ORDER BY 1, 2, 4, 3
+
+SELECT done, priority, count(*) FROM tasks GROUP BY GROUPING SETS ((done), (priority)) ORDER BY 1, 2, 3
+
+SELECT kind, avg(amount), count(DISTINCT issued) FROM invoices GROUP BY kind ORDER BY kind
+
+SELECT level, string_agg(name, '|' ORDER BY name, tenant_id, id) FROM members GROUP BY level ORDER BY level
+
+SELECT level, avg(score), max(joined) FROM members WHERE score < 'Infinity' GROUP BY level ORDER BY level NULLS FIRST
+
+SELECT id % 2 = 0, count(*) FROM tenants GROUP BY id % 2 = 0 ORDER BY 1
+
+-- DISTINCT
+
+SELECT DISTINCT priority FROM tasks
+
+SELECT DISTINCT priority FROM tasks ORDER BY priority
+
+SELECT DISTINCT tenant_id FROM tasks ORDER BY tenant_id
+
+SELECT DISTINCT tenant_id, priority FROM tasks ORDER BY 1, 2
+
+SELECT DISTINCT name FROM members ORDER BY name DESC
+
+SELECT DISTINCT upper(name) FROM members ORDER BY 1
+
+SELECT count(*) FROM (SELECT DISTINCT rate FROM invoices) s
+
+SELECT DISTINCT kind, rate = 1 AS one FROM invoices ORDER BY kind, one
+
+SELECT DISTINCT ON (project) project, due, tenant_id, id FROM tasks ORDER BY project, due DESC NULLS LAST, tenant_id, id
+
+SELECT DISTINCT ON (tenant_id) tenant_id, id, title FROM tasks ORDER BY tenant_id, due, id
+
+SELECT DISTINCT ON (1) level, name FROM members ORDER BY 1, name
+
+SELECT DISTINCT count(*) FROM tasks GROUP BY tenant_id ORDER BY 1
+
+SELECT DISTINCT country FROM tenants LIMIT 0
+
+SELECT DISTINCT nums FROM events ORDER BY nums
+
+SELECT DISTINCT payload FROM events ORDER BY payload
+
+SELECT DISTINCT score FROM members ORDER BY score
+
+-- window functions
+
+SELECT tenant_id, id, row_number() OVER (ORDER BY tenant_id, id) FROM tasks ORDER BY 1, 2
+
+SELECT tenant_id, id, row_number() OVER (PARTITION BY tenant_id ORDER BY id) FROM tasks ORDER BY 1, 2
+
+SELECT tenant_id, id, rank() OVER (ORDER BY priority DESC NULLS LAST) FROM tasks ORDER BY 1, 2
+
+SELECT name, dense_rank() OVER (ORDER BY name) FROM members ORDER BY 1, 2
+
+SELECT tenant_id, id, sum(priority) OVER (ORDER BY tenant_id, id) FROM tasks ORDER BY 1, 2
+
+SELECT tenant_id, id, count(*) OVER () FROM tasks ORDER BY 1, 2 LIMIT 3
+
+SELECT tenant_id, id, lag(title) OVER w, lead(due, 2) OVER w FROM tasks WINDOW w AS (PARTITION BY done ORDER BY tenant_id, id) ORDER BY 1, 2
+
+SELECT tenant_id, sum(count(*)) OVER (ORDER BY tenant_id) FROM tasks GROUP BY tenant_id ORDER BY 1
+
+SELECT * FROM (SELECT tenant_id, id, row_number() OVER (PARTITION BY tenant_id ORDER BY due DESC NULLS LAST, id) AS n FROM tasks) s WHERE n <= 2 ORDER BY 1, 3
+
+SELECT name, ntile(4) OVER (ORDER BY name, tenant_id, id), first_value(name) OVER (PARTITION BY level ORDER BY tenant_id, id) FROM members ORDER BY tenant_id, id
+
+SELECT amount, sum(amount) OVER (ORDER BY tenant_id, id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM invoices ORDER BY tenant_id, id
+
+-- UNION, INTERSECT, EXCEPT
+
+SELECT tenant_id FROM tasks UNION SELECT tenant_id FROM events ORDER BY 1
+
+SELECT tenant_id FROM tasks UNION ALL SELECT tenant_id FROM events ORDER BY 1
+
+SELECT tenant_id, id FROM tasks INTERSECT SELECT tenant_id, id FROM events ORDER BY 1, 2
+
+SELECT tenant_id, id FROM tasks EXCEPT SELECT tenant_id, id FROM events ORDER BY 1, 2
+
+SELECT name FROM members INTERSECT SELECT title FROM tasks ORDER BY 1
+
+SELECT name FROM members EXCEPT ALL SELECT title FROM tasks ORDER BY 1
+
+SELECT id FROM tenants EXCEPT SELECT tenant_id FROM invoices ORDER BY 1
+
+SELECT 1 AS n UNION ALL SELECT count(*) FROM tasks ORDER BY 1
+
+SELECT name FROM countries UNION SELECT name FROM tenants ORDER BY 1
+
+SELECT country FROM tenants EXCEPT SELECT code FROM countries ORDER BY 1
+
+(SELECT id FROM tenants ORDER BY id LIMIT 2) UNION ALL (SELECT id FROM tenants ORDER BY id DESC LIMIT 2) ORDER BY 1
+
+SELECT tenant_id FROM tasks WHERE tenant_id = 1 UNION SELECT tenant_id FROM tasks WHERE tenant_id = 2 ORDER BY 1
+
+SELECT DISTINCT tenant_id FROM tasks UNION ALL SELECT 0 ORDER BY 1
+
+SELECT id FROM notes UNION ALL SELECT id FROM tenants ORDER BY 1
+
+VALUES (1), (2) UNION SELECT id FROM tenants ORDER BY 1
+
+-- colocated joins, semi and anti joins
+
+SELECT t.name, m.name FROM tenants t JOIN members m ON m.tenant_id = t.id ORDER BY t.id, m.id
+
+SELECT t.name, m.name FROM tenants t LEFT JOIN members m ON m.tenant_id = t.id ORDER BY t.id, m.id
+
+SELECT t.name, m.name FROM members m RIGHT JOIN tenants t ON m.tenant_id = t.id AND m.level > 2 ORDER BY t.id, m.id
+
+SELECT m.id, k.id, coalesce(m.tenant_id, k.tenant_id) FROM members m FULL JOIN tasks k ON k.tenant_id = m.tenant_id AND k.id = m.id ORDER BY 3, 2, 1
+
+SELECT count(*) FROM tenants t JOIN members m ON m.tenant_id = t.id JOIN tasks k ON k.tenant_id = m.tenant_id AND k.member = m.id
+
+SELECT t.name FROM tenants t WHERE EXISTS (SELECT 1 FROM invoices i WHERE i.tenant_id = t.id) ORDER BY t.id
+
+SELECT t.name FROM tenants t WHERE NOT EXISTS (SELECT 1 FROM invoices i WHERE i.tenant_id = t.id) ORDER BY t.id
+
+SELECT t.name FROM tenants t WHERE t.id IN (SELECT tenant_id FROM invoices) ORDER BY t.id
+
+SELECT t.name FROM tenants t WHERE t.id NOT IN (SELECT tenant_id FROM invoices) ORDER BY t.id
+
+SELECT t.name, (SELECT count(*) FROM tasks k WHERE k.tenant_id = t.id) FROM tenants t ORDER BY t.id
+
+SELECT t.name, s.n FROM tenants t JOIN (SELECT tenant_id, count(*) AS n FROM tasks GROUP BY 1) s ON s.tenant_id = t.id ORDER BY t.id
+
+SELECT t.id, l.title FROM tenants t CROSS JOIN LATERAL (SELECT title, id FROM tasks k WHERE k.tenant_id = t.id ORDER BY k.due, k.id LIMIT 1) l ORDER BY t.id
+
+-- joins that are not colocated
+
+SELECT a.id, b.id FROM tenants a JOIN tenants b ON b.id = a.id + 1 ORDER BY 1, 2
+
+SELECT a.name, count(*) FROM members a JOIN members b ON a.name = b.name GROUP BY a.name ORDER BY a.name
+
+SELECT count(*) FROM tasks a JOIN events b ON a.id = b.id
+
+SELECT d.label, t.name FROM devices d JOIN tenants t ON t.id = d.tenant_id ORDER BY d.id
+
+SELECT t.id, count(d.id) FROM tenants t LEFT JOIN devices d ON d.tenant_id = t.id GROUP BY t.id ORDER BY t.id
+
+SELECT d.id FROM devices d WHERE NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = d.tenant_id) ORDER BY d.id
+
+SELECT n.body, t.name FROM notes n LEFT JOIN tenants t ON t.id = n.tenant_id ORDER BY n.id
+
+SELECT t.id, n.id FROM tenants t JOIN notes n ON n.tenant_id = t.id ORDER BY 1, 2
+
+SELECT count(*) FROM tenants, devices
+
+SELECT m.name FROM members m WHERE m.level = (SELECT max(level) FROM members) ORDER BY m.tenant_id, m.id
+
+SELECT m.tenant_id, m.id FROM members m WHERE m.score > (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY score) FROM members) ORDER BY 1, 2
+
+SELECT name FROM tenants WHERE budget > ALL (SELECT amount FROM invoices WHERE amount IS NOT NULL) ORDER BY id
+
+SELECT name FROM members WHERE name IN (SELECT title FROM tasks) ORDER BY tenant_id, id
+
+SELECT name FROM members WHERE name NOT IN (SELECT label FROM devices) ORDER BY tenant_id, id
+
+-- reference tables on each side
+
+SELECT t.id, c.name FROM tenants t JOIN countries c ON c.code = t.country ORDER BY t.id
+
+SELECT t.id, c.name FROM tenants t LEFT JOIN countries c ON c.code = t.country ORDER BY t.id
+
+SELECT c.code, t.id FROM countries c LEFT JOIN tenants t ON c.code = t.country ORDER BY 1, 2
+
+SELECT c.code, t.id FROM tenants t RIGHT JOIN countries c ON c.code = t.country ORDER BY 1, 2
+
+SELECT c.code, t.id FROM tenants t FULL JOIN countries c ON c.code = t.country ORDER BY 1, 2
+
+SELECT c.code FROM countries c WHERE NOT EXISTS (SELECT 1 FROM tenants t WHERE t.country = c.code) ORDER BY 1
+
+SELECT c.code FROM countries c WHERE EXISTS (SELECT 1 FROM tenants t WHERE t.country = c.code) ORDER BY 1
+
+SELECT c.code, (SELECT count(*) FROM tenants t WHERE t.country = c.code) FROM countries c ORDER BY 1
+
+SELECT c.continent, count(*) FROM tenants t JOIN countries c ON c.code = t.country GROUP BY c.continent ORDER BY 1
+
+SELECT count(*) FROM countries
+
+SELECT c.code, n.body FROM countries c, notes n WHERE n.id = 1 ORDER BY 1
+
+-- common table expressions and views over tenants
+
+WITH x AS (SELECT tenant_id, count(*) AS n FROM tasks GROUP BY tenant_id) SELECT max(n), min(n) FROM x
+
+WITH x AS (SELECT * FROM tasks WHERE done) SELECT count(*) FROM x
+
+WITH x AS (SELECT avg(level) AS a FROM members) SELECT m.tenant_id, m.id FROM members m, x WHERE m.level > x.a ORDER BY 1, 2
+
+WITH a AS (SELECT id FROM tenants), b AS (SELECT tenant_id FROM invoices) SELECT count(*) FROM a WHERE id NOT IN (SELECT tenant_id FROM b)
+
+WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 16) SELECT k, t.name FROM n LEFT JOIN tenants t ON t.id = k ORDER BY k
+
+WITH RECURSIVE chain(tenant_id, id, depth) AS (SELECT tenant_id, id, 0 FROM members WHERE boss IS NULL UNION SELECT m.tenant_id, m.id, c.depth + 1 FROM members m JOIN chain c ON c.tenant_id = m.tenant_id AND c.id = m.boss WHERE c.depth < 4) SELECT depth, count(*) FROM chain GROUP BY depth ORDER BY depth
+
+SELECT * FROM open_tasks ORDER BY tenant_id, id
+
+SELECT * FROM task_totals ORDER BY tenant_id
+
+SELECT * FROM people ORDER BY tenant_id, id
+
+SELECT sum(n), max(latest) FROM task_totals
+
+SELECT p.level, count(*) FROM people p GROUP BY p.level ORDER BY 1
+
+SELECT * FROM (SELECT * FROM open_tasks ORDER BY tenant_id, id LIMIT 3) s
+
+SELECT x.n FROM task_totals x WHERE x.n = (SELECT max(n) FROM task_totals) ORDER BY x.tenant_id
+
+-- mistakes, worded by Postgres
+
+-- fails
+SELECT nothing FROM tasks
+
+-- fails
+SELECT * FROM tasks WHERE title = 5 + date '2024-01-01'
+
+-- fails
+SELECT title, count(*) FROM tasks
+
+-- fails
+SELECT 1 / (id - id) FROM tenants
+
+-- fails
+SELECT id FROM tasks a JOIN events b ON true
+
+-- fails
+SELECT count(*) FROM tasks WHERE count(*) > 1
+
+-- fails
+SELECT DISTINCT title FROM tasks ORDER BY id
+
+-- fails
+SELECT id FROM tenants UNION SELECT name FROM tenants
+
+-- fails
+SELECT (SELECT id FROM tenants)
+
+-- fails
+SELECT title::int FROM tasks WHERE title = 'Zoo'
