@@ -12,7 +12,4 @@ pub const TENANTS: f64 = 4.0;
 pub const GENERATED: f64 = 6.0;
 
 /// `tests/tenants.rs`: the statements of one tenant
-pub const ONE_TENANT: f64 = 96.0;
-
-/// `tests/tenants.rs`: statements of one tenant that do not go to one shard; this number only falls, to 0
-pub const ONE_TENANT_SCATTERED: usize = 4;
+pub const ONE_TENANT: f64 = 100.0;
