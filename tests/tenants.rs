@@ -21,7 +21,7 @@ use pgshunt::server::build::look;
 use pgshunt::sql::lift::{Lifted, lift};
 use support::blocks::{Block, blocks};
 use support::bounds;
-use support::oracle::{MANNERS, Manner, Tally, World};
+use support::oracle::{Asked, MANNERS, Manner, Order, Tally, Verdict, World};
 use support::shop;
 
 #[test]
@@ -48,6 +48,12 @@ fn statements_of_tenants_are_exact_or_refused_and_one_tenants_go_to_one_shard() 
     let mut tally = Tally::default();
     ask_all(&mut world, &many, &mut tally);
     tally.require("statements over tenants", bounds::TENANTS);
+    let mut tally = Tally::default();
+    in_transactions(&mut world, &many, &mut tally);
+    tally.require("within transactions", bounds::TENANTS_IN_TRANSACTIONS);
+    let mut tally = Tally::default();
+    through_cursors(&mut world, &many, &mut tally);
+    tally.require("through cursors", bounds::TENANTS_BY_CURSOR);
     assert!(
         scattered.is_empty(),
         "not on one shard:\n{}",
@@ -88,6 +94,55 @@ fn ask_all(world: &mut World, blocks: &[Block], tally: &mut Tally) {
         }
     }
     assert!(mistaken.is_empty(), "{}", mistaken.join("\n"));
+}
+
+/// Writes of one tenant, before the statements that must see them.
+const WRITES: [&str; 4] = [
+    "UPDATE members SET level = 4, name = 'aardvark' WHERE tenant_id = 5",
+    "DELETE FROM tasks WHERE tenant_id = 5 AND id < 3",
+    "INSERT INTO tasks (tenant_id, id, title, done, due) VALUES (5, 50, 'new', false, '2024-02-02')",
+    "UPDATE tenants SET budget = 1000.25, country = 'pe' WHERE id = 5",
+];
+
+/// Each statement in a transaction that has written on one shard.
+fn in_transactions(world: &mut World, blocks: &[Block], tally: &mut Tally) {
+    for (n, block) in blocks.iter().enumerate() {
+        let begin = ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"][n % 2];
+        let manner = [Manner::Simple, Manner::Parameters][n / 2 % 2];
+        world.everywhere(begin);
+        for write in WRITES {
+            world.everywhere(write);
+        }
+        let (_, verdicts) = world.judge(&block.asked(), manner);
+        for (shards, verdict) in verdicts {
+            tally.add(begin, shards, &block.statement, &verdict);
+        }
+        world.everywhere("ROLLBACK");
+    }
+}
+
+/// DECLARE, then FETCH in two portions: which rows come first is settled by a total order only.
+fn through_cursors(world: &mut World, blocks: &[Block], tally: &mut Tally) {
+    for block in blocks.iter().filter(|b| !b.comment.contains("fails")) {
+        let order = block.asked().order;
+        world.everywhere("BEGIN");
+        let declare = format!("DECLARE portion CURSOR FOR {}", block.statement);
+        let fetch = match order {
+            Order::Total => ["FETCH 3 FROM portion", "FETCH ALL FROM portion"].as_slice(),
+            _ => &["FETCH ALL FROM portion"],
+        };
+        for sql in [declare.as_str()].iter().chain(fetch) {
+            let (_, verdicts) = world.judge(&Asked::plain(sql, order.clone()), Manner::Simple);
+            let over = verdicts.iter().any(|(_, v)| !matches!(v, Verdict::Exact));
+            for (shards, verdict) in verdicts {
+                tally.add(sql, shards, &block.statement, &verdict);
+            }
+            if over {
+                break;
+            }
+        }
+        world.everywhere("ROLLBACK");
+    }
 }
 
 struct Literals<'a>(&'a [u8], &'a Lifted);

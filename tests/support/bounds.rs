@@ -13,3 +13,9 @@ pub const GENERATED: f64 = 6.0;
 
 /// `tests/tenants.rs`: the statements of one tenant
 pub const ONE_TENANT: f64 = 100.0;
+
+/// `tests/tenants.rs`: the same in a transaction that has written
+pub const TENANTS_IN_TRANSACTIONS: f64 = 4.0;
+
+/// `tests/tenants.rs`: the same by DECLARE and FETCH
+pub const TENANTS_BY_CURSOR: f64 = 0.0;

@@ -194,6 +194,17 @@ impl World {
         (expected, verdicts)
     }
 
+    /// Runs it on all sides; the same must come of it.
+    pub fn everywhere(&mut self, statement: &str) {
+        let direct = self.plain.raw.ask(statement).ok();
+        self.reversed.raw.ask(statement).ok();
+        for (_, side) in &mut self.sharded {
+            let through = side.raw.ask(statement);
+            assert_eq!(through.error, None, "{statement}");
+            assert_eq!(through.tags, direct.tags, "{statement}");
+        }
+    }
+
     /// What differs at one Postgres when the rows lie in another order.
     pub fn undetermined(
         &mut self,
