@@ -67,6 +67,7 @@ fn random_queries_are_exact_or_refused() {
         (failed + heavy) * 20 <= count as usize,
         "{failed} of {count} queries fail"
     );
+    tally.show("random queries");
     tally.require("random queries", support::bounds::GENERATED);
 }
 

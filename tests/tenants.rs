@@ -24,6 +24,14 @@ use support::bounds;
 use support::oracle::{Asked, MANNERS, Manner, Order, Tally, Verdict, World};
 use support::shop;
 
+const NAMES: [&str; 5] = [
+    "of one tenant",
+    "over tenants",
+    "under other settings",
+    "within transactions",
+    "through cursors",
+];
+
 #[test]
 fn statements_of_tenants_are_exact_or_refused_and_one_tenants_go_to_one_shard() {
     let ways: &[usize] = match std::env::var("PGSHUNT_LONG") {
@@ -42,18 +50,19 @@ fn statements_of_tenants_are_exact_or_refused_and_one_tenants_go_to_one_shard() 
         many.len()
     );
     let scattered = not_on_one_shard(&world, &one);
-    let mut tally = Tally::default();
-    ask_all(&mut world, &one, &mut tally);
-    tally.require("statements of one tenant", bounds::ONE_TENANT);
-    let mut tally = Tally::default();
-    ask_all(&mut world, &many, &mut tally);
-    tally.require("statements over tenants", bounds::TENANTS);
-    let mut tally = Tally::default();
-    in_transactions(&mut world, &many, &mut tally);
-    tally.require("within transactions", bounds::TENANTS_IN_TRANSACTIONS);
-    let mut tally = Tally::default();
-    through_cursors(&mut world, &many, &mut tally);
-    tally.require("through cursors", bounds::TENANTS_BY_CURSOR);
+    let mut tallies = [(); 5].map(|()| Tally::default());
+    let [single, spread, set, within, fetched] = &mut tallies;
+    ask_all(&mut world, &one, single);
+    ask_all(&mut world, &many, spread);
+    under_settings(&mut world, &many, set);
+    in_transactions(&mut world, &many, within);
+    through_cursors(&mut world, &many, fetched);
+    for (name, tally) in NAMES.iter().zip(&tallies) {
+        tally.show(name);
+    }
+    for ((name, tally), bound) in NAMES.iter().zip(&tallies).zip(bounds::TENANTS) {
+        tally.require(name, bound);
+    }
     assert!(
         scattered.is_empty(),
         "not on one shard:\n{}",
@@ -94,6 +103,41 @@ fn ask_all(world: &mut World, blocks: &[Block], tally: &mut Tally) {
         }
     }
     assert!(mistaken.is_empty(), "{}", mistaken.join("\n"));
+}
+
+/// They change how values are written, read or compared.
+const SETTINGS: [&str; 9] = [
+    "DateStyle = 'German, DMY'",
+    "DateStyle = 'SQL, MDY'",
+    "IntervalStyle = 'sql_standard'",
+    "TimeZone = 'America/St_Johns'",
+    "extra_float_digits = -10",
+    "bytea_output = 'escape'",
+    "client_encoding = 'LATIN1'",
+    "transform_null_equals = on",
+    "standard_conforming_strings = off",
+];
+
+/// Each statement under one of them, under all in the long form.
+fn under_settings(world: &mut World, blocks: &[Block], tally: &mut Tally) {
+    let long = std::env::var("PGSHUNT_LONG").is_ok();
+    for (at, setting) in SETTINGS.iter().enumerate() {
+        world.everywhere(&format!("SET {setting}"));
+        for (n, block) in blocks.iter().enumerate() {
+            if !long && n % SETTINGS.len() != at {
+                continue;
+            }
+            let manner = [Manner::Simple, Manner::Extended, Manner::Binary][n % 3];
+            let text = block.comment.contains("text");
+            let manner = if text { Manner::Simple } else { manner };
+            let (_, verdicts) = world.judge(&block.asked(), manner);
+            for (shards, verdict) in verdicts {
+                tally.add(setting, shards, &block.statement, &verdict);
+            }
+        }
+        let (name, _) = setting.split_once(' ').expect("a name");
+        world.everywhere(&format!("RESET {name}"));
+    }
 }
 
 /// Writes of one tenant, before the statements that must see them.

@@ -168,6 +168,7 @@ fn the_22_queries_of_tpch_are_exact_or_refused() {
     for (_, Side { raw, .. }) in &mut world.sharded {
         assert_eq!(raw.ask("SELECT 1").ok().value(), "1");
     }
+    tally.show("TPC-H");
     tally.require("TPC-H", support::bounds::TPCH);
 }
 

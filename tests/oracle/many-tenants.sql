@@ -572,3 +572,77 @@ SELECT (SELECT id FROM tenants)
 
 -- fails
 SELECT title::int FROM tasks WHERE title = 'Zoo'
+
+-- values at the edges of their types
+
+SELECT score / 3 AS third, tenant_id, id FROM members ORDER BY third, 2, 3
+
+SELECT score / 3 AS third, tenant_id, id FROM members ORDER BY score / 3 DESC NULLS LAST, 2, 3 LIMIT 20
+
+SELECT count(DISTINCT score / 3), max(score / 7), min(score / 7) FROM members
+
+SELECT DISTINCT score / 7 AS part FROM members ORDER BY part
+
+SELECT (weight / 3)::real AS third, count(*) FROM tasks GROUP BY third ORDER BY third
+
+SELECT CASE id WHEN 1 THEN 'infinity'::date WHEN 2 THEN '-infinity' WHEN 3 THEN '0044-03-15 BC' WHEN 4 THEN '12024-01-01' ELSE due END AS day, tenant_id, id FROM tasks ORDER BY day, 2, 3
+
+SELECT min(CASE id WHEN 3 THEN '0044-03-15 BC' ELSE due END), max(CASE id WHEN 4 THEN '12024-01-01' ELSE due END) FROM tasks
+
+SELECT CASE id WHEN 1 THEN 'infinity'::timestamptz WHEN 2 THEN '0044-03-15 12:00 BC+00' WHEN 3 THEN '20024-01-01 00:00+00' ELSE joined END AS at, tenant_id, id FROM members ORDER BY at DESC NULLS LAST, 2, 3
+
+SELECT date_trunc('month', joined) AS month, count(*), min(joined), max(seen) FROM members GROUP BY month ORDER BY month
+
+SELECT joined AT TIME ZONE 'America/New_York' AS local, tenant_id, id FROM members ORDER BY local, 2, 3
+
+SELECT CASE id WHEN 1 THEN 'NaN'::numeric WHEN 2 THEN 'Infinity' WHEN 3 THEN '-Infinity' ELSE amount END AS a, tenant_id, id FROM invoices ORDER BY a DESC, 2, 3
+
+SELECT sum(CASE id WHEN 1 THEN 'Infinity'::numeric ELSE amount END), max(CASE id WHEN 1 THEN 'NaN'::numeric ELSE amount END) FROM invoices
+
+SELECT sum(CASE id WHEN 1 THEN 'Infinity'::numeric WHEN 2 THEN '-Infinity' ELSE amount END) FROM invoices
+
+SELECT sum(amount * 1e-20), sum(amount * 1e30), avg(amount * 1e-20), sum(1e-200::numeric) FROM invoices
+
+SELECT sum(9223372036854775807::bigint), avg(9223372036854775807::bigint), sum(2147483647), avg(2147483647) FROM tasks
+
+SELECT sum(-9223372036854775808), min(-9223372036854775808), max(0.000) FROM tasks
+
+SELECT avg(id), avg(id::numeric), avg(priority / 3.0), sum(priority / 3.0) FROM tasks
+
+SELECT tenant_id % 2 AS half, avg(priority), sum(priority)::numeric / nullif(count(priority), 0) FROM tasks GROUP BY half ORDER BY half
+
+SELECT sum(effort), avg(effort), max(effort * 1000), min(-effort) FROM tasks
+
+SELECT effort * 100 AS long, tenant_id, id FROM tasks ORDER BY long, 2, 3
+
+SELECT at::timetz AS z, tenant_id, id FROM tasks ORDER BY z, 2, 3
+
+SELECT CASE id WHEN 1 THEN time '24:00' ELSE at END AS t, tenant_id, id FROM tasks ORDER BY t DESC, 2, 3
+
+SELECT max(doc), count(DISTINCT doc) FROM (SELECT doc::text AS doc FROM invoices) s
+
+SELECT '' || name AS n, tenant_id, id FROM members ORDER BY ('' || name) COLLATE "C", 2, 3
+
+SELECT name AS n, count(*) FROM members GROUP BY name COLLATE "C", name ORDER BY name COLLATE "C"
+
+SELECT title::char(3) AS t, tenant_id, id FROM tasks ORDER BY t, 2, 3
+
+SELECT 'x' AS x, NULL AS n, count(*) FROM tasks GROUP BY 1, 2
+
+SELECT x.id % 2 AS b, sum(x.id), count(*) FILTER (WHERE x.done), bool_or(x.done) FROM tasks x GROUP BY b ORDER BY sum(x.id) DESC, b
+
+SELECT sum(priority) AS s, tenant_id FROM tasks GROUP BY tenant_id ORDER BY s DESC NULLS LAST, tenant_id LIMIT 4 OFFSET 1
+
+SELECT bit_and(priority), bit_or(id), every(done OR priority > 0) FROM tasks
+
+-- fails
+SELECT sum(CASE WHEN tenant_id > 0 THEN 9223372036854775807 END)::bigint FROM tasks
+
+-- fails
+SELECT sum(id)::smallint * 32767::smallint FROM tasks
+
+-- fails
+SELECT DISTINCT title FROM tasks ORDER BY lower(title)
+
+-- fails
+SELECT DISTINCT ON (title) title, id FROM tasks ORDER BY id

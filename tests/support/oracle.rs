@@ -438,9 +438,7 @@ impl Tally {
         100.0 * self.exact as f64 / self.asked().max(1) as f64
     }
 
-    /// Nothing wrong, ever; and no fewer exact answers than were reached before.
-    #[track_caller]
-    pub fn require(&self, name: &str, exact_percent_min: f64) {
+    pub fn show(&self, name: &str) {
         let mut refusals: Vec<_> = self.refusals.iter().collect();
         refusals.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
         for (message, (count, statement)) in refusals.into_iter().take(40) {
@@ -454,10 +452,15 @@ impl Tally {
             self.refused,
             self.wrong.len()
         );
+    }
+
+    /// Nothing wrong, ever; and no fewer exact answers than were reached before.
+    #[track_caller]
+    pub fn require(&self, name: &str, exact_percent_min: f64) {
         let shown: Vec<&str> = self.wrong.iter().take(20).map(String::as_str).collect();
         assert!(
             self.wrong.is_empty(),
-            "{} wrong:\n{}",
+            "{name}: {} wrong:\n{}",
             self.wrong.len(),
             shown.join("\n")
         );
