@@ -646,3 +646,225 @@ SELECT DISTINCT title FROM tasks ORDER BY lower(title)
 
 -- fails
 SELECT DISTINCT ON (title) title, id FROM tasks ORDER BY id
+
+-- whole rows, and columns that the text does not name
+
+SELECT count(*) FROM members NATURAL JOIN tasks
+
+SELECT max(title) FROM (TABLE tasks) x
+
+SELECT count(*) FROM (SELECT * FROM tasks) x WHERE x IS NOT NULL
+
+SELECT max(title(t)) FROM tasks t
+
+SELECT max(t.title) FROM tasks t, members m WHERE t.title = name(m)
+
+SELECT max(U&"t\0069tle") FROM tasks
+
+SELECT max("title") FROM tasks
+
+SELECT max(TITLE) FROM tasks
+
+SELECT count(DISTINCT t) FROM (SELECT k.* FROM tasks k) t
+
+SELECT max((t).title) FROM (SELECT tasks AS t FROM tasks) s
+
+SELECT max((tasks).title) FROM tasks
+
+SELECT max((ROW(t.*)::tasks).title) FROM tasks t
+
+SELECT count(*) FROM tasks GROUP BY tasks ORDER BY 1
+
+SELECT count(*) FROM tasks t JOIN tasks u ON t = u
+
+SELECT count(*) FROM tasks t WHERE NOT (t IS NULL)
+
+SELECT count(*) FROM members m, LATERAL (SELECT m.*) x WHERE x.name IS NOT NULL
+
+SELECT row_to_json(x) FROM (SELECT tenant_id, max(title) AS m FROM tasks GROUP BY 1) x ORDER BY tenant_id
+
+SELECT json_agg(t ORDER BY id) FROM tenants t
+
+SELECT json_agg(tenants ORDER BY id) FROM tenants
+
+SELECT json_agg(tenants.* ORDER BY id) FROM public.tenants
+
+SELECT count(*) FROM (TABLE open_tasks) x
+
+SELECT max(title) FROM (SELECT * FROM open_tasks) x
+
+SELECT max(x) FROM (SELECT open_tasks::text AS x FROM open_tasks) y
+
+SELECT * FROM people NATURAL JOIN task_totals ORDER BY tenant_id, id
+
+SELECT count(*) FROM (SELECT DISTINCT * FROM tasks) x
+
+SELECT * FROM tasks UNION SELECT * FROM tasks ORDER BY tenant_id, id
+
+SELECT * FROM tasks t JOIN tenants n ON n.name = t.title ORDER BY t.tenant_id, t.id, n.id
+
+SELECT t.* FROM tasks t JOIN tenants n ON n.name = t.title ORDER BY t.tenant_id, t.id, n.id
+
+WITH x AS (TABLE members) SELECT * FROM x ORDER BY name, tenant_id, id
+
+WITH x AS (TABLE members) TABLE x ORDER BY name, tenant_id, id
+
+SELECT * FROM (VALUES (1)) v, LATERAL (TABLE countries) c ORDER BY 2
+
+SELECT count(*) FROM tenants t WHERE EXISTS (TABLE tasks)
+
+SELECT name FROM members WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM (TABLE members) m WHERE level = 1) ORDER BY tenant_id, id
+
+-- names, ordinals and literals that mean something else than they seem to
+
+SELECT count(DISTINCT tableoid) FROM tasks
+
+SELECT count(*) FROM tasks WHERE ctid IS NOT NULL
+
+SELECT max(xmin::text) IS NOT NULL FROM tasks
+
+SELECT count(*), current_schema() FROM tasks
+
+SELECT count(*), current_user, session_user FROM tasks
+
+SELECT count(*), current_setting('search_path') FROM tasks
+
+SELECT row_to_json(t) FROM tenants t ORDER BY t.id
+
+SELECT to_jsonb(t) - 'settings' FROM tenants t ORDER BY id LIMIT 3
+
+SELECT t::text FROM tenants t ORDER BY t.id OFFSET 1
+
+SELECT count(t.*), max(t::text) FROM tenants t
+
+SELECT max(plan), min(plan), count(DISTINCT plan) FROM tenants
+
+SELECT has_table_privilege('tasks', 'SELECT'), count(*) FROM tasks
+
+SELECT count(*), pg_is_in_recovery() FROM tasks
+
+SELECT count(*) FILTER (WHERE email LIKE '%@x.org') FROM members
+
+SELECT max(email), min(email) FROM members
+
+SELECT email, count(*) FROM members GROUP BY email ORDER BY email
+
+SELECT DISTINCT plan, email FROM tenants t JOIN members m ON m.tenant_id = t.id ORDER BY plan, email
+
+SELECT count(*) FROM ONLY tasks
+
+SELECT id FROM tenants ORDER BY id FOR UPDATE
+
+SELECT count(*) FROM tasks AS tasks (a, b)
+
+SELECT a, count(*) FROM tasks AS k (a, b) GROUP BY a ORDER BY a
+
+SELECT count(*) FROM (tasks t CROSS JOIN countries c) AS j
+
+TABLE tenants ORDER BY id
+
+(TABLE tenants) UNION (TABLE tenants) ORDER BY id
+
+SELECT tenants.name FROM tenants ORDER BY tenants
+
+SELECT tenants.id, count FROM tenants, LATERAL (SELECT count(*) FROM tasks WHERE tenant_id = tenants.id) c ORDER BY 1
+
+SELECT max(id) AS max, min AS m FROM tasks, (SELECT min(id) FROM tasks) x GROUP BY 2
+
+SELECT count(*) AS "select", sum(id) AS "Sum" FROM tasks
+
+SELECT count(*) c, 1 one FROM tasks
+
+SELECT sum(id) FROM tasks;
+
+SELECT /* a ; comment */ count(*) FROM tasks
+
+SELECT sum(priority) OVER () FROM tasks ORDER BY tenant_id, id LIMIT 1
+
+SELECT corr(level, boss), covar_pop(level, boss), regr_slope(level, boss) FROM members WHERE false
+
+SELECT string_agg(DISTINCT code, ',' ORDER BY code) FROM projects
+
+SELECT xmlagg(xmlelement(name a, id) ORDER BY id) FROM tenants
+
+SELECT cume_dist() OVER (ORDER BY id), percent_rank() OVER (ORDER BY id), nth_value(id, 2) OVER (ORDER BY id) FROM tenants ORDER BY id
+
+SELECT count(*), NULL AS n, 'a' AS u, 1.0 AS d FROM tasks
+
+SELECT max(NULL), min('a'), count(NULL) FROM tasks
+
+SELECT sum(1), sum(1.5), sum('1'::int), avg(NULL::int) FROM tasks
+
+SELECT min(-2147483648), max(-2147483648), sum(-2147483648) FROM tasks
+
+SELECT max(- 5), min(-2147483647), max(+3), sum(-(2147483648)) FROM tasks
+
+SELECT -2147483648 AS n, count(*) FROM tasks GROUP BY n
+
+SELECT DISTINCT -2147483648 AS n FROM tasks ORDER BY n
+
+SELECT -9223372036854775808 AS n, tenant_id, id FROM tasks ORDER BY n, 2, 3 LIMIT 2
+
+SELECT count(*) FROM tasks GROUP BY () ORDER BY 1
+
+SELECT FROM tasks
+
+SELECT FROM tasks LIMIT 3
+
+SELECT count(*) FROM (SELECT FROM tasks) s
+
+SELECT id, id FROM tenants ORDER BY 2 DESC LIMIT 2
+
+SELECT id AS a, id AS a FROM tenants ORDER BY 1 LIMIT 2
+
+SELECT name AS id, id AS name FROM tenants ORDER BY id, name LIMIT 5
+
+SELECT id + 0 AS id FROM tenants ORDER BY id LIMIT 5
+
+SELECT -id AS id FROM tenants ORDER BY id LIMIT 5
+
+SELECT -id AS id FROM tenants ORDER BY tenants.id LIMIT 5
+
+SELECT -id AS id FROM tenants ORDER BY id + 1 LIMIT 5
+
+SELECT -id AS id, count(*) FROM tenants GROUP BY id ORDER BY id LIMIT 5
+
+SELECT id % 2 AS id, count(*) FROM tenants GROUP BY id ORDER BY 1, 2
+
+SELECT priority AS p, count(*) AS priority FROM tasks GROUP BY priority ORDER BY priority
+
+SELECT priority AS p, count(*) AS priority FROM tasks GROUP BY priority ORDER BY tasks.priority
+
+SELECT sum(id) AS id FROM tasks GROUP BY priority ORDER BY id
+
+SELECT sum(id) AS s FROM tasks GROUP BY priority HAVING sum(id) > 20 ORDER BY s LIMIT 2
+
+SELECT * FROM (SELECT priority, sum(id) AS s FROM tasks GROUP BY priority) x ORDER BY s, priority
+
+SELECT 1 AS a FROM tasks GROUP BY a
+
+SELECT count(*) FROM tasks ORDER BY count(*)
+
+SELECT count(*) FROM tasks LIMIT 0
+
+SELECT count(*) FROM tasks OFFSET 1
+
+SELECT sum(id) FROM tasks LIMIT 1 OFFSET 0
+
+SELECT DISTINCT count(*), sum(id) FROM tasks
+
+SELECT DISTINCT tenant_id % 2, count(*) FROM tasks GROUP BY tenant_id ORDER BY 1, 2
+
+SELECT score FROM members ORDER BY score USING >
+
+SELECT score FROM members ORDER BY score USING < LIMIT 4
+
+SELECT amount FROM invoices ORDER BY amount NULLS FIRST LIMIT 3 OFFSET 1
+
+SELECT host, count(*) FROM events GROUP BY host ORDER BY host
+
+SELECT at::date, count(*) FROM events GROUP BY at::date ORDER BY at::date
+
+SELECT extract(dow FROM due) AS d, count(*) FROM tasks GROUP BY d ORDER BY d NULLS FIRST
+
+SELECT tenant_id, max(due) - min(due) AS days, age(max(due), min(due)) FROM tasks GROUP BY tenant_id ORDER BY days DESC NULLS LAST, tenant_id
