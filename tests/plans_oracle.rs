@@ -80,7 +80,22 @@ impl Maker {
     fn condition(&mut self, seen: &[String], depth: u32) -> String {
         let column = self.column(seen);
         let number = self.random.random_range(0..8);
-        match self.random.random_range(0..16) {
+        match self.random.random_range(0..19) {
+            16 => format!(
+                "({column} = {number} AND {} OR {column} = {} AND {})",
+                self.condition(seen, 0),
+                self.random.random_range(0..8),
+                self.condition(seen, 0)
+            ),
+            17 => {
+                let (one, other) = (self.column(seen), self.column(seen));
+                format!(
+                    "({one} = {other} AND {} OR {} AND {other} = {one})",
+                    self.condition(seen, 0),
+                    self.condition(seen, 0)
+                )
+            }
+            18 => format!("{column} IS NOT DISTINCT FROM {number}"),
             0..=4 => format!("{column} = {number}"),
             5..=8 => format!("{column} = {}", self.column(seen)),
             9 => format!("{column} IN ({number}, {})", self.random.random_range(0..8)),
@@ -114,11 +129,31 @@ impl Maker {
         text
     }
 
+    fn having(&mut self) -> String {
+        let number = self.random.random_range(0..8);
+        match self.random.random_range(0..4) {
+            0 => format!("k = {number}"),
+            1 => format!("k IN ({number}, 3) AND count(*) > 0"),
+            2 => format!("(k = {number} OR count(*) > 1)"),
+            _ => format!("max(x) = {number} AND k = max(k)"),
+        }
+    }
+
     /// Gives columns k, x and t.
     fn relation(&mut self, depth: u32) -> (String, String) {
         let alias = format!("q{}", self.next);
         self.next += 1;
-        let text = match self.random.random_range(0..12) {
+        let text = match self.random.random_range(0..14) {
+            12 if depth > 0 => format!(
+                "(SELECT k, count(*) AS x, min(t) AS t FROM ({}) g GROUP BY k HAVING {}) {alias}",
+                self.query(&[], depth - 1),
+                self.having()
+            ),
+            13 if depth > 0 => format!(
+                "(SELECT k, row_number() OVER (PARTITION BY {} ORDER BY x, t, k) AS x, t FROM ({}) g) {alias}",
+                self.pick(&["k", "k", "k, t", "x"]),
+                self.query(&[], depth - 1)
+            ),
             0 if depth > 0 => format!("({}) {alias}", self.query(&[], depth - 1)),
             1 if depth > 0 => format!(
                 "(SELECT k, count(*) AS x, min(t) AS t FROM ({}) g GROUP BY k) {alias}",

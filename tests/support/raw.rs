@@ -317,12 +317,22 @@ fn row(body: &[u8]) -> Row {
         match usize::try_from(length) {
             Err(_) => row.push(None),
             Ok(length) => {
-                row.push(Some(String::from_utf8_lossy(&rest[..length]).into_owned()));
+                row.push(Some(readable(&rest[..length])));
                 rest = &rest[length..];
             }
         }
     }
     row
+}
+
+/// Text as it is, other bytes (a value in binary format) in hexadecimal: different values look different.
+fn readable(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.contains('\0') => text.to_owned(),
+        _ => value
+            .iter()
+            .fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+    }
 }
 
 fn fields(body: &[u8]) -> Fields {

@@ -355,6 +355,17 @@ impl Analyzer<'_> {
         expr.visit(&mut search).break_value()
     }
 
+    /// An aggregate or a window function in what a window function is given, or in its window.
+    pub(super) fn aggregate_within(&self, function: &Function) -> bool {
+        let mut search = Search {
+            analyzer: self,
+            queries: 0,
+        };
+        function.args.visit(&mut search).is_break()
+            || function.filter.visit(&mut search).is_break()
+            || function.over.visit(&mut search).is_break()
+    }
+
     /// An aggregate of nothing but an outer query's columns belongs to that query: it would be grouped without a sign.
     fn own_level(&self, function: &Function, scope: &Scope<'_>) -> Outcome<()> {
         if scope.parent.is_none() || function.over.is_some() || self.aggregates(function).is_none()

@@ -1,11 +1,12 @@
-//! Conditions to facts: the conjuncts of WHERE and ON that say something of keys. OR and NOT never narrow, except an OR
-//! of equalities of one column, which is an IN.
+//! Conditions to facts: the conjuncts of WHERE, ON and HAVING that say something of keys. NOT never narrows, and an OR only by
+//! what each of its alternatives says of the same columns.
 
+use super::facts::Alternatives;
 use super::query::Ctes;
 use super::scope::{Resolved, Scope, folded};
 use super::{Analyzer, ContextId, Node, Outcome};
 use crate::sql::statement::ValueSource;
-use sqlparser::ast::{BinaryOperator, Expr, Query};
+use sqlparser::ast::{BinaryOperator, Expr, Query, Value};
 
 impl Analyzer<'_> {
     /// Every row that matters satisfies this condition.
@@ -84,9 +85,51 @@ impl Analyzer<'_> {
                 op: BinaryOperator::Or,
                 ..
             } => self.alternatives(condition, scope, context),
+            // as `=`, when the other side is certainly not NULL
+            Expr::IsNotDistinctFrom(left, right) => {
+                for (one, other) in [(left, right), (right, left)] {
+                    if let (Some(node), true) = (column(one, scope), is_literal(other)) {
+                        self.equals_constant(node, other, context);
+                    }
+                }
+            }
             _ => {}
         }
         self.expr(condition, scope, ctes, context)
+    }
+
+    /// HAVING of a query that is grouped by expressions: a column has one value in all rows of a group, so what is said of it
+    /// there holds for the rows.
+    pub(super) fn having<'q>(
+        &mut self,
+        condition: &'q Expr,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'q>,
+        context: ContextId,
+    ) -> Outcome<()> {
+        let mut open = vec![condition];
+        while let Some(condition) = open.pop() {
+            match condition {
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::And,
+                    right,
+                } => open.extend([right.as_ref(), left.as_ref()]),
+                Expr::Nested(inner) => open.push(inner),
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Eq,
+                    right,
+                } if !is_subquery(left) && !is_subquery(right) => {
+                    self.conjunct(condition, scope, ctes, context)?;
+                }
+                Expr::InList { negated: false, .. } => {
+                    self.conjunct(condition, scope, ctes, context)?;
+                }
+                other => self.expr(other, scope, ctes, context)?,
+            }
+        }
+        Ok(())
     }
 
     fn equality<'q>(
@@ -160,16 +203,48 @@ impl Analyzer<'_> {
         }
     }
 
-    /// `k = 1 OR k = 2 OR k IN (3, 4)`
+    /// `k = 1 OR k IN (2, 3) OR (k = 4 AND …)`: one of the values of all of them.
     fn alternatives(&mut self, condition: &Expr, scope: &Scope<'_>, context: ContextId) {
         let mut open = vec![condition];
-        let mut only = None;
-        let mut all = Vec::new();
+        let mut common: Option<Said> = None;
+        while let Some(condition) = open.pop() {
+            match condition {
+                Expr::BinaryOp {
+                    left,
+                    op: BinaryOperator::Or,
+                    right,
+                } => open.extend([right.as_ref(), left.as_ref()]),
+                Expr::Nested(inner) => open.push(inner),
+                one => {
+                    let said = self.said(one, scope);
+                    let said = common.take().map_or_else(|| said.clone(), |c| c.or(&said));
+                    if said.values.is_empty() && said.equal.is_empty() {
+                        return;
+                    }
+                    common = Some(said);
+                }
+            }
+        }
+        let Some(Said { values, equal }) = common else {
+            return;
+        };
+        for (node, values) in values {
+            self.base.constant(context, node, values);
+        }
+        for (a, b) in equal {
+            self.base.equal(context, a, b);
+        }
+    }
+
+    /// What the conjuncts of one alternative say.
+    fn said(&mut self, condition: &Expr, scope: &Scope<'_>) -> Said {
+        let mut said = Said::default();
+        let mut open = vec![condition];
         while let Some(condition) = open.pop() {
             let (operand, values) = match condition {
                 Expr::BinaryOp {
                     left,
-                    op: BinaryOperator::Or,
+                    op: BinaryOperator::And,
                     right,
                 } => {
                     open.extend([right.as_ref(), left.as_ref()]);
@@ -183,31 +258,30 @@ impl Analyzer<'_> {
                     left,
                     op: BinaryOperator::Eq,
                     right,
-                } => match column(left, scope) {
-                    Some(_) => (left, std::slice::from_ref(right.as_ref())),
-                    None => (right, std::slice::from_ref(left.as_ref())),
+                } => match (column(left, scope), column(right, scope)) {
+                    (Some(a), Some(b)) => {
+                        said.equal.push((a.min(b), a.max(b)));
+                        continue;
+                    }
+                    (Some(_), None) => (left, std::slice::from_ref(right.as_ref())),
+                    _ => (right, std::slice::from_ref(left.as_ref())),
                 },
                 Expr::InList {
                     expr,
                     list,
                     negated: false,
                 } => (expr, list.as_slice()),
-                _ => return,
+                _ => continue,
             };
-            let Some(node) = column(operand, scope) else {
-                return;
-            };
-            if *only.get_or_insert(node) != node {
-                return;
+            if let Some(node) = column(operand, scope)
+                && said.has_room(node)
+                && let Some(values) = self.constants(values, self.base.type_of(node))
+            {
+                said.values.push((node, values));
             }
-            let Some(values) = self.constants(values, self.base.type_of(node)) else {
-                return;
-            };
-            all.extend(values);
         }
-        if let Some(node) = only {
-            self.base.constant(context, node, all);
-        }
+        said.equal.truncate(SAID_MAX);
+        said
     }
 
     /// `column IN (SELECT …)`: a row that matters has a witness in the subquery, so what holds there holds here.
@@ -274,6 +348,51 @@ impl Analyzer<'_> {
         }
         Ok(())
     }
+}
+
+/// More facts of one alternative than this are left out.
+const SAID_MAX: usize = 16;
+
+/// What holds where a condition does.
+#[derive(Clone, Default)]
+struct Said {
+    values: Vec<(Node, Alternatives)>,
+    equal: Vec<(Node, Node)>,
+}
+
+impl Said {
+    fn has_room(&self, node: Node) -> bool {
+        self.values.len() < SAID_MAX && self.values.iter().all(|(known, _)| *known != node)
+    }
+
+    /// What holds where the one or the other does.
+    fn or(mut self, other: &Self) -> Self {
+        self.values.retain_mut(|(node, values)| {
+            let found = other.values.iter().find(|(known, _)| known == node);
+            found.is_some_and(|(_, more)| {
+                values.extend(more.iter().cloned());
+                true
+            })
+        });
+        self.equal.retain(|pair| other.equal.contains(pair));
+        self
+    }
+}
+
+/// A value in the text, or a cast of one: not NULL, and no parameter, which may be NULL.
+fn is_literal(expr: &Expr) -> bool {
+    match unwrap(expr) {
+        Expr::Value(value) => matches!(
+            value.value,
+            Value::Number(..) | Value::SingleQuotedString(_)
+        ),
+        Expr::Cast { expr, .. } => is_literal(expr),
+        _ => false,
+    }
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(unwrap(expr), Expr::Subquery(_))
 }
 
 pub(super) fn unwrap(mut expr: &Expr) -> &Expr {

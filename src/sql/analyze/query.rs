@@ -10,7 +10,7 @@ use crate::sql::statement::{IntoTarget, Overriding};
 use sqlparser::ast::{
     Cte, Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query,
     Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind as Kind, SetExpr,
-    SetOperator, SetQuantifier, Statement, Value, WildcardAdditionalOptions, With,
+    SetOperator, SetQuantifier, Statement, Value, WildcardAdditionalOptions, WindowType, With,
 };
 use std::cell::Cell;
 use std::rc::Rc;
@@ -530,8 +530,12 @@ impl Analyzer<'_> {
             }
             _ => return Err(Trouble::Unsupported("GROUP BY ALL")),
         }
-        if let Some(having) = &select.having {
-            self.expr(having, scope, ctes, context)?;
+        match &select.having {
+            Some(having) if grouped_plainly(select) => {
+                self.having(having, scope, ctes, context)?;
+            }
+            Some(having) => self.expr(having, scope, ctes, context)?,
+            None => {}
         }
         if let Some(Distinct::On(exprs)) = &select.distinct {
             self.limited = true;
@@ -589,20 +593,46 @@ impl Analyzer<'_> {
 
     fn grouping(&self, select: &Select, scope: &Scope<'_>) -> Grouping {
         let groups = group_exprs(select);
-        let set = |e: &Expr| matches!(e, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_));
         let mut exprs = select.projection.iter().filter_map(item_expr);
-        // a window function counts as an aggregate: nothing is pushed past it
+        let partitions = self.partitions(select, scope);
+        // a window function counts as an aggregate: past others than those, nothing is pushed
         let aggregated = groups.is_empty() && exprs.any(|e| self.aggregate_in(e).is_some());
         let closed = matches!(select.distinct, Some(Distinct::On(_)))
-            || aggregated
-            || self.has_window(select);
+            || partitions.is_none() && (aggregated || self.has_window(select));
         Grouping {
-            sets: groups.iter().any(set),
+            sets: groups.iter().any(is_set),
             closed,
+            partitions: partitions.unwrap_or_default(),
             grouped: !groups.is_empty(),
             ordinals: groups.iter().filter_map(ordinal).collect(),
             nodes: groups.iter().filter_map(|e| column(e, scope)).collect(),
         }
+    }
+
+    /// The columns by which each window is partitioned, where each stands alone in the select list: a condition on a column
+    /// that is among all of them takes whole partitions away. None where it is not as simple.
+    fn partitions(&self, select: &Select, scope: &Scope<'_>) -> Option<Vec<Vec<Node>>> {
+        if !select.named_window.is_empty() || grouped(select) {
+            return None;
+        }
+        let mut partitions = Vec::new();
+        for expr in select.projection.iter().filter_map(item_expr) {
+            if self.aggregate_in(expr).is_none() {
+                continue;
+            }
+            let Expr::Function(function) = unwrap(expr) else {
+                return None;
+            };
+            let Some(WindowType::WindowSpec(spec)) = &function.over else {
+                return None;
+            };
+            if spec.window_name.is_some() || self.aggregate_within(function) {
+                return None;
+            }
+            let columns = spec.partition_by.iter().filter_map(|e| column(e, scope));
+            partitions.push(columns.collect());
+        }
+        Some(partitions)
     }
 
     fn has_window(&self, select: &Select) -> bool {
@@ -842,6 +872,8 @@ struct Grouping {
     grouped: bool,
     ordinals: Vec<usize>,
     nodes: Vec<Node>,
+    /// of each window function
+    partitions: Vec<Vec<Node>>,
 }
 
 impl Grouping {
@@ -852,7 +884,8 @@ impl Grouping {
     /// May a condition on this column be applied before grouping?
     fn lets_in(&self, at: usize, node: Option<Node>) -> bool {
         let by = self.ordinals.contains(&(at + 1)) || node.is_some_and(|n| self.nodes.contains(&n));
-        !self.closed && !self.sets && (!self.grouped || by)
+        let whole = |columns: &Vec<Node>| node.is_some_and(|n| columns.contains(&n));
+        !self.closed && !self.sets && (!self.grouped || by) && self.partitions.iter().all(whole)
     }
 }
 
@@ -874,6 +907,19 @@ fn group_exprs(select: &Select) -> &[Expr] {
 
 fn grouped(select: &Select) -> bool {
     !group_exprs(select).is_empty() || matches!(select.group_by, GroupByExpr::All(_))
+}
+
+fn is_set(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)
+    )
+}
+
+/// By expressions alone: there is no group without a row, and none that is NULL where its rows are not.
+fn grouped_plainly(select: &Select) -> bool {
+    let groups = group_exprs(select);
+    !groups.is_empty() && !groups.iter().any(is_set)
 }
 
 fn ordinal(expr: &Expr) -> Option<usize> {
