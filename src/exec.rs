@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod cancel;
 pub mod client;
+pub mod combine;
 pub mod commit;
 pub mod copy;
 pub mod everywhere;
@@ -11,6 +12,7 @@ pub mod failure;
 pub mod freshness;
 pub mod held;
 pub mod job;
+pub mod merge;
 pub mod relay;
 pub mod scatter;
 pub mod servers;

@@ -164,7 +164,7 @@ impl Executor {
     }
 
     async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
-        match (&job.targets, job.merge) {
+        match (&job.targets, &job.merge) {
             (_, Merge::Everywhere) if !job.executes => {
                 let shard = self.any_shard();
                 self.run_single(job, shard, level).await
@@ -175,6 +175,9 @@ impl Executor {
             }
             (Targets::Many(shards), Merge::Concatenate) => {
                 Box::pin(self.run_concatenated(job, shards, level)).await
+            }
+            (Targets::Many(shards), Merge::Combine(_)) => {
+                Box::pin(self.run_combined(job, shards, level)).await
             }
             (Targets::Many(_), _) => Err(several_shards().into()),
             (Targets::One(shard), _) => self.run_single(job, *shard, level).await,

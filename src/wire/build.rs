@@ -127,6 +127,33 @@ pub fn report(
     });
 }
 
+/// An ErrorResponse as it came, with one more line of context.
+pub fn error_with_context(out: &mut BytesMut, error: &[u8], context: &str) {
+    let mut fields = error.get(super::frame::HEADER..).unwrap_or_default();
+    frame(out, b'E', |b| {
+        let mut told = false;
+        while let Some((&kind, rest)) = fields.split_first() {
+            let Some(end) = memchr::memchr(0, rest).filter(|_| kind != 0) else {
+                break;
+            };
+            b.put_u8(kind);
+            b.put_slice(&rest[..end]);
+            if kind == b'W' {
+                told = true;
+                b.put_u8(b'\n');
+                b.put_slice(context.as_bytes());
+            }
+            b.put_u8(0);
+            fields = &rest[end + 1..];
+        }
+        if !told {
+            b.put_u8(b'W');
+            cstr(b, context.as_bytes());
+        }
+        b.put_u8(0);
+    });
+}
+
 /// `status`: `I` idle, `T` in a transaction, `E` in a failed one.
 pub fn ready_for_query(out: &mut BytesMut, status: u8) {
     frame(out, b'Z', |b| b.put_u8(status));
