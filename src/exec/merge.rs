@@ -2,6 +2,7 @@
 //! no sockets, no clock. It knows messages, and of types only how their values compare and add up.
 
 pub mod decimal;
+pub mod groups;
 pub mod key;
 pub mod operator;
 pub mod row;

@@ -77,9 +77,9 @@ impl Decimal {
             (Self::NotANumber, false) => b"NaN".to_vec(),
             (Self::Infinity, false) => b"Infinity".to_vec(),
             (Self::NegativeInfinity, false) => b"-Infinity".to_vec(),
-            (Self::NotANumber, true) => special(0xc000),
-            (Self::Infinity, true) => special(0xd000),
-            (Self::NegativeInfinity, true) => special(0xf000),
+            (Self::NotANumber, true) => special(0xc000, 0),
+            (Self::Infinity, true) => special(0xd000, 0x20),
+            (Self::NegativeInfinity, true) => special(0xf000, 0x20),
         }
     }
 }
@@ -210,8 +210,9 @@ impl Number {
     }
 }
 
-fn special(sign: u16) -> Vec<u8> {
-    [0, 0, sign, 0]
+/// What stands for the scale of an infinity is chance, but it is always the same.
+fn special(sign: u16, scale: u16) -> Vec<u8> {
+    [0, 0, sign, scale]
         .iter()
         .flat_map(|part: &u16| part.to_be_bytes())
         .collect()

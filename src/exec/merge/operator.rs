@@ -1,8 +1,9 @@
 //! The streaming operator: frames of several shards in, frames for the client out. It holds one row's key a shard, and
 //! more only where the order is lost: rows seen (DISTINCT), groups. Both are bounded.
 
+use super::groups::{Column, Groups};
 use super::key::row_key;
-use super::row::{Row, put_description, put_row};
+use super::row::{Row, put_columns, put_description, put_row};
 use super::{Run, Trouble};
 use crate::wire::frame;
 use bytes::{Buf, BytesMut};
@@ -52,12 +53,18 @@ pub struct Combiner {
     pub rows: u64,
     /// the next RowDescription is that of a statement as the client wrote it
     described: bool,
+    groups: Option<Box<Groups>>,
+    /// finished groups, the next first
+    finished: Option<std::vec::IntoIter<Vec<Column>>>,
 }
 
 impl Combiner {
     #[must_use]
     pub fn new(run: Arc<Run>, streams: usize, memory_max: usize) -> Self {
+        let groups = run.made.groups.is_some();
         Self {
+            groups: groups.then(|| Box::new(Groups::new(run.clone(), memory_max))),
+            finished: None,
             run,
             heads: (0..streams).map(|_| Head::default()).collect(),
             ready: Vec::with_capacity(streams),
@@ -85,12 +92,21 @@ impl Combiner {
         out: &mut BytesMut,
         room: usize,
     ) -> Result<Step, Trouble> {
+        if self.run.made.groups.is_some() {
+            return self.step_groups(streams, out, room);
+        }
+        let limit = self.run.limit.unwrap_or(u64::MAX);
         loop {
-            if self.is_satisfied() {
+            // what stands before the first rows goes out in any case
+            let looked = self.rows > 0;
+            if looked && self.rows >= limit {
                 return Ok(Step::Done);
             }
             if !self.look(streams, out)? {
                 return Ok(Step::Wants);
+            }
+            if self.rows >= limit {
+                return Ok(Step::Done);
             }
             if out.len() >= room {
                 return Ok(Step::Full);
@@ -100,10 +116,6 @@ impl Combiner {
             };
             self.pass(next, &mut streams[next], out)?;
         }
-    }
-
-    fn is_satisfied(&self) -> bool {
-        self.run.limit.is_some_and(|limit| self.rows >= limit) && self.open.len() < self.heads.len()
     }
 
     /// Finds the next row of every stream that has to be known; false when more must come in first.
@@ -170,7 +182,7 @@ impl Combiner {
         let head = &mut self.heads[at];
         head.len = len;
         let made = &self.run.made;
-        if !made.order.is_empty() {
+        if !made.order.is_empty() && made.groups.is_none() {
             let row = Row::read(frame)?;
             row_key(
                 &row,
@@ -186,26 +198,75 @@ impl Combiner {
     /// The next row of all: sent on, or not.
     fn pass(&mut self, at: usize, stream: &mut Stream, out: &mut BytesMut) -> Result<(), Trouble> {
         let len = std::mem::take(&mut self.heads[at].len);
-        let new = {
-            let frame = &stream.buffer[..len];
-            let new = !self.run.made.distinct || self.is_new(frame)?;
-            if new && self.skipped < self.run.offset {
+        let frame = &stream.buffer[..len];
+        if !self.run.made.distinct || self.is_new(frame)? {
+            if self.skipped < self.run.offset {
                 self.skipped += 1;
-            } else if new {
+            } else {
                 put_row(out, frame, self.run.made.hidden)?;
                 self.rows += 1;
             }
-            new
-        };
-        let _ = new;
+        }
         stream.buffer.advance(len);
         self.ready.pop();
         self.open.push(at);
         Ok(())
     }
 
+    /// All partial results are taken before the first group goes out.
+    fn step_groups(
+        &mut self,
+        streams: &mut [Stream],
+        out: &mut BytesMut,
+        room: usize,
+    ) -> Result<Step, Trouble> {
+        let mut open = std::mem::take(&mut self.open);
+        for at in open.clone() {
+            self.drain(at, &mut streams[at], out)?;
+        }
+        open.retain(|at| !self.heads[*at].ended);
+        self.open = open;
+        if !self.open.is_empty() {
+            return Ok(Step::Wants);
+        }
+        if let Some(groups) = self.groups.take() {
+            self.finished = Some(groups.finish()?.into_iter());
+        }
+        let limit = self.run.limit.unwrap_or(u64::MAX);
+        while self.rows < limit {
+            let Some(columns) = self.finished.as_mut().and_then(Iterator::next) else {
+                break;
+            };
+            if self.skipped < self.run.offset {
+                self.skipped += 1;
+                continue;
+            }
+            put_columns(out, columns.iter().map(Option::as_deref));
+            self.rows += 1;
+            if out.len() >= room {
+                return Ok(Step::Full);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Takes every row of a stream that has come in.
+    fn drain(&mut self, at: usize, stream: &mut Stream, out: &mut BytesMut) -> Result<(), Trouble> {
+        loop {
+            self.find(at, stream, out)?;
+            let len = self.heads[at].len;
+            if len == 0 {
+                return Ok(());
+            }
+            if let Some(groups) = &mut self.groups {
+                groups.take(&stream.buffer[..len])?;
+            }
+            stream.buffer.advance(len);
+        }
+    }
+
     fn is_new(&mut self, frame: &[u8]) -> Result<bool, Trouble> {
-        /// of an entry besides its bytes, about
+        // of an entry besides its bytes, about
         const ENTRY: usize = 32;
         if self.seen.contains(frame) {
             return Ok(false);
@@ -256,8 +317,9 @@ mod tests {
             ended,
             ..Stream::default()
         };
-        rows.iter()
-            .for_each(|row| build::text_row(&mut stream.buffer, row));
+        for row in rows {
+            build::text_row(&mut stream.buffer, row);
+        }
         stream
     }
 

@@ -94,7 +94,7 @@ pub fn put_row(out: &mut BytesMut, frame: &[u8], hidden: usize) -> Result<(), Tr
 
 /// Appends a RowDescription without its last `hidden` columns.
 pub fn put_description(out: &mut BytesMut, frame: &[u8], hidden: usize) -> Result<(), Trouble> {
-    /// table, column number, type, size, modifier, format
+    // table, column number, type, size, modifier, format
     const FIELD: usize = 18;
     let count = usize::from(u16_at(frame, HEADER)?);
     let kept = count.checked_sub(hidden).ok_or(Trouble::Unreadable)?;

@@ -153,23 +153,19 @@ impl Statement<'_> {
         self.no_home(facts)?;
         no_sequences(calls)?;
         let merge = Self::merge(facts, calls).map_err(|reason| self.several(&reason, facts));
-        match tuples(facts.touched.iter()) {
-            Some(tuples) => {
-                plan.routing = Routing::ByKey { keyspace, tuples };
-                "the key of every sharded table is given".clone_into(&mut plan.because);
-                match merge {
-                    Ok(merge) => plan.merge = merge,
-                    Err(refusal) => plan.multi_refusal = Some(refusal),
-                }
-                Ok(())
-            }
-            None => {
-                plan.merge = merge?;
-                plan.routing = Routing::AllShards;
-                "each shard answers for its own rows".clone_into(&mut plan.because);
-                Ok(())
-            }
+        let Some(tuples) = tuples(facts.touched.iter()) else {
+            plan.merge = merge?;
+            plan.routing = Routing::AllShards;
+            "each shard answers for its own rows".clone_into(&mut plan.because);
+            return Ok(());
+        };
+        plan.routing = Routing::ByKey { keyspace, tuples };
+        "the key of every sharded table is given".clone_into(&mut plan.because);
+        match merge {
+            Ok(merge) => plan.merge = merge,
+            Err(refusal) => plan.multi_refusal = Some(refusal),
         }
+        Ok(())
     }
 
     fn several(&self, reason: &str, facts: &Facts) -> Refusal {

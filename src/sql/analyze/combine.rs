@@ -5,6 +5,7 @@
 mod amounts;
 mod grouped;
 mod places;
+mod types;
 
 use super::facts::Closure;
 use super::predicate::{column, unwrap};
@@ -13,12 +14,14 @@ use super::scope::{Scope, folded, schema_and_name};
 use super::{Analyzer, Node};
 use crate::sql::combine::{Combination, Place, SortKey, Source, equality, reading};
 use crate::sql::edit::{DrawEdit, EditPart, TextAnchor};
+use crate::sql::name;
 use crate::sql::statement::Placement;
+use crate::sql::tokens::Token;
 pub(super) use amounts::Amounts;
 use places::Places;
 use sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, OrderByExpr, OrderBySort, Select, SelectItem,
-    WindowType, visit_expressions,
+    Distinct, Expr, Function, OrderByExpr, OrderBySort, Select, SelectItem, WindowType,
+    visit_expressions,
 };
 use std::ops::ControlFlow;
 
@@ -36,16 +39,6 @@ struct Typed {
     oid: u32,
     by_bytes: bool,
     deterministic: bool,
-}
-
-impl Typed {
-    fn plain(oid: u32) -> Self {
-        Self {
-            oid,
-            by_bytes: false,
-            deterministic: false,
-        }
-    }
 }
 
 /// One block while it is looked at.
@@ -278,10 +271,10 @@ impl Analyzer<'_> {
                 if !block.counted {
                     return None;
                 }
-                for item in block.select.projection.iter().filter_map(item_expr) {
-                    let typed = self.typed(item, block.scope)?;
+                for (at, item) in block.select.projection.iter().enumerate() {
+                    let typed = self.known(block, item_expr(item)?)?;
                     if let Some(function) = equality(typed.oid, typed.deterministic)? {
-                        hidden.add(sent(function, &spelled(item)?));
+                        hidden.add(self.item_sent(block, at, function)?);
                     }
                 }
                 Some(true)
@@ -315,7 +308,7 @@ impl Analyzer<'_> {
                 .then(|| Some((item_expr(items.get(at)?)?, Some(at))))
                 .flatten();
         }
-        let mut found = None;
+        let (mut found, mut unsure) = (None, false);
         for (at, item) in items.iter().enumerate() {
             let its = match item {
                 SelectItem::ExprWithAlias { expr, alias } => Some((expr, Some(folded(alias)))),
@@ -324,15 +317,66 @@ impl Analyzer<'_> {
             };
             let Some((its, name)) = its else { continue };
             if let Expr::Identifier(wanted) = expr {
-                // an item whose name is not known may have this one
-                if name? == folded(wanted) && found.is_none() {
+                let wanted = folded(wanted);
+                let named = if let Some(name) = name {
+                    name == wanted
+                } else {
+                    unsure |= self.may_be_named(block, at, &wanted);
+                    false
+                };
+                if named && found.is_none() {
                     found = Some((its, block.counted.then_some(at)));
                 }
             } else if found.is_none() && unwrap(its) == unwrap(expr) {
                 found = Some((its, block.counted.then_some(at)));
             }
         }
+        if found.is_none() && unsure {
+            return None;
+        }
         Some(found.unwrap_or((expr, None)))
+    }
+
+    /// Could Postgres call this item so? It takes a name from within the expression, or one of its own words.
+    fn may_be_named(&self, block: &Block<'_, '_>, at: usize, wanted: &str) -> bool {
+        const WORDS: [&str; 24] = [
+            "?column?",
+            "case",
+            "exists",
+            "array",
+            "row",
+            "bool",
+            "int2",
+            "int4",
+            "int8",
+            "float4",
+            "float8",
+            "numeric",
+            "bpchar",
+            "char",
+            "varchar",
+            "varbit",
+            "bit",
+            "timetz",
+            "timestamptz",
+            "timezone",
+            "btrim",
+            "ltrim",
+            "rtrim",
+            "pg_collation_for",
+        ];
+        let items = &block.places.items;
+        let Some(tokens) = items
+            .get(at)
+            .filter(|_| items.len() == block.select.projection.len())
+            .and_then(|item| self.tokens.get(item.clone()))
+        else {
+            return true;
+        };
+        let says = |token: &Token| {
+            name::identifier(self.env.text, token).is_some_and(|name| name == wanted)
+        };
+        WORDS.contains(&wanted) || tokens.iter().any(says)
     }
 
     /// Where a shard's row has this value in a form that can be compared.
@@ -343,7 +387,7 @@ impl Analyzer<'_> {
         item: Option<usize>,
         hidden: &mut Hidden,
     ) -> Option<Source> {
-        let typed = self.typed(expr, block.scope)?;
+        let typed = self.known(block, expr)?;
         let (reading, function) = reading(typed.oid, typed.by_bytes)?;
         let same = |other: &SelectItem| {
             item_expr(other).is_some_and(|other| {
@@ -358,9 +402,48 @@ impl Analyzer<'_> {
         let place = match (function, item.or_else(shown)) {
             (None, Some(at)) => Place::Visible(at),
             (None, None) => hidden.add(vec![EditPart::Text(spelled(bare(expr))?)]),
-            (Some(function), _) => hidden.add(sent(function, &spelled(expr)?)),
+            (Some(function), Some(at)) => hidden.add(self.item_sent(block, at, function)?),
+            (Some(function), None) => hidden.add(sent(function, &spelled(expr)?)),
         };
         Some(Source { place, reading })
+    }
+
+    /// What a send function gives of an item of the select list.
+    fn item_sent(&self, block: &Block<'_, '_>, at: usize, function: &str) -> Option<Vec<EditPart>> {
+        let item = block.select.projection.get(at)?;
+        if let Some(name) = item_expr(item).and_then(spelled) {
+            return Some(sent(function, &name));
+        }
+        if block.places.items.len() != block.select.projection.len() {
+            return None;
+        }
+        let mut tokens = block.places.items.get(at)?.clone();
+        if let SelectItem::ExprWithAlias { .. } = item {
+            tokens.end -= 1;
+            let last = self.tokens.get(tokens.end.checked_sub(1)?)?;
+            tokens.end -= usize::from(last.is_word(self.env.text, "as"));
+        }
+        let last = self.tokens.get(tokens.end.checked_sub(1)?)?;
+        let slots = self.env.slots;
+        Some(vec![
+            EditPart::Text(format!("pg_catalog.{function}(")),
+            EditPart::Copy {
+                from: TextAnchor::of(self.tokens.get(tokens.start)?.start, slots),
+                to: TextAnchor::of(last.end, slots),
+            },
+            EditPart::Text(")".to_owned()),
+        ])
+    }
+
+    /// The type of an expression of this block, aggregates among them, where it is certain.
+    fn known(&self, block: &Block<'_, '_>, expr: &Expr) -> Option<Typed> {
+        self.typed(expr, block.scope).or_else(|| {
+            Some(Typed {
+                oid: self.resulting(block, expr)?,
+                by_bytes: false,
+                deterministic: false,
+            })
+        })
     }
 
     /// The type of an expression, where it is certain.

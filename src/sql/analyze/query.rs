@@ -623,7 +623,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn has_window(&self, select: &Select) -> bool {
+    pub(super) fn has_window(&self, select: &Select) -> bool {
         let window = |expr: &Expr| {
             let found = sqlparser::ast::visit_expressions(expr, |expr| match expr {
                 Expr::Function(function) if function.over.is_some() => {

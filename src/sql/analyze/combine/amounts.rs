@@ -101,6 +101,22 @@ impl Amounts {
     }
 }
 
+impl Amounts {
+    /// For shards that send all they have, and refuse negative numbers.
+    pub(super) fn only_checked(&self, analyzer: &Analyzer<'_>) -> Option<String> {
+        let (limit, offset) = self.both(analyzer)?;
+        let given = |amount| match amount {
+            Some(Amount::Param(_)) => amount.map(sql),
+            _ => None,
+        };
+        let limit = given(limit)
+            .map(|limit| format!("LIMIT CASE WHEN {limit} < 0 THEN {limit} END "))
+            .unwrap_or_default();
+        let offset = given(offset).map(|offset| checked(&offset));
+        Some(limit + &offset.unwrap_or_default())
+    }
+}
+
 /// An offset of nothing that is refused when it is negative.
 fn checked(offset: &str) -> String {
     format!("OFFSET CASE WHEN {offset} < 0 THEN {offset} ELSE 0 END")
