@@ -18,6 +18,7 @@ pub mod scatter;
 pub mod servers;
 pub mod single;
 pub mod transaction;
+pub mod waits;
 
 pub use executor::{Done, Executor};
 pub use failure::{Failure, Report};

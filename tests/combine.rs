@@ -697,6 +697,9 @@ fn protocol(pair: &mut Pair) {
         "SELECT kind, count(*) FROM things",
         "SELECT kind, whole FROM things GROUP BY kind",
         "SELECT max(flag) FROM things",
+        "SELECT DISTINCT owner FROM things ORDER BY whole",
+        "SELECT DISTINCT thing, label FROM parts ORDER BY qty",
+        "SELECT DISTINCT * FROM parts ORDER BY cost",
         "SELECT id AS x, whole AS x FROM things ORDER BY x",
     ] {
         for way in WAYS {
@@ -849,4 +852,52 @@ fn an_answer_names_the_shard_that_failed_once() {
     assert!(seen.error.contains("on shard s2"), "{}", seen.error);
     let after: Answer = pair.sharded.ask("SELECT count(*) FROM things").ok();
     assert_eq!(after.value(), "800");
+}
+
+/// Two sessions hold the one server of a shard each, and want the other's (hazard 25).
+#[test]
+fn sessions_that_wait_for_each_others_servers_do_not_wait_forever() {
+    let town = Town::start("combine-deadlock", 2, 0);
+    town.on_primaries("CREATE TABLE things (id bigint PRIMARY KEY, whole int)");
+    for (shard, key) in [1, 1500].into_iter().enumerate() {
+        town.direct(shard, 0)
+            .ask(&format!("INSERT INTO things VALUES ({key}, 1)"))
+            .ok();
+    }
+    let tables = "keyspaces:\n  - name: by_id\n    type: bigint\n    ranges: [{ shard: s1, to: 1000 }, { shard: s2, from: 1000 }]\n\
+                  tables: [{ name: things, keyspace: by_id, key: id }]";
+    let map = town.cluster.map_with(tables);
+    let at = map.find("    pool:").expect("a pool");
+    let end = at + map[at..].find('\n').expect("its end");
+    let map = format!(
+        "{}    pool: {{ size: 1, size_min: 0 }}{}",
+        &map[..at],
+        &map[end..]
+    );
+    let proxy = Proxy::start(&map);
+    let begin = |key: u32| {
+        let mut raw = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+        raw.ask("BEGIN").ok();
+        raw.ask(&format!("SELECT whole FROM things WHERE id = {key}"))
+            .ok();
+        raw
+    };
+    let (mut one, mut other) = (begin(1), begin(1500));
+    let both = "SELECT id FROM things ORDER BY id";
+    let waits = std::thread::spawn(move || {
+        let answer = one.ask(both);
+        one.ask("ROLLBACK").ok();
+        answer
+    });
+    let second = other.ask(both);
+    other.ask("ROLLBACK").ok();
+    let first = waits.join().expect("no panic");
+    let codes = [first.code().to_owned(), second.code().to_owned()];
+    assert!(codes.contains(&"40P01".to_owned()), "{codes:?}");
+    assert!(
+        codes.iter().all(|code| code.is_empty() || code == "40P01"),
+        "{codes:?}"
+    );
+    let mut after = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+    assert_eq!(after.ask(both).ok().rows.len(), 2);
 }

@@ -68,6 +68,10 @@ impl Executor {
                 continue;
             }
             self.client.release();
+            if matches!(outcome, Err(Failure::ClientGone)) {
+                // whoever ends the session stops the servers
+                return Err(Failure::ClientGone);
+            }
             let by_replica = self.any_replica(shards);
             self.drop_unfinished_outside();
             let rows = outcome?;

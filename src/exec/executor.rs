@@ -363,6 +363,9 @@ impl Executor {
         member: ServerId,
     ) -> Result<crate::pool::Checkout<crate::pool::server::Server>, Failure> {
         let entry = self.entry(member)?;
+        if !self.held.is_empty() {
+            return Box::pin(self.checkout_holding(&entry)).await;
+        }
         tokio::select! {
             biased;
             got = self.backend.servers.checkout(&entry) => Ok(got?),

@@ -44,6 +44,10 @@ impl Executor {
                 continue;
             }
             self.client.release();
+            if matches!(outcome, Err(Failure::ClientGone)) {
+                // whoever ends the session stops the servers
+                return Err(Failure::ClientGone);
+            }
             let by_replica = self.any_replica(&indexes);
             self.drop_unfinished_outside();
             let tag = outcome?;
@@ -152,13 +156,17 @@ impl Executor {
 
     /// The others' rows are no longer wanted: they are told to stop, and what is still on its way is read and thrown away.
     pub(super) async fn silence_others(&mut self, shards: &[ShardId]) {
-        for shard in shards {
+        let cancels = shards.iter().map(|shard| async {
+            let held = self.held.iter().find(|h| h.shard == *shard)?;
+            let address = self.backend.topology.address(held.member);
+            Some(send_cancel(address, held.server.pid, held.server.secret).await)
+        });
+        let told = futures::future::join_all(cancels).await;
+        for (shard, told) in shards.iter().zip(told) {
             let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
                 continue;
             };
-            let held = &self.held[index];
-            let address = self.backend.topology.address(held.member);
-            if !send_cancel(address, held.server.pid, held.server.secret).await {
+            if told == Some(false) {
                 self.held[index]
                     .server
                     .taint("a cancel request may still be on its way");

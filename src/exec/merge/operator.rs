@@ -82,6 +82,11 @@ impl Combiner {
     /// Does it wait for this stream?
     #[must_use]
     pub fn needs(&self, stream: usize) -> bool {
+        let made = &self.run.made;
+        if made.order.is_empty() && made.groups.is_none() {
+            // one after the other
+            return self.open.last() == Some(&stream);
+        }
         self.open.contains(&stream)
     }
 

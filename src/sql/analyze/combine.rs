@@ -76,9 +76,11 @@ impl Hidden {
             insert,
         };
         let mut edits = Vec::new();
-        for column in &self.columns {
+        for (n, column) in self.columns.iter().enumerate() {
             edits.push(edit(EditPart::Text(", ".to_owned())));
             edits.extend(column.iter().cloned().map(edit));
+            // a name of its own: an ORDER BY must not come to mean this column
+            edits.push(edit(EditPart::Text(format!(" AS \"pgshunt {n}\""))));
         }
         edits
     }
@@ -289,8 +291,22 @@ impl Analyzer<'_> {
         hidden: &mut Hidden,
     ) -> Option<SortKey> {
         let (expr, item) = self.ordered_by(block, by)?;
+        if item.is_none() && !self.is_distinct_column(block, expr)? {
+            return None;
+        }
         let value = self.source(block, expr, item, hidden)?;
         sort_key(by, value)
+    }
+
+    /// With DISTINCT, a column that is not selected must not be: Postgres refuses to sort by it, and would not if it were
+    /// added. None when that cannot be said.
+    fn is_distinct_column(&self, block: &Block<'_, '_>, expr: &Expr) -> Option<bool> {
+        if !matches!(block.select.distinct, Some(Distinct::Distinct)) {
+            return Some(true);
+        }
+        let node = column(bare(expr), block.scope)?;
+        let columns = self.out_columns(block.select, block.scope)?;
+        Some(columns.iter().any(|column| column.node == Some(node)))
     }
 
     /// The expression that an element of ORDER BY stands for, and its place in the select list where it is counted.

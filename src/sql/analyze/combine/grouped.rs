@@ -254,9 +254,10 @@ impl Analyzer<'_> {
         let Expr::Function(function) = expr else {
             return self.inferred(expr, block.scope);
         };
-        if self.is_system(function, FunctionKind::Window) {
+        if function.over.is_some() {
             let (_, name) = schema_and_name(&function.name)?;
-            return matches!(name.as_str(), "row_number" | "rank" | "dense_rank").then_some(20);
+            let numbers = matches!(name.as_str(), "row_number" | "rank" | "dense_rank");
+            return (numbers && self.is_system(function, None)).then_some(20);
         }
         let Some(call) = self.call(block, expr) else {
             return self.inferred(expr, block.scope);
@@ -289,7 +290,7 @@ impl Analyzer<'_> {
             && function.null_treatment.is_none()
             && function.within_group.is_empty()
             && !function.uses_odbc_syntax;
-        if !plain || !self.is_system(function, FunctionKind::Aggregate) {
+        if !plain || !self.is_system(function, Some(FunctionKind::Aggregate)) {
             return None;
         }
         let FunctionArguments::List(list) = &function.args else {
@@ -323,7 +324,7 @@ impl Analyzer<'_> {
         .filter(|call| !(call.distinct && call.argument.is_none()))
     }
 
-    fn is_system(&self, function: &Function, kind: FunctionKind) -> bool {
+    fn is_system(&self, function: &Function, kind: Option<FunctionKind>) -> bool {
         let Some((schema, name)) = schema_and_name(&function.name) else {
             return false;
         };
@@ -333,7 +334,8 @@ impl Analyzer<'_> {
             .catalog
             .functions_called(path, schema.as_deref(), &name)
             .peekable();
-        found.peek().is_some() && found.all(|f| f.schema == "pg_catalog" && f.kind == kind)
+        found.peek().is_some()
+            && found.all(|f| f.schema == "pg_catalog" && kind.is_none_or(|kind| f.kind == kind))
     }
 }
 
