@@ -85,7 +85,7 @@ pub enum Routing {
 pub enum Merge {
     /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
     Single,
-    /// SELECT: rows one shard after another, tags added up
+    /// COPY TO, EXPLAIN: answers one shard after another, tags added up
     Concatenate,
     /// SELECT: each shard is asked an edited text, and its rows are put together while they come
     Combine(Arc<Combination>),

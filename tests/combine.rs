@@ -699,7 +699,7 @@ fn protocol(pair: &mut Pair) {
         "SELECT max(flag) FROM things",
         "SELECT DISTINCT owner FROM things ORDER BY whole",
         "SELECT DISTINCT thing, label FROM parts ORDER BY qty",
-        "SELECT DISTINCT * FROM parts ORDER BY cost",
+        "SELECT DISTINCT * FROM parts ORDER BY cost, thing, id",
         "SELECT id AS x, whole AS x FROM things ORDER BY x",
     ] {
         for way in WAYS {

@@ -125,6 +125,9 @@ impl fmt::Display for Merge {
 
 /// "rows merged by 2 keys, 1 of them hidden, distinct, first 10 after 5"
 fn combined(made: &Combination, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if made.is_plain() {
+        return f.write_str("rows concatenated");
+    }
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     match (&made.groups, made.order.len()) {
         (Some(groups), _) if groups.keys.is_empty() => f.write_str("partial results combined")?,

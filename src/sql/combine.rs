@@ -116,6 +116,12 @@ pub enum Fold {
 }
 
 impl Combination {
+    /// The shards' rows as they come, one shard after the other.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Does it compare text? Then the client's encoding must be the servers'.
     #[must_use]
     pub fn compares_text(&self) -> bool {

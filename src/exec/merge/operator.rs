@@ -10,6 +10,9 @@ use bytes::{Buf, BytesMut};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// A row of which so much has come in, and not all, is passed on in pieces where its bytes are not looked at.
+const LONG: usize = 16 * 1024;
+
 /// What one shard has sent and nobody has taken yet.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -53,6 +56,10 @@ pub struct Combiner {
     pub rows: u64,
     /// the next RowDescription is that of a statement as the client wrote it
     described: bool,
+    /// nothing is looked at, rows go on in runs
+    plain: bool,
+    /// bytes of a long row that are still to come
+    passing: usize,
     groups: Option<Box<Groups>>,
     /// finished groups, the next first
     finished: Option<std::vec::IntoIter<Vec<Column>>>,
@@ -63,6 +70,8 @@ impl Combiner {
     pub fn new(run: Arc<Run>, streams: usize, memory_max: usize) -> Self {
         let groups = run.made.groups.is_some();
         Self {
+            plain: run.made.is_plain() && run.limit.is_none() && run.offset == 0,
+            passing: 0,
             groups: groups.then(|| Box::new(Groups::new(run.clone(), memory_max))),
             finished: None,
             run,
@@ -99,6 +108,9 @@ impl Combiner {
     ) -> Result<Step, Trouble> {
         if self.run.made.groups.is_some() {
             return self.step_groups(streams, out, room);
+        }
+        if self.plain {
+            return self.step_plain(streams, out, room);
         }
         let limit = self.run.limit.unwrap_or(u64::MAX);
         loop {
@@ -216,6 +228,54 @@ impl Combiner {
         self.ready.pop();
         self.open.push(at);
         Ok(())
+    }
+
+    /// One stream after the other, whole runs of rows at a time.
+    fn step_plain(
+        &mut self,
+        streams: &mut [Stream],
+        out: &mut BytesMut,
+        room: usize,
+    ) -> Result<Step, Trouble> {
+        while let Some(&at) = self.open.last() {
+            let stream = &mut streams[at];
+            if self.passing == 0 {
+                self.find(at, stream, out)?;
+                if self.heads[at].ended {
+                    self.open.pop();
+                    continue;
+                }
+            }
+            let end = self.run_of_rows(&stream.buffer);
+            if end == 0 {
+                return Ok(Step::Wants);
+            }
+            out.extend_from_slice(&stream.buffer[..end]);
+            stream.buffer.advance(end);
+            if out.len() >= room {
+                return Ok(Step::Full);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Bytes at the start that are rows; of a long one as much as is there.
+    fn run_of_rows(&mut self, buffer: &[u8]) -> usize {
+        let mut end = self.passing.min(buffer.len());
+        self.passing -= end;
+        while self.passing == 0 {
+            let Ok(Some(head)) = frame::header(&buffer[end..], usize::MAX) else {
+                break;
+            };
+            let there = buffer.len() - end;
+            if head.tag != b'D' || there < head.len && there < LONG {
+                break;
+            }
+            self.rows += 1;
+            end += head.len.min(there);
+            self.passing = head.len.saturating_sub(there);
+        }
+        end
     }
 
     /// All partial results are taken before the first group goes out.
@@ -389,6 +449,28 @@ mod tests {
         assert_eq!((step, rows.len()), (Step::Wants, 2));
         let (step, rows) = all(run(by_first(0), Some(0), 0), streams());
         assert_eq!((step, rows.len()), (Step::Done, 0));
+    }
+
+    #[test]
+    fn rows_that_are_not_looked_at_go_on_in_runs_and_pieces() {
+        let long = "x".repeat(50_000);
+        let mut first = stream(&[&["1"], &[&long], &["3"]], false);
+        let rest = first.buffer.split_off(30_000);
+        let mut streams = vec![first, stream(&[&["4"]], true)];
+        let mut combiner = Combiner::new(run(Combination::default(), None, 0), 2, 1 << 20);
+        let mut out = BytesMut::new();
+        assert_eq!(
+            combiner.step(&mut streams, &mut out, usize::MAX),
+            Ok(Step::Wants)
+        );
+        assert_eq!((out.len(), combiner.rows), (30_000, 2));
+        streams[0].buffer.unsplit(rest);
+        streams[0].ended = true;
+        assert_eq!(
+            combiner.step(&mut streams, &mut out, usize::MAX),
+            Ok(Step::Done)
+        );
+        assert_eq!(rows(&out), ["1", &long, "3", "4"]);
     }
 
     #[test]

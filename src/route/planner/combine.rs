@@ -6,6 +6,7 @@ use super::data::is_sharded;
 use super::functions::Calls;
 use crate::route::{Merge, Refusal};
 use crate::sql::statement::{Facts, Placement, Touched};
+use std::sync::Arc;
 
 impl Statement<'_> {
     /// How answers of several shards become one, or the reason why they do not.
@@ -17,7 +18,7 @@ impl Statement<'_> {
             return Err(reason);
         }
         Ok(match &facts.combination {
-            None => Merge::Concatenate,
+            None => Merge::Combine(Arc::default()),
             Some(combination) => Merge::Combine(combination.clone()),
         })
     }
@@ -25,7 +26,7 @@ impl Statement<'_> {
 
 /// What is combined for a client is not combined within another statement.
 pub(super) fn within(merge: &Merge, what: &str) -> Option<Refusal> {
-    matches!(merge, Merge::Combine(_)).then(|| {
+    matches!(merge, Merge::Combine(made) if !made.is_plain()).then(|| {
         Refusal::unsupported(
             format!("{what} of rows that several shards have to put together"),
             "Run the query itself, or name the shard: /* pgshunt: shard=… */",

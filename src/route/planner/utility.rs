@@ -240,6 +240,9 @@ impl Statement<'_> {
                 _ => plan.refusal = Some(refusal),
             }
         }
+        if matches!(plan.merge, Merge::Combine(_)) {
+            plan.merge = Merge::Concatenate;
+        }
         if plan.merge == Merge::Concatenate && !self.concatenates(copy) {
             let refusal = Refusal::unsupported(
                 "COPY in binary or with HEADER from several shards",
