@@ -854,6 +854,33 @@ fn an_answer_names_the_shard_that_failed_once() {
     assert_eq!(after.value(), "800");
 }
 
+/// What nobody waits for any more does not go on.
+#[test]
+fn a_client_that_leaves_stops_the_work_on_every_shard() {
+    let (town, proxy, mut pair) = start("combine-leaves", 0);
+    let busy = |town: &Town| -> usize {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%leaving%' AND pid <> pg_backend_pid()";
+        let count = |shard| town.direct(shard, 0).ask(sql).ok().value().parse::<usize>();
+        (0..3).map(|shard| count(shard).expect("a number")).sum()
+    };
+    for sql in [
+        "SELECT count(*), 'leaving' FROM things, generate_series(1, 5000) g, generate_series(1, 5000) h",
+        "SELECT id, 'leaving' FROM things, generate_series(1, 5000) g, generate_series(1, 5000) h WHERE g + h < 0",
+        "SELECT id, 'leaving' FROM things, generate_series(1, 5000) g, generate_series(1, 5000) h WHERE g + h < 0 ORDER BY things.id",
+        "SELECT count(*), 'leaving' FROM things, generate_series(1, 5000) g, generate_series(1, 5000) h, generate_series(1, 5000) i WHERE id = 800",
+    ] {
+        let mut leaving = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+        leaving.send(&support::raw::query(sql)).expect("it is sent");
+        town.eventually(sql, || busy(&town) > 0);
+        drop(leaving);
+        town.eventually("no work on the shards", || busy(&town) == 0);
+    }
+    assert_eq!(
+        pair.sharded.ask("SELECT count(*) FROM things").ok().value(),
+        "800"
+    );
+}
+
 /// Two sessions hold the one server of a shard each, and want the other's (hazard 25).
 #[test]
 fn sessions_that_wait_for_each_others_servers_do_not_wait_forever() {

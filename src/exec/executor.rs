@@ -157,7 +157,8 @@ impl Executor {
         if result.is_err() {
             self.note_failure();
         }
-        if !job.keeps_batch_open() {
+        // what a vanished client's servers are doing is stopped by whoever ends the session
+        if !job.keeps_batch_open() && !matches!(result, Err(Failure::ClientGone)) {
             self.let_idle_servers_go().await;
         }
         result
