@@ -38,6 +38,7 @@ fn run(made: Combination) -> Arc<Run> {
         formats: Formats::AllText,
         limit: None,
         offset: 0,
+        unedited: None,
     })
 }
 

@@ -603,6 +603,11 @@ fn groups(pair: &mut Pair) {
         "SELECT owner, max(d), min(tstz) AS first FROM things GROUP BY owner ORDER BY 2 DESC, first, owner",
         "SELECT d, sum(whole) FROM things GROUP BY d ORDER BY d NULLS FIRST LIMIT 30",
         "SELECT code, count(*) FROM things GROUP BY code ORDER BY count(*) DESC, code",
+        "SELECT date_trunc('month', tstz) AS month, count(*) FROM things GROUP BY 1 ORDER BY 1",
+        "SELECT ts::date AS day, avg(price), max(code) FROM things GROUP BY day ORDER BY day DESC LIMIT 40",
+        "SELECT date(tstz), whole % 3, count(*) FROM things GROUP BY date(tstz), whole % 3 ORDER BY 2, 1",
+        "SELECT owner / 2 AS half, sum(whole) FROM things GROUP BY half ORDER BY half",
+        "SELECT DISTINCT ts::date FROM things ORDER BY 1",
         "SELECT sum(price) AS total, owner FROM things GROUP BY owner ORDER BY total, owner FETCH FIRST 5 ROWS ONLY",
         "SELECT owner, sum(price * (1 - small)) AS revenue FROM things GROUP BY owner ORDER BY revenue DESC, owner",
     ] {

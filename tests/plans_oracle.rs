@@ -415,6 +415,7 @@ fn combined(made: &Arc<Combination>, answers: Vec<Vec<Row>>) -> Vec<Row> {
         formats: Formats::AllText,
         limit: fixed(made.limit),
         offset: fixed(made.offset).unwrap_or(0),
+        unedited: None,
     };
     let stream = |rows: Vec<Row>| {
         let mut buffer = BytesMut::new();

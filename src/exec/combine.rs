@@ -118,7 +118,7 @@ impl Executor {
         let memory_max = self.backend.config.limits.combine_bytes_max;
         let mut combiner = Combiner::new(run.clone(), sides.len(), memory_max);
         loop {
-            self.take_in(&mut sides, &mut streams).await?;
+            self.take_in(&mut sides, &mut streams, run.unedited).await?;
             let output = &mut self.client.output;
             let step = match combiner.step(&mut streams, output, OUTPUT_MAX) {
                 Ok(step) => step,
@@ -158,7 +158,12 @@ impl Executor {
     }
 
     /// What has come in goes to the streams. The first error of any shard ends the others' work.
-    async fn take_in(&mut self, sides: &mut [Side], streams: &mut [Stream]) -> Result<(), Failure> {
+    async fn take_in(
+        &mut self,
+        sides: &mut [Side],
+        streams: &mut [Stream],
+        unedited: Option<usize>,
+    ) -> Result<(), Failure> {
         for n in 0..sides.len() {
             if streams[n].ended {
                 continue;
@@ -177,7 +182,7 @@ impl Executor {
                     .name
                     .clone();
                 let context = format!("on shard {name}");
-                build::error_with_context(&mut self.client.output, error, &context);
+                build::error_with_context(&mut self.client.output, error, &context, unedited);
                 let others: SmallVec<[ShardId; 8]> = unfinished(sides, streams, n).collect();
                 self.silence_others(&others).await;
                 return Err(Failure::Shown);

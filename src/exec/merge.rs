@@ -21,6 +21,8 @@ pub struct Run {
     /// None: all; also where the shards will refuse the number
     pub limit: Option<u64>,
     pub offset: u64,
+    /// characters of the client's text before the first edit: places behind it are not the client's
+    pub unedited: Option<usize>,
 }
 
 /// Why the rows cannot be put together.

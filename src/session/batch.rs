@@ -633,7 +633,7 @@ impl Session {
                 }
             }
         };
-        let combine = combined(&planned, &targets, &bind, &prepared.types, &mut rest);
+        let combine = combined(&planned, &targets, &bind, &prepared, &mut rest);
         self.portals.insert(
             portal.clone(),
             Portal {

@@ -10,6 +10,7 @@ use crate::exec::job::{Ask, Job, Prepared};
 use crate::exec::merge::{Formats, Run};
 use crate::route::{Amount, Combination, Merge, Plan, PlannedText, Targets};
 use crate::sql::edit::{Drawn, splice};
+use crate::sql::lift::Span;
 use crate::wire::message::{Bind, BindValue};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ impl Session {
             self.range_of(plan, text.len())
         };
         let slots = &self.lifted.slots;
+        let start = range.start;
         let edited = splice(text, slots, range, &made.edits, Drawn::Literals(&[]));
         let edited = edited.ok_or_else(misplaced)?;
         let fixed = |amount| match amount {
@@ -41,6 +43,12 @@ impl Session {
             formats: Formats::AllText,
             limit: fixed(made.limit),
             offset: fixed(made.offset).unwrap_or(0),
+            unedited: unedited(
+                made,
+                sql,
+                slots,
+                if sql.len() == text.len() { 0 } else { start },
+            ),
         };
         Ok(Job {
             combine: Some(Arc::new(run)),
@@ -87,9 +95,10 @@ pub(super) fn combined(
     planned: &PlannedText,
     targets: &Targets,
     bind: &Bind<'_>,
-    types: &[u32],
+    prepared: &Prepared,
     rest: &mut Bytes,
 ) -> Option<Arc<Run>> {
+    let types = &prepared.types;
     let Targets::Many(_) = targets else {
         return None;
     };
@@ -116,7 +125,15 @@ pub(super) fn combined(
         formats,
         limit: rows(made.limit),
         offset: rows(made.offset).unwrap_or(0),
+        unedited: unedited(made, &prepared.client_text, &[], 0),
     }))
+}
+
+/// Characters of a statement (which begins at `start` of the planned text) before its first edit.
+fn unedited(made: &Combination, sql: &[u8], slots: &[Span], start: usize) -> Option<usize> {
+    let at = made.edits.first()?.at.absolute(slots)?.checked_sub(start)?;
+    let before = std::str::from_utf8(sql.get(..at)?).ok()?;
+    Some(before.chars().count())
 }
 
 /// A parameter of LIMIT or OFFSET; None for NULL, and for what the shards will refuse.

@@ -359,6 +359,7 @@ mod tests {
             formats: Formats::AllText,
             limit,
             offset,
+            unedited: None,
         })
     }
 

@@ -8,9 +8,9 @@ mod places;
 mod types;
 
 use super::facts::Closure;
-use super::predicate::{column, unwrap};
+use super::predicate::{column, resolve, unwrap};
 use super::query::{group_exprs, item_expr, item_name, ordinal};
-use super::scope::{Scope, folded, schema_and_name};
+use super::scope::{Resolved, Scope, folded, schema_and_name};
 use super::{Analyzer, Node};
 use crate::sql::combine::{Combination, Place, SortKey, Source, equality, reading};
 use crate::sql::edit::{DrawEdit, EditPart, TextAnchor};
@@ -192,10 +192,10 @@ impl Analyzer<'_> {
                 .then(|| item_expr(block.select.projection.get(at.checked_sub(1)?)?))
                 .flatten();
         }
-        match expr {
-            Expr::Identifier(_) if column(expr, block.scope).is_none() => {
-                self.named_item(block, expr)
-            }
+        match (expr, resolve(expr, block.scope)) {
+            (Expr::Identifier(_), Some(Resolved::Missing)) => self.named_item(block, expr),
+            (Expr::Identifier(_), Some(Resolved::Node(_))) => Some(expr),
+            (Expr::Identifier(_), _) => None,
             _ => Some(expr),
         }
     }
@@ -265,8 +265,8 @@ impl Analyzer<'_> {
             None | Some(Distinct::All) => Some(false),
             Some(Distinct::On(exprs)) => Self::holds_key(block, &nodes(exprs)).then_some(false),
             Some(Distinct::Distinct) => {
-                let columns = self.out_columns(block.select, block.scope)?;
-                let out: Vec<Node> = columns.iter().filter_map(|c| c.node).collect();
+                let columns = self.out_columns(block.select, block.scope);
+                let out: Vec<Node> = columns.iter().flatten().filter_map(|c| c.node).collect();
                 if Self::holds_key(block, &out) {
                     return Some(false);
                 }

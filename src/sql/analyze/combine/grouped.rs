@@ -27,7 +27,10 @@ struct Call<'a> {
 
 /// A grouping column, where the shards' rows have it, and for comparing it.
 struct GroupColumn {
-    node: Node,
+    /// None: an expression
+    node: Option<Node>,
+    /// which an item of the select list is, too
+    item: Option<usize>,
     place: Place,
     sortable: Option<Source>,
 }
@@ -47,11 +50,11 @@ impl Analyzer<'_> {
         let mut aggregates = Vec::new();
         for (at, item) in select.projection.iter().enumerate() {
             let expr = item_expr(item)?;
-            let grouped = column(expr, block.scope);
-            if grouped.is_some_and(|node| groups.iter().any(|group| group.node == node)) {
-                continue;
-            }
-            if matches!(unwrap(expr), Expr::Value(_)) {
+            let node = column(expr, block.scope);
+            let grouped = |group: &GroupColumn| {
+                group.item == Some(at) || node.is_some() && group.node == node
+            };
+            if groups.iter().any(grouped) || matches!(unwrap(expr), Expr::Value(_)) {
                 continue;
             }
             let place = Place::Visible(at);
@@ -93,9 +96,27 @@ impl Analyzer<'_> {
         let mut groups = Vec::new();
         for expr in group_exprs(block.select) {
             let expr = self.grouping_expr(block, expr)?;
-            let node = column(expr, block.scope)?;
-            let typed = self.typed(expr, block.scope)?;
-            let shown = shown(block.select, |item| column(item, block.scope) == Some(node));
+            let node = column(expr, block.scope);
+            let typed = self.known(block, expr)?;
+            let shown = shown(block.select, |item| match node {
+                Some(_) => column(item, block.scope) == node,
+                None => unwrap(item) == unwrap(expr),
+            });
+            if node.is_none() {
+                let item = shown?;
+                let place = match equality(typed.oid, typed.deterministic)? {
+                    None => Place::Visible(item),
+                    Some(function) => hidden.add(self.item_sent(block, item, function)?),
+                };
+                let reading = reading(typed.oid, typed.by_bytes);
+                groups.push(GroupColumn {
+                    node,
+                    item: shown,
+                    place,
+                    sortable: reading.map(|(reading, _)| Source { place, reading }),
+                });
+                continue;
+            }
             let place = match (equality(typed.oid, typed.deterministic)?, shown) {
                 (None, Some(at)) => Place::Visible(at),
                 (None, None) => hidden.add(vec![EditPart::Text(spelled(expr)?)]),
@@ -104,6 +125,7 @@ impl Analyzer<'_> {
             let reading = reading(typed.oid, typed.by_bytes);
             groups.push(GroupColumn {
                 node,
+                item: shown,
                 place,
                 sortable: reading.map(|(reading, _)| Source { place, reading }),
             });
@@ -120,7 +142,9 @@ impl Analyzer<'_> {
         let one = |by: &OrderByExpr| {
             let (expr, item) = self.ordered_by(block, by)?;
             let node = column(expr, block.scope);
-            let group = groups.iter().find(|group| Some(group.node) == node);
+            let group = groups.iter().find(|group| {
+                node.is_some() && group.node == node || item.is_some() && group.item == item
+            });
             let value = match (group, item) {
                 (Some(group), _) => group.sortable?,
                 (None, Some(at)) => {
@@ -324,7 +348,7 @@ impl Analyzer<'_> {
         .filter(|call| !(call.distinct && call.argument.is_none()))
     }
 
-    fn is_system(&self, function: &Function, kind: Option<FunctionKind>) -> bool {
+    pub(super) fn is_system(&self, function: &Function, kind: Option<FunctionKind>) -> bool {
         let Some((schema, name)) = schema_and_name(&function.name) else {
             return false;
         };

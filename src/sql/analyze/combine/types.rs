@@ -12,6 +12,9 @@ const INT2: u32 = 21;
 const INT4: u32 = 23;
 const INT8: u32 = 20;
 const NUMERIC: u32 = 1700;
+const DATE: u32 = 1082;
+const TIMESTAMP: u32 = 1114;
+const TIMESTAMPTZ: u32 = 1184;
 
 /// Expressions nested deeper are not looked into.
 const DEPTH_MAX: usize = 40;
@@ -67,9 +70,7 @@ impl Analyzer<'_> {
         let FunctionArguments::List(list) = &function.args else {
             return None;
         };
-        if schema_and_name(&function.name)? != (None, "coalesce".to_owned()) {
-            return None;
-        }
+        let (schema, name) = schema_and_name(&function.name)?;
         let arguments: Option<Vec<&Expr>> = list
             .args
             .iter()
@@ -78,9 +79,24 @@ impl Analyzer<'_> {
                 _ => None,
             })
             .collect();
-        common(arguments?.into_iter(), |expr| {
-            self.inferred_at(expr, scope, depth + 1)
-        })
+        let arguments = arguments?;
+        let inner = |expr: &Expr| self.inferred_at(expr, scope, depth + 1);
+        if schema.is_none() && name == "coalesce" {
+            return common(arguments.into_iter(), inner);
+        }
+        let plain = function.over.is_none() && function.filter.is_none();
+        if !plain || !self.is_system(function, None) {
+            return None;
+        }
+        match (name.as_str(), arguments.as_slice()) {
+            ("date_trunc", [_, of]) => {
+                inner(of).filter(|oid| matches!(*oid, TIMESTAMP | TIMESTAMPTZ))
+            }
+            ("date", [of]) => inner(of)
+                .filter(|oid| matches!(*oid, DATE | TIMESTAMP | TIMESTAMPTZ))
+                .map(|_| DATE),
+            _ => None,
+        }
     }
 }
 
@@ -130,6 +146,7 @@ fn of_cast(data_type: &DataType) -> Option<u32> {
         DataType::BigInt(None) | DataType::Int8(None) => Some(INT8),
         DataType::Integer(None) | DataType::Int(None) | DataType::Int4(None) => Some(INT4),
         DataType::SmallInt(None) | DataType::Int2(None) => Some(INT2),
+        DataType::Date => Some(DATE),
         _ => None,
     }
 }
