@@ -373,6 +373,7 @@ fn what_is_combined_is_what_one_postgres_gives() {
     distinct(&mut pair);
     empty(&mut pair);
     protocol(&mut pair);
+    transactions(&mut pair);
     refused(&mut pair);
     let seed = std::env::var("PGSHUNT_SEED")
         .ok()
@@ -711,6 +712,40 @@ fn protocol(pair: &mut Pair) {
             pair.compare(sql, &[], true, way);
         }
     }
+}
+
+/// A transaction sees its own writes, and goes on after rows that nobody wanted.
+fn transactions(pair: &mut Pair) {
+    for begin in ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"] {
+        both(pair, begin);
+        both(
+            pair,
+            "INSERT INTO nothing VALUES (1500, 7, 1.50, '2020-02-02')",
+        );
+        both(pair, "UPDATE things SET whole = 4711 WHERE id = 1100");
+        for sql in [
+            "SELECT count(*), sum(n), avg(x), max(d) FROM nothing",
+            "SELECT max(whole), count(*) FROM things WHERE whole = 4711",
+        ] {
+            pair.same(sql, true);
+        }
+        pair.same("SELECT 1 FROM things LIMIT 3", true);
+        pair.same(
+            "SELECT id, whole FROM things ORDER BY whole DESC NULLS LAST, id LIMIT 5",
+            true,
+        );
+        pair.same("SELECT id FROM things ORDER BY id LIMIT 2000", true);
+        both(pair, "ROLLBACK");
+        pair.same("SELECT count(*) FROM nothing", true);
+    }
+    both(pair, "BEGIN");
+    for raw in [&mut pair.plain, &mut pair.sharded] {
+        let failed = raw.ask("SELECT id / (id - 1100) FROM things ORDER BY id");
+        assert_eq!(failed.code(), "22012");
+        assert_eq!(raw.ask("SELECT count(*) FROM things").code(), "25P02");
+        assert_eq!(raw.ask("COMMIT").ok().tags, ["ROLLBACK"]);
+    }
+    pair.same("SELECT count(*) FROM things", true);
 }
 
 fn refused(pair: &mut Pair) {
