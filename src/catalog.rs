@@ -87,6 +87,8 @@ pub struct Column {
     pub not_null: bool,
     /// false only for a column with a nondeterministic collation
     pub collation_deterministic: bool,
+    /// text that compares by its bytes: "C", "POSIX", or the like as the database's default
+    pub collates_by_bytes: bool,
     pub default: ColumnDefault,
 }
 

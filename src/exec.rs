@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod cancel;
 pub mod client;
+pub mod combine;
 pub mod commit;
 pub mod copy;
 pub mod everywhere;
@@ -11,11 +12,13 @@ pub mod failure;
 pub mod freshness;
 pub mod held;
 pub mod job;
+pub mod merge;
 pub mod relay;
 pub mod scatter;
 pub mod servers;
 pub mod single;
 pub mod transaction;
+pub mod waits;
 
 pub use executor::{Done, Executor};
 pub use failure::{Failure, Report};

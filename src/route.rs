@@ -6,6 +6,7 @@ mod display;
 pub mod planner;
 pub mod resolve;
 
+pub use crate::sql::combine::{self, Amount, Combination};
 pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
 pub use crate::sql::statement::{KeyTuple, ValueSource};
 
@@ -80,16 +81,32 @@ pub enum Routing {
 }
 
 /// How answers of several shards become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merge {
     /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
     Single,
-    /// SELECT: rows one shard after another, tags added up
+    /// COPY TO, EXPLAIN: answers one shard after another, tags added up
     Concatenate,
+    /// SELECT: each shard is asked an edited text, and its rows are put together while they come
+    Combine(Arc<Combination>),
     /// DDL, writes to reference tables: in a transaction on every shard; the first shard's answer is shown; row counts must agree
     Everywhere,
     /// as Everywhere, for what cannot run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY): one shard after another
     EverywhereOutsideTransaction,
+}
+
+impl Merge {
+    /// On one shard it is nothing but the statement itself.
+    #[must_use]
+    pub fn is_a_read(&self) -> bool {
+        matches!(self, Self::Single | Self::Concatenate | Self::Combine(_))
+    }
+
+    /// The answers of several shards become one.
+    #[must_use]
+    pub fn puts_together(&self) -> bool {
+        matches!(self, Self::Concatenate | Self::Combine(_))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +207,7 @@ pub struct KeyDraw {
 
 /// Positions that survive literals of other lengths.
 pub mod sqlpos {
+    pub use crate::sql::combine::{self, Amount, Combination};
     pub use crate::sql::edit::TextAnchor;
 }
 

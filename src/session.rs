@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod books;
 pub mod clocks;
+pub mod combine;
 pub mod context;
 pub mod control;
 pub mod local;
@@ -18,6 +19,7 @@ use crate::exec::client::NextFrame;
 use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Prepared;
+use crate::exec::merge::Run;
 use crate::route::Targets;
 use crate::sql::lift::Lifted;
 use crate::stats::{ClientHandle, Recorder};
@@ -42,6 +44,8 @@ type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub struct Portal {
     pub prepared: Arc<Prepared>,
     pub targets: Targets,
+    /// with `Merge::Combine` on several shards
+    pub combine: Option<Arc<Run>>,
 }
 
 pub struct Session {

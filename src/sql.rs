@@ -3,6 +3,7 @@
 
 pub mod analyze;
 pub mod array;
+pub mod combine;
 pub mod command;
 pub mod edit;
 pub mod hint;

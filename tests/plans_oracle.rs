@@ -6,14 +6,20 @@
 #[path = "support/pg.rs"]
 mod pg;
 
+use bytes::BytesMut;
 use pgshunt::catalog::{Catalog, CatalogBuilder};
 use pgshunt::config::{self, Config};
+use pgshunt::exec::merge::row::put_columns;
+use pgshunt::exec::merge::{self, Combiner, Formats, Run, Step, Stream};
 use pgshunt::route::planner::{PlanContext, plan};
-use pgshunt::route::{Merge, ParamValue, Targets, Values};
+use pgshunt::route::{Amount, Combination, Merge, ParamValue, Targets, Values};
+use pgshunt::sql::edit::{Drawn, splice};
 use pgshunt::sql::lift::{Lifted, lift};
+use pgshunt::wire::frame::header;
 use rand::prelude::*;
 use rand::rngs::StdRng;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 const MAP: &str = r#"
@@ -239,9 +245,40 @@ impl Maker {
         text
     }
 
+    /// Order, numbers, groups on top of a FROM as above.
+    fn on_top(&mut self, depth: u32) -> String {
+        let (from, seen) = self.from(depth);
+        let mut rest = format!("FROM {from}");
+        if self.chance(50) {
+            write!(rest, " WHERE {}", self.conditions(&seen, depth)).unwrap();
+        }
+        let (k, x) = (self.column(&seen), self.column(&seen));
+        let first = &seen[0];
+        match self.random.random_range(0..9) {
+            0 => format!("SELECT {k} AS a, {x} AS b {rest} ORDER BY a DESC, b, 1"),
+            1 => format!("SELECT {k} AS a, {x} AS b {rest} ORDER BY 1, 2 LIMIT 4 OFFSET 1"),
+            2 => format!("SELECT {first}.t {rest} LIMIT 3"),
+            3 => format!("SELECT DISTINCT {k} AS k, {x} AS x {rest}"),
+            4 => format!(
+                "SELECT count(*), count({x}), sum({x}), avg({k}), min({x}), max({k}), count(DISTINCT {k}) {rest}"
+            ),
+            5 => format!("SELECT {k} AS k, count(*), avg({x}), max({x}) {rest} GROUP BY {k}"),
+            6 => format!("SELECT {x} AS g, sum({k}) AS s {rest} GROUP BY 1 ORDER BY s DESC, g"),
+            7 => format!(
+                "SELECT {k} AS k, string_agg({first}.t, '' ORDER BY {first}.t) {rest} GROUP BY {k}, {x} HAVING count(*) > 1"
+            ),
+            _ => format!(
+                "SELECT {k} AS k, {x} AS x, count(*) OVER (PARTITION BY {k}) {rest} ORDER BY 1, 2"
+            ),
+        }
+    }
+
     fn statement(&mut self) -> String {
         self.next = 0;
         let depth = self.random.random_range(0..3);
+        if self.chance(40) {
+            return self.on_top(depth);
+        }
         let query = self.query(&[], depth);
         match self.random.random_range(0..10) {
             0 => format!("SELECT count(*) FROM ({query}) s"),
@@ -270,7 +307,9 @@ async fn connect(port: u16, database: &str) -> Client {
     pg::connect(port, "postgres", database).await
 }
 
-async fn rows(client: &Client, sql: &str) -> Result<Vec<String>, String> {
+type Row = Vec<Option<String>>;
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<Row>, String> {
     let messages = client
         .simple_query(sql)
         .await
@@ -278,7 +317,7 @@ async fn rows(client: &Client, sql: &str) -> Result<Vec<String>, String> {
     let row = |message: SimpleQueryMessage| match message {
         SimpleQueryMessage::Row(row) => Some(
             (0..row.len())
-                .map(|n| row.get(n).unwrap_or("∅").to_owned() + "|")
+                .map(|n| row.get(n).map(str::to_owned))
                 .collect(),
         ),
         _ => None,
@@ -344,8 +383,16 @@ impl Values for Literals<'_> {
     }
 }
 
-/// The shards of a statement, or None when it is refused.
-fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Vec<usize>> {
+/// Where a statement goes, and how its rows are put together.
+struct Targeted {
+    shards: Vec<usize>,
+    /// as each shard is asked it
+    text: String,
+    combination: Option<Arc<Combination>>,
+}
+
+/// None when it is refused.
+fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Targeted> {
     let mut lifted = Lifted::default();
     lift(sql.as_bytes(), true, &mut lifted);
     let search_path = ["public".to_owned()];
@@ -363,18 +410,75 @@ fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Vec<usize>> 
     if statement.refusal.is_some() {
         return None;
     }
-    match statement
+    let mut targeted = Targeted {
+        shards: Vec::new(),
+        text: sql.to_owned(),
+        combination: None,
+    };
+    targeted.shards = match statement
         .resolve(&Literals(sql.as_bytes(), &lifted), &config.databases[0])
         .ok()?
     {
-        Targets::None => Some(vec![1]),
-        Targets::One(shard) => Some(vec![shard.index()]),
-        Targets::Many(_) if statement.multi_refusal.is_some() => None,
+        Targets::None => vec![1],
+        Targets::One(shard) => vec![shard.index()],
+        Targets::Many(_) if statement.multi_refusal.is_some() => return None,
         Targets::Many(shards) => {
-            assert_eq!(statement.merge, Merge::Concatenate, "{sql}");
-            Some(shards.iter().map(|shard| shard.index()).collect())
+            match &statement.merge {
+                Merge::Combine(made) => {
+                    let none = Drawn::Literals(&[]);
+                    let slots = &lifted.slots;
+                    let edited = splice(sql.as_bytes(), slots, 0..sql.len(), &made.edits, none);
+                    targeted.text = String::from_utf8(edited.unwrap()).unwrap();
+                    targeted.combination = Some(made.clone());
+                }
+                merge => assert_eq!(*merge, Merge::Concatenate, "{sql}"),
+            }
+            shards.iter().map(|shard| shard.index()).collect()
         }
+    };
+    Some(targeted)
+}
+
+/// The rows of several shards, combined as pgshunt combines them.
+fn combined(made: &Arc<Combination>, answers: Vec<Vec<Row>>) -> Vec<Row> {
+    let fixed = |amount| match amount {
+        Some(Amount::Fixed(rows)) => Some(rows),
+        _ => None,
+    };
+    let run = Run {
+        made: made.clone(),
+        formats: Formats::AllText,
+        limit: fixed(made.limit),
+        offset: fixed(made.offset).unwrap_or(0),
+        unedited: None,
+    };
+    let stream = |rows: Vec<Row>| {
+        let mut buffer = BytesMut::new();
+        for row in rows {
+            let columns: Vec<_> = row
+                .iter()
+                .map(|c| c.as_ref().map(String::as_bytes))
+                .collect();
+            put_columns(&mut buffer, columns.into_iter());
+        }
+        Stream {
+            buffer,
+            ended: true,
+        }
+    };
+    let mut streams: Vec<Stream> = answers.into_iter().map(stream).collect();
+    let mut combiner = Combiner::new(Arc::new(run), streams.len(), 1 << 20);
+    let mut out = BytesMut::new();
+    let step = combiner.step(&mut streams, &mut out, usize::MAX);
+    assert_eq!(step, Ok(Step::Done));
+    let mut rows = Vec::new();
+    while let Ok(Some(head)) = header(&out, usize::MAX) {
+        let frame = out.split_to(head.len);
+        let row = merge::row::Row::read(&frame).unwrap();
+        let text = |c: Option<&[u8]>| c.map(|c| String::from_utf8(c.to_vec()).unwrap());
+        rows.push(row.columns.iter().copied().map(text).collect());
     }
+    rows
 }
 
 #[tokio::test]
@@ -394,31 +498,46 @@ async fn what_is_not_refused_gives_what_one_postgres_gives() {
         random: StdRng::seed_from_u64(seed),
         next: 0,
     };
-    let (mut ran, mut several, mut refused) = (0, 0, 0);
+    let (mut ran, mut several, mut put_together, mut refused) = (0, 0, 0, 0);
     for _ in 0..count {
         let sql = maker.statement();
-        let Some(shards) = targets(&sql, &config, &catalog) else {
+        let Some(targeted) = targets(&sql, &config, &catalog) else {
             refused += 1;
             continue;
         };
         let Ok(mut expected) = rows(&cluster.whole, &sql).await else {
             continue;
         };
-        let mut found = Vec::new();
+        let mut answers = Vec::new();
         let mut failed = None;
-        for &shard in &shards {
-            match rows(&cluster.shards[shard], &sql).await {
-                Ok(rows) => found.extend(rows),
+        for &shard in &targeted.shards {
+            match rows(&cluster.shards[shard], &targeted.text).await {
+                Ok(rows) => answers.push(rows),
                 Err(error) => failed = Some(error),
             }
         }
         assert_eq!(failed, None, "{sql}");
+        let mut found = match &targeted.combination {
+            Some(made) => combined(made, answers),
+            None => answers.concat(),
+        };
+        let limited = targeted
+            .combination
+            .as_ref()
+            .is_some_and(|made| made.limit.is_some());
         expected.sort();
         found.sort();
-        assert_eq!(found, expected, "on shards {shards:?}: {sql}");
+        if limited && !sql.contains("ORDER BY") {
+            assert_eq!(found.len(), expected.len(), "{sql}");
+        } else {
+            assert_eq!(found, expected, "on shards {:?}: {sql}", targeted.shards);
+        }
         ran += 1;
-        several += usize::from(shards.len() > 1);
+        several += usize::from(targeted.shards.len() > 1);
+        put_together += usize::from(targeted.combination.is_some());
     }
-    eprintln!("{ran} ran, {several} of them on several shards; {refused} refused");
+    eprintln!(
+        "{ran} ran, {several} of them on several shards, {put_together} put together; {refused} refused"
+    );
     assert!(ran > count / 20 && several > 10, "{ran} {several}");
 }

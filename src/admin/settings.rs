@@ -93,6 +93,11 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
     );
     row("plans_max", limits.plans_max.to_string(), "plans kept");
     row(
+        "combine_bytes_max",
+        limits.combine_bytes_max.to_string(),
+        "memory of one statement over several shards",
+    );
+    row(
         "client_prepared_max",
         limits.client_prepared_max.to_string(),
         "prepared statements of one client",

@@ -97,6 +97,7 @@ impl CatalogBuilder {
                 type_modifier: -1,
                 not_null,
                 collation_deterministic: true,
+                collates_by_bytes: false,
                 default: ColumnDefault::None,
             });
         }
@@ -144,6 +145,17 @@ impl CatalogBuilder {
                 .filter(|found| found.name == column)
             {
                 found.default = default.clone();
+            }
+        })
+    }
+
+    /// The column's collation is "C".
+    #[must_use]
+    pub fn by_bytes(self, table: &str, column: &str) -> Self {
+        self.alter(table, |relation| {
+            let mut columns = relation.columns.iter_mut();
+            if let Some(found) = columns.find(|found| found.name == column) {
+                found.collates_by_bytes = true;
             }
         })
     }

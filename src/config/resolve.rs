@@ -298,6 +298,8 @@ pub struct Limits {
     pub parsed_bytes_max: usize,
     /// plans kept
     pub plans_max: usize,
+    /// memory of one statement that puts rows of several shards together
+    pub combine_bytes_max: usize,
     /// prepared statements one client may have
     pub client_prepared_max: usize,
     /// how long a SIGTERM waits for transactions in flight

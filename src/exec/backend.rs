@@ -2,6 +2,7 @@
 //! A transaction reads one snapshot of it, which a reload or DDL replaces whole.
 
 use super::servers::Servers;
+use super::waits::Waits;
 use crate::catalog::Catalog;
 use crate::cluster::topology::Topology;
 use crate::config::{Config, Database, User};
@@ -59,6 +60,8 @@ pub struct Backend {
     pub config: Arc<Config>,
     pub topology: Arc<Topology>,
     pub servers: Servers,
+    /// sessions that wait for a server while they hold others
+    pub waits: Waits,
     pub named: NamedSessions,
     pub plans: PlanCache<PlannedText>,
     pub templates: Templates,
@@ -109,6 +112,7 @@ impl Backend {
             config,
             topology,
             servers,
+            waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             refresh: tokio::sync::Mutex::new(()),
             loader,

@@ -157,14 +157,15 @@ impl Executor {
         if result.is_err() {
             self.note_failure();
         }
-        if !job.keeps_batch_open() {
+        // what a vanished client's servers are doing is stopped by whoever ends the session
+        if !job.keeps_batch_open() && !matches!(result, Err(Failure::ClientGone)) {
             self.let_idle_servers_go().await;
         }
         result
     }
 
     async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
-        match (&job.targets, job.merge) {
+        match (&job.targets, &job.merge) {
             (_, Merge::Everywhere) if !job.executes => {
                 let shard = self.any_shard();
                 self.run_single(job, shard, level).await
@@ -175,6 +176,9 @@ impl Executor {
             }
             (Targets::Many(shards), Merge::Concatenate) => {
                 Box::pin(self.run_concatenated(job, shards, level)).await
+            }
+            (Targets::Many(shards), Merge::Combine(_)) => {
+                Box::pin(self.run_combined(job, shards, level)).await
             }
             (Targets::Many(_), _) => Err(several_shards().into()),
             (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
@@ -360,6 +364,9 @@ impl Executor {
         member: ServerId,
     ) -> Result<crate::pool::Checkout<crate::pool::server::Server>, Failure> {
         let entry = self.entry(member)?;
+        if !self.held.is_empty() {
+            return Box::pin(self.checkout_holding(&entry)).await;
+        }
         tokio::select! {
             biased;
             got = self.backend.servers.checkout(&entry) => Ok(got?),

@@ -1,6 +1,7 @@
 //! One piece of work for one destination: what to send, where to, and what it leaves behind.
 
 use super::copy::Asked;
+use super::merge::Run;
 use super::transaction::{ALL, Kind, quote_ident};
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::Server;
@@ -25,6 +26,8 @@ pub struct Prepared {
     /// parameters at the end that are ours
     pub hidden: usize,
     pub planned: Arc<PlannedText>,
+    /// as several shards are asked, whose rows are then combined
+    pub combined: Option<Arc<Prepared>>,
     /// what it was planned under, and what it was parsed under
     pub context: u64,
     pub settings: u64,
@@ -145,6 +148,8 @@ pub struct Job {
     pub targets: Targets,
     pub merge: Merge,
     pub effects: Effects,
+    /// with `Merge::Combine` on several shards
+    pub combine: Option<Arc<Run>>,
     /// rows are asked for in portions (Execute with a limit)
     pub limited: bool,
     /// settings it changes, if it succeeds
@@ -207,6 +212,7 @@ impl Job {
                 opaque: true,
                 ..Effects::default()
             },
+            combine: None,
             limited: false,
             settings: Vec::new(),
             executes: true,

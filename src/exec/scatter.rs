@@ -20,14 +20,7 @@ impl Executor {
         shards: &[ShardId],
         level: Level,
     ) -> Result<Done, Failure> {
-        if job.limited || job.keeps_batch_open() {
-            return Err(Report::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "fetching rows in portions from several shards is not supported",
-            )
-            .hint("Fetch all rows at once, or give the shard key a value.")
-            .into());
-        }
+        Self::no_portions(job)?;
         let mut placement = self.placement(job, level);
         let outside = self.transaction.is_none();
         loop {
@@ -51,6 +44,10 @@ impl Executor {
                 continue;
             }
             self.client.release();
+            if matches!(outcome, Err(Failure::ClientGone)) {
+                // whoever ends the session stops the servers
+                return Err(Failure::ClientGone);
+            }
             let by_replica = self.any_replica(&indexes);
             self.drop_unfinished_outside();
             let tag = outcome?;
@@ -66,8 +63,21 @@ impl Executor {
         }
     }
 
+    /// Portals over several shards are read to their end.
+    pub(super) fn no_portions(job: &Job) -> Result<(), Failure> {
+        if !job.limited && !job.keeps_batch_open() {
+            return Ok(());
+        }
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "fetching rows in portions from several shards is not supported",
+        )
+        .hint("Fetch all rows at once, or give the shard key a value.")
+        .into())
+    }
+
     /// Acquires every server and sends the job to each; answers wait in the sockets.
-    async fn start_all(
+    pub(super) async fn start_all(
         &mut self,
         job: &Job,
         shards: &[ShardId],
@@ -145,14 +155,18 @@ impl Executor {
     }
 
     /// The others' rows are no longer wanted: they are told to stop, and what is still on its way is read and thrown away.
-    async fn silence_others(&mut self, shards: &[ShardId]) {
-        for shard in shards {
+    pub(super) async fn silence_others(&mut self, shards: &[ShardId]) {
+        let cancels = shards.iter().map(|shard| async {
+            let held = self.held.iter().find(|h| h.shard == *shard)?;
+            let address = self.backend.topology.address(held.member);
+            Some(send_cancel(address, held.server.pid, held.server.secret).await)
+        });
+        let told = futures::future::join_all(cancels).await;
+        for (shard, told) in shards.iter().zip(told) {
             let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
                 continue;
             };
-            let held = &self.held[index];
-            let address = self.backend.topology.address(held.member);
-            if !send_cancel(address, held.server.pid, held.server.secret).await {
+            if told == Some(false) {
                 self.held[index]
                     .server
                     .taint("a cancel request may still be on its way");
@@ -164,18 +178,18 @@ impl Executor {
         }
     }
 
-    fn any_replica(&self, shards: &[ShardId]) -> bool {
+    pub(super) fn any_replica(&self, shards: &[ShardId]) -> bool {
         self.held
             .iter()
             .any(|h| h.is_replica && shards.contains(&h.shard))
     }
 
     /// Servers that are out of step are closed.
-    fn drop_unfinished(&mut self) {
+    pub(super) fn drop_unfinished(&mut self) {
         self.held.retain(|h| h.server.in_step());
     }
 
-    fn drop_unfinished_outside(&mut self) {
+    pub(super) fn drop_unfinished_outside(&mut self) {
         if self.held.iter().any(|h| !h.server.in_step()) {
             if let Some(tx) = &mut self.transaction {
                 tx.failed = true;
@@ -185,7 +199,7 @@ impl Executor {
         }
     }
 
-    fn note_reads(&mut self) {
+    pub(super) fn note_reads(&mut self) {
         let now = Instant::now();
         let members: Vec<_> = self.held.iter().map(|h| h.member).collect();
         for member in members {

@@ -1,6 +1,6 @@
 //! Plans as text: what `pgshunt explain` shows and what the plan cases compare.
 
-use super::{Access, Merge, Plan, Routing, ValueSource};
+use super::{Access, Amount, Combination, Merge, Plan, Routing, ValueSource};
 use crate::config::Database;
 use crate::shard::KeyValue;
 use std::fmt;
@@ -18,7 +18,7 @@ impl Plan {
             return format!("refused {}: {}{hint}", refusal.code.0, refusal.message);
         }
         let mut line = format!("{} {}", self.access, self.routing.describe(database));
-        match self.merge {
+        match &self.merge {
             Merge::Single => {}
             merge => line.push_str(&format!(", {merge}")),
         }
@@ -114,11 +114,54 @@ impl fmt::Display for Access {
 impl fmt::Display for Merge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Combine(combination) => return combined(combination, f),
             Self::Single => "one answer",
             Self::Concatenate => "rows concatenated",
             Self::Everywhere => "in a transaction on every shard",
             Self::EverywhereOutsideTransaction => "on one shard after another",
         })
+    }
+}
+
+/// "rows merged by 2 keys, 1 of them hidden, distinct, first 10 after 5"
+fn combined(made: &Combination, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if made.is_plain() {
+        return f.write_str("rows concatenated");
+    }
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    match (&made.groups, made.order.len()) {
+        (Some(groups), _) if groups.keys.is_empty() => f.write_str("partial results combined")?,
+        (Some(groups), _) => {
+            let n = groups.keys.len();
+            write!(f, "groups of {n} column{} combined", plural(n))?;
+        }
+        (None, 0) => f.write_str("rows put together")?,
+        (None, n) => write!(f, "rows merged by {n} key{}", plural(n))?,
+    }
+    if made.groups.is_some() && !made.order.is_empty() {
+        f.write_str(", sorted")?;
+    }
+    if made.hidden > 0 {
+        write!(f, ", {} hidden column{}", made.hidden, plural(made.hidden))?;
+    }
+    if made.distinct {
+        f.write_str(", distinct")?;
+    }
+    if let Some(limit) = made.limit {
+        write!(f, ", limit {limit}")?;
+    }
+    if let Some(offset) = made.offset {
+        write!(f, ", offset {offset}")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(rows) => write!(f, "{rows}"),
+            Self::Param(n) => write!(f, "${n}"),
+        }
     }
 }
 

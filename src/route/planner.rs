@@ -1,6 +1,7 @@
 //! Statement and catalog to Plan. Each statement of a text gets its own plan; what cannot be proven is refused in the
 //! plan, so that it fails at its place. It knows no sockets, no clock and no session.
 
+mod combine;
 mod data;
 mod functions;
 mod insert;
@@ -208,7 +209,7 @@ impl<'a> Statement<'a> {
         if plan.routing != Routing::Local {
             plan.routing = Routing::Unsharded;
         }
-        plan.merge = match plan.merge {
+        plan.merge = match &plan.merge {
             Merge::EverywhereOutsideTransaction => Merge::EverywhereOutsideTransaction,
             _ => Merge::Single,
         };

@@ -2,6 +2,7 @@
 //! each, and run. A segment has one server (or one scatter); the common batch is one segment.
 
 use super::clocks::{refuse_clock_value, refuse_clock_words};
+use super::combine::combined;
 use super::startup::protocol_violation;
 use super::{Portal, Session};
 use crate::exec::Failure;
@@ -545,6 +546,7 @@ impl Session {
         }
         let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
         let id = identity(self.context.settings, &server_text, &types);
+        let combined = super::combine::prepared(&text, &types, named, &planned, &self.context)?;
         Ok(Arc::new(Prepared {
             id,
             name: server_name(named, id),
@@ -553,6 +555,7 @@ impl Session {
             server_text,
             types,
             hidden,
+            combined,
             planned,
             context: self.context.fingerprint,
             settings: self.context.settings,
@@ -602,6 +605,7 @@ impl Session {
                 Portal {
                     prepared,
                     targets: Targets::None,
+                    combine: None,
                 },
             );
             own(segments, OwnStep::Answer(BIND_COMPLETE));
@@ -629,17 +633,20 @@ impl Session {
                 }
             }
         };
+        let combine = combined(&planned, &targets, &bind, &prepared, &mut rest);
         self.portals.insert(
             portal.clone(),
             Portal {
                 prepared: prepared.clone(),
                 targets: targets.clone(),
+                combine: combine.clone(),
             },
         );
         let destination = destination(prepared.planned.statements.first(), targets);
+        let asked = prepared.combined.as_ref().filter(|_| combine.is_some());
         let step = Step::Bind {
             portal,
-            prepared: prepared.clone(),
+            prepared: asked.unwrap_or(&prepared).clone(),
             rest,
         };
         with_work(segments, destination, &prepared, |work| push(work, step));
@@ -699,7 +706,12 @@ impl Session {
         limited: bool,
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
-        let Some(Portal { prepared, targets }) = self.portals.get(name).cloned() else {
+        let Some(Portal {
+            prepared,
+            targets,
+            combine,
+        }) = self.portals.get(name).cloned()
+        else {
             let text = format!(
                 "portal \"{}\" does not exist",
                 String::from_utf8_lossy(name)
@@ -732,6 +744,7 @@ impl Session {
             push(work, step);
             if reply == Reply::Execute {
                 note_execute(work, plan, limited, settings, everywhere);
+                work.job.combine = combine;
             }
         });
         Ok(())
@@ -748,7 +761,9 @@ impl Session {
             self.statements.remove(name);
         }
         match portal {
-            Some(Portal { prepared, targets }) if !prepared.local => {
+            Some(Portal {
+                prepared, targets, ..
+            }) if !prepared.local => {
                 let destination = destination(prepared.planned.statements.first(), targets);
                 let step = Step::Portal {
                     reply: Reply::Close(None),
@@ -794,7 +809,7 @@ impl Session {
     }
 }
 
-fn server_name(named: bool, id: u128) -> Box<str> {
+pub(super) fn server_name(named: bool, id: u128) -> Box<str> {
     if named {
         statement_name(id).into()
     } else {
@@ -803,7 +818,7 @@ fn server_name(named: bool, id: u128) -> Box<str> {
 }
 
 /// A statement is the same on a server when text, types and all that it takes in when it is parsed agree.
-fn identity(settings: u64, text: &[u8], types: &[u32]) -> u128 {
+pub(super) fn identity(settings: u64, text: &[u8], types: &[u32]) -> u128 {
     let mut seed = xxhash_rust::xxh3::Xxh3::with_seed(settings);
     seed.update(text);
     for oid in types {
@@ -824,6 +839,7 @@ impl Prepared {
             server_text: self.server_text.clone(),
             types: self.types.clone(),
             planned: self.planned.clone(),
+            combined: self.combined.as_ref().map(|one| one.under(settings)),
             ..*self
         })
     }
@@ -901,8 +917,8 @@ fn with_work(
 impl Work {
     /// The only shard it goes to.
     fn shard(&self) -> Option<ShardId> {
-        match (&self.job.targets, self.job.merge) {
-            (Targets::One(shard), Merge::Single | Merge::Concatenate) => Some(*shard),
+        match (&self.job.targets, &self.job.merge) {
+            (Targets::One(shard), merge) if merge.is_a_read() => Some(*shard),
             _ => None,
         }
     }
@@ -920,7 +936,7 @@ impl Work {
     /// neighbours go to one: such a segment takes nothing more once it runs something.
     fn is_complete(&self) -> bool {
         let scatters =
-            self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
+            self.job.merge.puts_together() && matches!(self.job.targets, Targets::Many(_));
         let everywhere = self.job.merge == Merge::Everywhere;
         self.executes > 0 && (scatters || everywhere || self.job.is_set())
     }
@@ -949,8 +965,9 @@ fn new_work(destination: &Destination) -> Work {
             },
             access: destination.access,
             targets: destination.targets.clone(),
-            merge: destination.merge,
+            merge: destination.merge.clone(),
             effects: crate::route::Effects::default(),
+            combine: None,
             limited: false,
             settings: Vec::new(),
             executes: false,
@@ -965,7 +982,7 @@ fn new_work(destination: &Destination) -> Work {
 fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
     Destination {
         targets,
-        merge: plan.map_or(Merge::Single, |p| p.merge),
+        merge: plan.map_or(Merge::Single, |p| p.merge.clone()),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
         alone: plan.is_some_and(super::settings::is_setting),

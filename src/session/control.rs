@@ -354,7 +354,7 @@ impl Session {
         let merge = if is_set && in_transaction {
             Merge::Everywhere
         } else {
-            plan.merge
+            plan.merge.clone()
         };
         Job {
             ask,
@@ -369,6 +369,7 @@ impl Session {
                 },
                 _ => plan.effects.clone(),
             },
+            combine: None,
             limited: false,
             settings,
             executes: true,

@@ -123,7 +123,7 @@ impl Session {
         };
         let mut common: Option<Job> = None;
         for plan in &planned.statements {
-            if plan.merge != Merge::Single && plan.merge != Merge::Concatenate {
+            if !plan.merge.is_a_read() {
                 return Ok(None);
             }
             let Targets::One(shard) = self.targets_of(plan, &literals)? else {
@@ -175,6 +175,9 @@ impl Session {
             lifted: &self.lifted,
         };
         let targets = self.targets_of(plan, &literals)?;
+        if let (Merge::Combine(made), Targets::Many(_)) = (&plan.merge, &targets) {
+            return self.combined_job(plan, made, text, &sql, targets);
+        }
         let settings = self.settings_of(plan, &sql)?;
         Ok(self.job(plan, Ask::Simple(sql), targets, settings))
     }
@@ -248,7 +251,7 @@ impl Session {
     }
 
     /// Where the statement stands in this execution's text.
-    fn range_of(&self, plan: &Plan, len: usize) -> std::ops::Range<usize> {
+    pub(super) fn range_of(&self, plan: &Plan, len: usize) -> std::ops::Range<usize> {
         let slots = &self.lifted.slots;
         let start = plan.start.absolute(slots).unwrap_or(0).min(len);
         let end = plan.end.absolute(slots).unwrap_or(len).min(len);

@@ -2,6 +2,7 @@
 //! by allow-list: a node that is not known here makes the statement "not understood", never a guess. It does not know
 //! what will be done with the facts.
 
+mod combine;
 mod constant;
 mod expr;
 mod facts;
@@ -20,11 +21,13 @@ use super::statement::{
 use super::tokens::{Token, TokenKind};
 use crate::catalog::{Catalog, QualifiedName, Relation};
 use crate::config::Database;
+use combine::{Across, Amounts};
 pub use expr::is_syntax;
 use facts::{Alternatives, Closure, ContextId, FactBase, Node};
 use smallvec::SmallVec;
 use sqlparser::ast::Statement;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What the meaning of a text depends on.
 #[derive(Clone, Copy)]
@@ -70,6 +73,11 @@ struct Instance {
 
 struct Analyzer<'e> {
     env: Env<'e>,
+    /// of the statement alone
+    tokens: &'e [Token],
+    /// where the outermost SELECT is in memory, to be known again, and its LIMIT
+    main: Option<(usize, Amounts)>,
+    across: Option<Across>,
     base: FactBase,
     instances: Vec<Instance>,
     functions: HashSet<FunctionUse>,
@@ -88,9 +96,12 @@ struct Analyzer<'e> {
     locking: bool,
     modifying_cte: bool,
     limited: bool,
+    limited_within: bool,
     subqueries: bool,
     into: Option<IntoTarget>,
     not_concatenable: Option<String>,
+    /// the clause for which rows of several shards are not simply one after another
+    together: Option<String>,
     write: Option<WriteFacts>,
     verb: Verb,
 }
@@ -101,6 +112,9 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
     let top = base.root();
     let mut analyzer = Analyzer {
         env,
+        tokens,
+        main: None,
+        across: None,
         base,
         instances: Vec::new(),
         functions: HashSet::new(),
@@ -115,9 +129,11 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
         locking: false,
         modifying_cte: false,
         limited: false,
+        limited_within: false,
         subqueries: false,
         into: None,
         not_concatenable: None,
+        together: None,
         write: None,
         verb: Verb::Select,
     };
@@ -213,6 +229,11 @@ impl Analyzer<'_> {
         if let Some(write) = &mut write {
             write.forget(&unsafe_params);
         }
+        let (together, combination) = match self.across {
+            Some(Across::Rows) => (None, None),
+            Some(Across::Combined(made)) => (self.together, Some(Arc::from(made))),
+            None => (self.together, None),
+        };
         let forget = |value: Option<ValueSource>| value.filter(|v| !uses(v, &unsafe_params));
         Facts {
             verb: self.verb,
@@ -224,8 +245,11 @@ impl Analyzer<'_> {
             modifying_cte: self.modifying_cte,
             into: self.into,
             not_concatenable: self.not_concatenable,
+            together,
+            combination,
             write,
             limited: self.limited,
+            limited_within: self.limited_within,
             subqueries: self.subqueries,
         }
     }

@@ -49,6 +49,11 @@ pub struct DrawEdit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EditPart {
     Text(String),
+    /// these bytes of the text itself, once more
+    Copy {
+        from: TextAnchor,
+        to: TextAnchor,
+    },
     /// the drawn value of this row; `before` and `after` are put around it (", " and so on)
     Value {
         row: usize,
@@ -83,6 +88,9 @@ pub fn splice(
         at = place + edit.remove;
         match &edit.insert {
             EditPart::Text(insert) => out.extend_from_slice(insert.as_bytes()),
+            EditPart::Copy { from, to } => {
+                out.extend_from_slice(text.get(from.absolute(slots)?..to.absolute(slots)?)?);
+            }
             EditPart::Value { row, before, after } => {
                 out.extend_from_slice(before.as_bytes());
                 let value = match drawn {

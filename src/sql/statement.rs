@@ -3,7 +3,9 @@
 
 use crate::catalog::QualifiedName;
 use crate::shard::KeyValue;
+use crate::sql::combine::Combination;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Where the value of a key column comes from at execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,12 +87,18 @@ pub struct Facts {
     /// a data-modifying CTE besides the statement's own verb
     pub modifying_cte: bool,
     pub into: Option<IntoTarget>,
-    /// why the rows of several shards are not simply one after another; None when they are
+    /// what keeps the rows of several shards from being put together at all
     pub not_concatenable: Option<String>,
+    /// the clause for which they are not simply one after another; None when they are
+    pub together: Option<String>,
+    /// how they go together in spite of it
+    pub combination: Option<Arc<Combination>>,
     /// INSERT, UPDATE, DELETE and MERGE
     pub write: Option<WriteFacts>,
     /// some LIMIT, OFFSET, FETCH or DISTINCT ON
     pub limited: bool,
+    /// one of them below the outermost SELECT
+    pub limited_within: bool,
     pub subqueries: bool,
 }
 

@@ -127,6 +127,46 @@ pub fn report(
     });
 }
 
+/// An ErrorResponse as it came, with one more line of context; a place behind `unedited` characters of the text is not told.
+pub fn error_with_context(
+    out: &mut BytesMut,
+    error: &[u8],
+    context: &str,
+    unedited: Option<usize>,
+) {
+    let is_elsewhere = |text: &[u8]| {
+        let place = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok());
+        unedited.is_some_and(|unedited| place.is_none_or(|place: usize| place > unedited))
+    };
+    let mut fields = error.get(super::frame::HEADER..).unwrap_or_default();
+    frame(out, b'E', |b| {
+        let mut told = false;
+        while let Some((&kind, rest)) = fields.split_first() {
+            let Some(end) = memchr::memchr(0, rest).filter(|_| kind != 0) else {
+                break;
+            };
+            let text = &rest[..end];
+            fields = &rest[end + 1..];
+            if kind == b'P' && is_elsewhere(text) {
+                continue;
+            }
+            b.put_u8(kind);
+            b.put_slice(text);
+            if kind == b'W' {
+                told = true;
+                b.put_u8(b'\n');
+                b.put_slice(context.as_bytes());
+            }
+            b.put_u8(0);
+        }
+        if !told {
+            b.put_u8(b'W');
+            cstr(b, context.as_bytes());
+        }
+        b.put_u8(0);
+    });
+}
+
 /// `status`: `I` idle, `T` in a transaction, `E` in a failed one.
 pub fn ready_for_query(out: &mut BytesMut, status: u8) {
     frame(out, b'Z', |b| b.put_u8(status));
@@ -205,6 +245,19 @@ mod tests {
         let head = header(&out, 1 << 20).unwrap().unwrap();
         assert_eq!((head.tag, head.len), (b'Q', out.len()));
         assert_eq!(&out[5..], b"SELECT 1\0");
+    }
+
+    #[test]
+    fn context_is_added_and_places_in_another_text_are_not_told() {
+        let told = |fields: &[u8], unedited| {
+            let (mut error, mut out) = (BytesMut::new(), BytesMut::new());
+            frame(&mut error, b'E', |b| b.put_slice(fields));
+            error_with_context(&mut out, &error, "on shard s2", unedited);
+            out[5..].to_vec()
+        };
+        assert_eq!(told(b"C1\0P9\0\0", Some(8)), b"C1\0Won shard s2\0\0");
+        assert_eq!(told(b"P9\0Wx\0\0", Some(9)), b"P9\0Wx\non shard s2\0\0");
+        assert_eq!(told(b"P9\0\0", None), b"P9\0Won shard s2\0\0");
     }
 
     #[test]

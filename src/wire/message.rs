@@ -1,5 +1,7 @@
 //! Views of messages: what one frame says, borrowed from its bytes. Every length is checked before it is believed.
 
+use smallvec::SmallVec;
+
 /// The frame's bytes do not have the shape its tag promises; in PostgreSQL's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -188,6 +190,30 @@ impl<'a> Bind<'a> {
         } else {
             BindValue::Text(bytes)
         })
+    }
+
+    /// In which formats the columns are wanted: none (all text), one for all, or one for each.
+    #[must_use]
+    pub fn result_formats(&self) -> SmallVec<[bool; 8]> {
+        let formats = self.rest.get(self.values_end + 2..).unwrap_or_default();
+        formats.chunks(2).map(|pair| pair == [0, 1]).collect()
+    }
+
+    /// The body behind the names, with `more` columns at the end of the result, in binary where formats are told
+    /// column by column.
+    #[must_use]
+    pub fn with_result_columns(&self, more: usize) -> Vec<u8> {
+        let mut body = self.rest.to_vec();
+        let known = self.result_formats().len();
+        if known < 2 || more == 0 {
+            return body;
+        }
+        let total = u16::try_from(known + more).unwrap_or(u16::MAX);
+        body[self.values_end..self.values_end + 2].copy_from_slice(&total.to_be_bytes());
+        for _ in 0..more {
+            body.extend_from_slice(&[0, 1]);
+        }
+        body
     }
 
     /// The body behind the names with further text values at the end.

@@ -112,6 +112,7 @@ fn column(row: &ColumnRow, functions: &Functions<'_>, domains: &HashMap<Oid, &Ty
         type_modifier: row.type_modifier,
         not_null: row.not_null,
         collation_deterministic: row.deterministic,
+        collates_by_bytes: row.by_bytes,
         default: default(row, functions, domains),
     }
 }

@@ -6,6 +6,8 @@ SELECT a.attrelid::int8 AS relation,
          'not_null', a.attnotnull,
          'collation', CASE WHEN a.attcollation NOT IN (0, 100) THEN o.collnamespace::regnamespace || '.' || o.collname END,
          'deterministic', coalesce(o.collisdeterministic, true),
+         'by_bytes', coalesce(CASE WHEN a.attcollation = 100 THEN b.by_bytes
+             ELSE o.collisdeterministic AND o.collprovider = 'c' AND to_jsonb(o) ->> 'collcollate' IN ('C', 'POSIX') END, false),
          'identity', a.attidentity, 'generated', a.attgenerated,
          'expression', pg_get_expr(d.adbin, d.adrelid),
          'calls', CASE WHEN d.oid IS NOT NULL THEN (
@@ -19,6 +21,8 @@ SELECT a.attrelid::int8 AS relation,
   JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname <> 'pg_toast'
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   LEFT JOIN pg_collation o ON o.oid = a.attcollation
+  CROSS JOIN (SELECT d.datcollate IN ('C', 'POSIX') AND coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') = 'c' AS by_bytes
+                FROM pg_database d WHERE d.datname = current_database()) b
   LEFT JOIN LATERAL (
        SELECT (json_agg(json_build_array(sn.nspname, sc.relname)))->0 AS draws, count(*) AS count,
               bool_and(has_sequence_privilege(sc.oid, 'USAGE')) AS may_draw

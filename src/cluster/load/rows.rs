@@ -74,6 +74,7 @@ pub struct ColumnRow {
     pub not_null: bool,
     pub collation: Option<String>,
     pub deterministic: bool,
+    pub by_bytes: bool,
     pub identity: String,
     pub generated: String,
     pub expression: Option<String>,

@@ -116,6 +116,11 @@ pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
             1_024..=64 << 20,
         ),
         plans_max: problems.count("plans_max", &written.plans_max, 1..=1_000_000),
+        combine_bytes_max: problems.count(
+            "combine_bytes_max",
+            &written.combine_bytes_max,
+            65_536..=1 << 36,
+        ),
         client_prepared_max: problems.count(
             "client_prepared_max",
             &written.client_prepared_max,

@@ -307,6 +307,11 @@ impl Rows {
         );
         self.add("limits.plans_max", limits.plans_max, "plans kept");
         self.add(
+            "limits.combine_bytes_max",
+            limits.combine_bytes_max,
+            "bytes of rows that one statement puts together",
+        );
+        self.add(
             "limits.client_prepared_max",
             limits.client_prepared_max,
             "prepared statements of one client",

@@ -4,7 +4,7 @@
 use super::Statement;
 use super::functions::{Calls, calls};
 use super::relations;
-use crate::route::{Access, Command, KeyTuple, Merge, Plan, Refusal, Routing};
+use crate::route::{Access, Command, KeyTuple, Plan, Refusal, Routing};
 use crate::sql::analyze::{Trouble, analyze};
 use crate::sql::parse::{NotParsed, with_parsed};
 use crate::sql::statement::{Facts, IntoTarget, KeyProof, Placement, Touched, Verb};
@@ -152,29 +152,20 @@ impl Statement<'_> {
         let keyspace = self.one_keyspace(facts)?;
         self.no_home(facts)?;
         no_sequences(calls)?;
-        let together = together(facts, calls);
-        let refusal = together.map(|reason| self.several(&reason, facts));
-        match tuples(facts.touched.iter()) {
-            Some(tuples) => {
-                plan.routing = Routing::ByKey { keyspace, tuples };
-                "the key of every sharded table is given".clone_into(&mut plan.because);
-                match refusal {
-                    None => plan.merge = Merge::Concatenate,
-                    some => plan.multi_refusal = some,
-                }
-                Ok(())
-            }
-            None => {
-                if let Some(refusal) = refusal {
-                    Err(refusal)
-                } else {
-                    plan.routing = Routing::AllShards;
-                    plan.merge = Merge::Concatenate;
-                    "each shard answers for its own rows".clone_into(&mut plan.because);
-                    Ok(())
-                }
-            }
+        let merge = Self::merge(facts, calls).map_err(|reason| self.several(&reason, facts));
+        let Some(tuples) = tuples(facts.touched.iter()) else {
+            plan.merge = merge?;
+            plan.routing = Routing::AllShards;
+            "each shard answers for its own rows".clone_into(&mut plan.because);
+            return Ok(());
+        };
+        plan.routing = Routing::ByKey { keyspace, tuples };
+        "the key of every sharded table is given".clone_into(&mut plan.because);
+        match merge {
+            Ok(merge) => plan.merge = merge,
+            Err(refusal) => plan.multi_refusal = Some(refusal),
         }
+        Ok(())
     }
 
     fn several(&self, reason: &str, facts: &Facts) -> Refusal {
@@ -439,54 +430,6 @@ fn no_sequences(calls: &Calls) -> Result<(), Refusal> {
             "Ask for the value first (SELECT nextval(…) runs on the home shard) and write it as a literal or parameter.",
         )),
         None => Ok(()),
-    }
-}
-
-/// Why rows of several shards are not simply put one after another.
-fn together(facts: &Facts, calls: &Calls) -> Option<String> {
-    if let Some(reason) = &facts.not_concatenable {
-        return Some(reason.clone());
-    }
-    if facts.modifying_cte {
-        return Some("a data-modifying CTE".to_owned());
-    }
-    if facts.locking {
-        return Some("FOR UPDATE or FOR SHARE".to_owned());
-    }
-    if let Some(name) = calls.differs_by_shard() {
-        return Some(name);
-    }
-    if facts.opaque_expression {
-        return Some("a user's operator, type or view".to_owned());
-    }
-    if facts.limited
-        && facts
-            .touched
-            .iter()
-            .any(|t| t.placement == Placement::Reference)
-    {
-        return Some("LIMIT in a subquery, with a reference table,".to_owned());
-    }
-    if let Some(touched) = facts.touched.iter().find(|t| t.row_security) {
-        return Some(format!("row security of \"{}\"", touched.table.name));
-    }
-    let mut sharded = facts.touched.iter().filter(|t| is_sharded(t));
-    let untied: Vec<&Touched> = sharded.clone().filter(|t| !t.tied).collect();
-    match untied.as_slice() {
-        [] => None,
-        [alone] if sharded.clone().count() == 1 => Some(format!(
-            "\"{}\" in a subquery, a grouped query or the optional side of an outer join",
-            alone.table.name
-        )),
-        [one, ..] => {
-            let other = sharded
-                .find(|t| t.tied || t.table != one.table)
-                .map_or(one.table.name.as_str(), |t| t.table.name.as_str());
-            Some(format!(
-                "\"{}\" that is not joined with \"{other}\" by the shard key",
-                one.table.name
-            ))
-        }
     }
 }
 

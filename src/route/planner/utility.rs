@@ -1,6 +1,7 @@
 //! Everything that is not SELECT, INSERT, UPDATE, DELETE or MERGE: known by its words alone.
 
 use super::Statement;
+use super::combine::within;
 use super::data::stored_result;
 use super::relations;
 use crate::catalog::FunctionKind;
@@ -166,6 +167,10 @@ impl Statement<'_> {
                 plan.routing = Routing::Home;
             }
         }
+        if matches!(plan.merge, Merge::Combine(_)) {
+            // each shard tells how it would run the statement as it stands
+            plan.merge = Merge::Concatenate;
+        }
         plan
     }
 
@@ -228,6 +233,16 @@ impl Statement<'_> {
             }
         };
         plan.command = command;
+        if let Some(refusal) = within(&plan.merge, "COPY") {
+            plan.merge = Merge::Single;
+            match plan.routing {
+                Routing::ByKey { .. } => plan.multi_refusal = Some(refusal),
+                _ => plan.refusal = Some(refusal),
+            }
+        }
+        if matches!(plan.merge, Merge::Combine(_)) {
+            plan.merge = Merge::Concatenate;
+        }
         if plan.merge == Merge::Concatenate && !self.concatenates(copy) {
             let refusal = Refusal::unsupported(
                 "COPY in binary or with HEADER from several shards",

@@ -351,6 +351,7 @@ impl Analyzer<'_> {
         let mut search = Search {
             analyzer: self,
             queries: 0,
+            windows: true,
         };
         expr.visit(&mut search).break_value()
     }
@@ -360,10 +361,21 @@ impl Analyzer<'_> {
         let mut search = Search {
             analyzer: self,
             queries: 0,
+            windows: true,
         };
         function.args.visit(&mut search).is_break()
             || function.filter.visit(&mut search).is_break()
             || function.over.visit(&mut search).is_break()
+    }
+
+    /// The same without window functions.
+    pub(super) fn plain_aggregate_in(&self, expr: &Expr) -> bool {
+        let mut search = Search {
+            analyzer: self,
+            queries: 0,
+            windows: false,
+        };
+        expr.visit(&mut search).is_break()
     }
 
     /// An aggregate of nothing but an outer query's columns belongs to that query: it would be grouped without a sign.
@@ -541,6 +553,7 @@ fn special_syntax<'q>(expr: &'q Expr, open: &mut Vec<&'q Expr>) -> bool {
 struct Search<'a, 'e> {
     analyzer: &'a Analyzer<'e>,
     queries: usize,
+    windows: bool,
 }
 
 impl Visitor for Search<'_, '_> {
@@ -558,7 +571,9 @@ impl Visitor for Search<'_, '_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<String> {
         match expr {
-            Expr::Function(function) if self.queries == 0 => {
+            Expr::Function(function)
+                if self.queries == 0 && (self.windows || function.over.is_none()) =>
+            {
                 match self.analyzer.aggregates(function) {
                     Some(name) => ControlFlow::Break(name),
                     None => ControlFlow::Continue(()),

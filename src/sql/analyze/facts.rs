@@ -27,12 +27,33 @@ pub struct FactBase {
     contexts: Vec<Context>,
     /// type of each node, 0 when it is not known
     types: Vec<u32>,
+    /// of nodes that are text: how their column collates
+    collations: HashMap<Node, Collation>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collation {
+    pub by_bytes: bool,
+    pub deterministic: bool,
 }
 
 impl FactBase {
     pub fn node(&mut self, type_oid: u32) -> Node {
         self.types.push(type_oid);
         Node(u32::try_from(self.types.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// A column whose collation is known.
+    pub fn collated(&mut self, type_oid: u32, collation: Collation) -> Node {
+        let node = self.node(type_oid);
+        if matches!(type_oid, 25 | 1043) {
+            self.collations.insert(node, collation);
+        }
+        node
+    }
+
+    pub fn collation_of(&self, node: Node) -> Collation {
+        self.collations.get(&node).copied().unwrap_or_default()
     }
 
     pub fn type_of(&self, node: Node) -> u32 {

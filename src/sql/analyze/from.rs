@@ -2,6 +2,7 @@
 //! ON narrows that side only (hazard 23).
 
 use super::expr::is_syntax;
+use super::facts::Collation;
 use super::query::{CteDef, Ctes};
 use super::scope::{Rel, Resolved, Scope, folded, schema_and_name};
 use super::{
@@ -176,6 +177,10 @@ impl Analyzer<'_> {
         let right = only(&scope.rels[middle..], name);
         if let (Some(left), Some(right)) = (left, right) {
             self.base.equal(place.on, left, right);
+        }
+        let same = |(left, right)| self.base.type_of(left) == self.base.type_of(right);
+        if !left.zip(right).is_some_and(same) {
+            scope.mixed.push(name.to_owned());
         }
         let means = match place.kind {
             Kind::Inner | Kind::Left => left,
@@ -435,7 +440,14 @@ impl Analyzer<'_> {
         let nodes: Vec<(String, Option<Node>)> = relation
             .columns
             .iter()
-            .map(|column| (column.name.clone(), Some(self.base.node(column.type_oid))))
+            .map(|column| {
+                let collation = Collation {
+                    by_bytes: column.collates_by_bytes,
+                    deterministic: column.collation_deterministic,
+                };
+                let node = self.base.collated(column.type_oid, collation);
+                (column.name.clone(), Some(node))
+            })
             .collect();
         let index = sharded_index(&self.env, &qualified);
         let keys = match index {

@@ -5,7 +5,7 @@
 use super::facts::Alternatives;
 use super::predicate::{column, unwrap};
 use super::scope::{Rel, Scope, folded, schema_and_name};
-use super::{Analyzer, ContextId, Node, Outcome, Trouble};
+use super::{Amounts, Analyzer, ContextId, Node, Outcome, Trouble};
 use crate::sql::statement::{IntoTarget, Overriding};
 use sqlparser::ast::{
     Cte, Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query,
@@ -80,13 +80,15 @@ impl Analyzer<'_> {
             self.modification(statement, overriding, &ctes, None)?;
             return self.unused(&made);
         }
-        let reason = self.several_rows_reason(query);
+        self.together = self.several_rows_reason(query);
         let top = self.top;
-        let columns = self.query(query, &None, None, top);
-        if let Some(reason) = reason {
-            self.not_concatenable = Some(reason);
+        if let (Some(_), SetExpr::Select(select)) = (&self.together, query.body.as_ref())
+            && query.with.as_ref().is_none_or(|with| !with.recursive)
+            && query.locks.is_empty()
+        {
+            self.main = Some((address(select), Amounts::of(query)));
         }
-        columns.map(|_| ())
+        self.query(query, &None, None, top).map(|_| ())
     }
 
     /// The clause that looks at rows of several shards together.
@@ -295,6 +297,7 @@ impl Analyzer<'_> {
         }
         let limited = query.limit_clause.is_some() || query.fetch.is_some();
         self.limited |= limited;
+        self.limited_within |= limited && !self.is_main(query.body.as_ref());
         Ok(limited)
     }
 
@@ -500,6 +503,11 @@ impl Analyzer<'_> {
         }
         self.aliases_seen(select);
         self.tail(select, order, &scope, ctes, context)?;
+        if let Some((main, amounts)) = self.main
+            && main == address(select)
+        {
+            self.across = self.across(select, order, &amounts, &scope, context);
+        }
         if let Some(into) = &select.into {
             self.into = Some(IntoTarget {
                 temporary: into.temporary,
@@ -539,6 +547,11 @@ impl Analyzer<'_> {
         }
         if let Some(Distinct::On(exprs)) = &select.distinct {
             self.limited = true;
+            let main = self
+                .main
+                .as_ref()
+                .is_some_and(|main| main.0 == address(select));
+            self.limited_within |= !main;
             self.exprs(exprs, scope, ctes, context)?;
         }
         for window in &select.named_window {
@@ -549,7 +562,12 @@ impl Analyzer<'_> {
         self.order(order, scope, ctes, context)
     }
 
-    fn out_columns(&self, select: &Select, scope: &Scope<'_>) -> Columns {
+    fn is_main(&self, body: &SetExpr) -> bool {
+        let main = self.main.as_ref().map(|main| main.0);
+        matches!(body, SetExpr::Select(select) if main == Some(address(select)))
+    }
+
+    pub(super) fn out_columns(&self, select: &Select, scope: &Scope<'_>) -> Columns {
         let grouping = self.grouping(select, scope);
         let mut columns = Vec::new();
         for (at, item) in select.projection.iter().enumerate() {
@@ -635,7 +653,7 @@ impl Analyzer<'_> {
         Some(partitions)
     }
 
-    fn has_window(&self, select: &Select) -> bool {
+    pub(super) fn has_window(&self, select: &Select) -> bool {
         let window = |expr: &Expr| {
             let found = sqlparser::ast::visit_expressions(expr, |expr| match expr {
                 Expr::Function(function) if function.over.is_some() => {
@@ -863,6 +881,10 @@ impl Analyzer<'_> {
     }
 }
 
+fn address(select: &Select) -> usize {
+    std::ptr::from_ref(select).addr()
+}
+
 /// What may be said of a block's columns from outside.
 struct Grouping {
     /// GROUPING SETS, ROLLUP, CUBE: a column may be NULL where its rows have a value
@@ -898,7 +920,7 @@ fn node<'q>(name: String, def: CteDef<'q>, before: &Ctes<'q>) -> Rc<CteNode<'q>>
     })
 }
 
-fn group_exprs(select: &Select) -> &[Expr] {
+pub(super) fn group_exprs(select: &Select) -> &[Expr] {
     match &select.group_by {
         GroupByExpr::Expressions(exprs, _) => exprs,
         GroupByExpr::All(_) => &[],
@@ -922,7 +944,7 @@ fn grouped_plainly(select: &Select) -> bool {
     !groups.is_empty() && !groups.iter().any(is_set)
 }
 
-fn ordinal(expr: &Expr) -> Option<usize> {
+pub(super) fn ordinal(expr: &Expr) -> Option<usize> {
     match unwrap(expr) {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) => digits.parse().ok(),
@@ -932,7 +954,7 @@ fn ordinal(expr: &Expr) -> Option<usize> {
     }
 }
 
-fn item_expr(item: &SelectItem) -> Option<&Expr> {
+pub(super) fn item_expr(item: &SelectItem) -> Option<&Expr> {
     match item {
         SelectItem::UnnamedExpr(expr)
         | SelectItem::ExprWithAlias { expr, .. }
@@ -942,13 +964,15 @@ fn item_expr(item: &SelectItem) -> Option<&Expr> {
 }
 
 /// The name Postgres gives a column; None when it is not sure here.
-fn item_name(expr: &Expr) -> Option<String> {
+pub(super) fn item_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Identifier(name) => Some(folded(name)),
         Expr::CompoundIdentifier(parts) => parts.last().map(folded),
         Expr::Function(function) => schema_and_name(&function.name).map(|(_, name)| name),
         Expr::Value(_) | Expr::BinaryOp { .. } => Some("?column?".to_owned()),
-        Expr::Case { .. } => Some("case".to_owned()),
+        Expr::Case {
+            else_result: None, ..
+        } => Some("case".to_owned()),
         Expr::Exists { .. } => Some("exists".to_owned()),
         _ => None,
     }

@@ -19,6 +19,8 @@ pub struct Scope<'p> {
     pub rels: Vec<Rel>,
     /// columns of USING and NATURAL: the node that the bare name means
     pub merged: Vec<(String, Option<Node>)>,
+    /// those of them that come from columns of different types
+    pub mixed: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ impl<'p> Scope<'p> {
             parent,
             rels: Vec::new(),
             merged: Vec::new(),
+            mixed: Vec::new(),
         }
     }
 
@@ -59,6 +62,12 @@ impl<'p> Scope<'p> {
             (None, Some(parent)) => parent.bare(name),
             (None, None) => Resolved::Missing,
         }
+    }
+
+    /// A merged column whose type is not simply that of the node it means.
+    pub fn is_mixed(&self, name: &str) -> bool {
+        self.mixed.iter().any(|mixed| mixed == name)
+            || self.parent.is_some_and(|parent| parent.is_mixed(name))
     }
 
     pub fn qualified(&self, schema: Option<&str>, relation: &str, name: &str) -> Resolved {

@@ -1,0 +1,319 @@
+//! A read over several shards whose rows are put together while they come: all servers start at once and are read
+//! side by side, each only as far ahead as a bounded buffer allows. `merge` decides what goes out; here are the sockets.
+
+use super::client::OUTPUT_MAX;
+use super::executor::{Done, Executor, Placement};
+use super::failure::{Failure, Report};
+use super::job::Job;
+use super::merge::{Combiner, Run, Step, Stream, Trouble};
+use super::relay::{RelayError, poll_client_presence, settle};
+use crate::consistency::Level;
+use crate::pool::server::{Answer, Filter};
+use crate::shard::ShardId;
+use crate::wire::build;
+use crate::wire::sqlstate::SqlState;
+use smallvec::SmallVec;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// How far a shard is read ahead of the others.
+const AHEAD_MAX: usize = 64 * 1024;
+/// Shards that have sorted at most so many rows are left to send them to the end; others are told to stop.
+const LEFT_TO_FINISH: u64 = 1_000;
+
+/// The shards of one run.
+struct Side {
+    shard: ShardId,
+    /// among the held servers
+    index: usize,
+    answer: Answer,
+}
+
+impl Executor {
+    pub async fn run_combined(
+        &mut self,
+        job: &Job,
+        shards: &[ShardId],
+        level: Level,
+    ) -> Result<Done, Failure> {
+        let Some(run) = job.combine.clone() else {
+            return Err(Report::new(
+                SqlState::INTERNAL_ERROR,
+                "rows are to be put together, and it is not known how",
+            )
+            .into());
+        };
+        Self::no_portions(job)?;
+        self.same_encoding(&run)?;
+        let mut placement = self.placement(job, level);
+        let outside = self.transaction.is_none();
+        loop {
+            self.start_all(job, shards, placement).await?;
+            if outside && placement != Placement::Primary {
+                self.client.hold();
+            }
+            let mut begun = false;
+            let outcome = self.combine(&run, shards, &mut begun).await;
+            let unseen = outside && placement != Placement::Primary && !begun;
+            if outcome.is_err()
+                && unseen
+                && self.any_replica(shards)
+                && !matches!(outcome, Err(Failure::ClientGone))
+            {
+                self.client.forget_held();
+                self.drop_unfinished();
+                self.let_idle_servers_go().await;
+                placement = Placement::Primary;
+                continue;
+            }
+            self.client.release();
+            if matches!(outcome, Err(Failure::ClientGone)) {
+                // whoever ends the session stops the servers
+                return Err(Failure::ClientGone);
+            }
+            let by_replica = self.any_replica(shards);
+            self.drop_unfinished_outside();
+            let rows = outcome?;
+            self.note_reads();
+            return Ok(Done {
+                rows,
+                tag: Some(format!("SELECT {rows}")),
+                by_replica,
+                shards: shards.len() as u32,
+                shard: None,
+                captured: Vec::new(),
+            });
+        }
+    }
+
+    /// Text is compared as the servers compare it: its bytes must be theirs.
+    fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
+        let parameters = self.observed.as_ref().unwrap_or(&self.reported);
+        let value = |wanted: &str| {
+            let mut found = parameters.iter().filter(|(name, _)| name == wanted);
+            found.next().map_or("", |(_, value)| value.as_str())
+        };
+        let (client, server) = (value("client_encoding"), value("server_encoding"));
+        if !run.made.compares_text() || client == server || client == "SQL_ASCII" {
+            return Ok(());
+        }
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("text of several shards is compared, and the client's encoding {client} is not the servers'"),
+        )
+        .hint(format!("SET client_encoding = '{server}'."))
+        .into())
+    }
+
+    /// Until all rows are out; then CommandComplete is, too.
+    async fn combine(
+        &mut self,
+        run: &Arc<Run>,
+        shards: &[ShardId],
+        begun: &mut bool,
+    ) -> Result<u64, Failure> {
+        let mut sides = self.sides(shards);
+        let mut streams: Vec<Stream> = sides.iter().map(|_| Stream::default()).collect();
+        let memory_max = self.backend.config.limits.combine_bytes_max;
+        let mut combiner = Combiner::new(run.clone(), sides.len(), memory_max);
+        loop {
+            self.take_in(&mut sides, &mut streams, run.unedited).await?;
+            let output = &mut self.client.output;
+            let step = match combiner.step(&mut streams, output, OUTPUT_MAX) {
+                Ok(step) => step,
+                Err(trouble) => return Err(self.stop(&sides, &streams, trouble).await),
+            };
+            if combiner.rows > 0 && !*begun {
+                *begun = true;
+                self.client.release();
+            }
+            if step == Step::Done {
+                break;
+            }
+            self.client.expects_more = *begun;
+            if let Err((at, error)) = self.exchange_all(&sides, &streams, &combiner).await {
+                return Err(self.side_lost(&sides, at, error).await);
+            }
+        }
+        self.client.expects_more = false;
+        self.let_finish(run, &mut sides, &mut streams).await?;
+        if sides[0].answer.tag.is_some() || !sides.iter().all(|side| side.answer.tag.is_none()) {
+            let tag = format!("SELECT {}", combiner.rows);
+            build::command_complete(&mut self.client.output, &tag);
+        }
+        Ok(combiner.rows)
+    }
+
+    fn sides(&self, shards: &[ShardId]) -> Vec<Side> {
+        let index = |shard: &ShardId| self.held.iter().position(|h| h.shard == *shard);
+        let sides = shards.iter().filter_map(|shard| {
+            Some(Side {
+                shard: *shard,
+                index: index(shard)?,
+                answer: Answer::default(),
+            })
+        });
+        sides.collect()
+    }
+
+    /// What has come in goes to the streams. The first error of any shard ends the others' work.
+    async fn take_in(
+        &mut self,
+        sides: &mut [Side],
+        streams: &mut [Stream],
+        unedited: Option<usize>,
+    ) -> Result<(), Failure> {
+        for n in 0..sides.len() {
+            if streams[n].ended {
+                continue;
+            }
+            let filter = if n == 0 { Filter::First } else { Filter::Rest };
+            let (side, stream) = (&mut sides[n], &mut streams[n]);
+            let server = &mut self.held[side.index].server;
+            let digested = server.digest(filter, &mut stream.buffer, &mut side.answer);
+            stream.ended = server.is_answered();
+            if let Err(error) = digested {
+                return Err(self.side_lost(sides, n, error.into()).await);
+            }
+            let answer = &side.answer;
+            if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
+                let name = self.snapshot.database.shards[side.shard.index()]
+                    .name
+                    .clone();
+                let context = format!("on shard {name}");
+                build::error_with_context(&mut self.client.output, error, &context, unedited);
+                let others: SmallVec<[ShardId; 8]> = unfinished(sides, streams, n).collect();
+                self.silence_others(&others).await;
+                return Err(Failure::Shown);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves bytes until some server has said more, or the client has taken what was due.
+    async fn exchange_all(
+        &mut self,
+        sides: &[Side],
+        streams: &[Stream],
+        combiner: &Combiner,
+    ) -> Result<(), (usize, RelayError)> {
+        poll_fn(|cx| self.poll_all(sides, streams, combiner, cx)).await
+    }
+
+    fn poll_all(
+        &mut self,
+        sides: &[Side],
+        streams: &[Stream],
+        combiner: &Combiner,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), (usize, RelayError)>> {
+        let was_full = self.client.output.len() >= OUTPUT_MAX;
+        if let Poll::Ready(Err(_)) = self.client.poll_send(cx) {
+            return Poll::Ready(Err((0, RelayError::ClientGone)));
+        }
+        if self.client.output.len() >= OUTPUT_MAX {
+            return poll_client_presence(&mut self.client, cx).map_err(|error| (0, error));
+        }
+        let mut moved = was_full;
+        for (n, (side, stream)) in sides.iter().zip(streams).enumerate() {
+            if stream.ended {
+                continue;
+            }
+            let server = &mut self.held[side.index].server;
+            let broken = server.unsent() > 0 && matches!(server.poll_send(cx), Poll::Ready(Err(_)));
+            if stream.buffer.len() >= AHEAD_MAX && !combiner.needs(n) && !broken {
+                continue;
+            }
+            match server.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err((n, RelayError::ServerGone))),
+                Poll::Ready(Ok(_)) => moved = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((n, RelayError::Server(error)))),
+                Poll::Pending if broken => return Poll::Ready(Err((n, RelayError::ServerGone))),
+                Poll::Pending => {}
+            }
+        }
+        if moved {
+            return Poll::Ready(Ok(()));
+        }
+        poll_client_presence(&mut self.client, cx).map_err(|error| (0, error))
+    }
+
+    /// A connection broke: the others stop. When it is the client's, all of them are closed.
+    async fn side_lost(&mut self, sides: &[Side], at: usize, error: RelayError) -> Failure {
+        let error = error.explained(&sides[at].answer);
+        if matches!(error, RelayError::ClientGone) {
+            for side in sides {
+                let _ = self.lost(side.index, &error);
+            }
+            return Failure::ClientGone;
+        }
+        let others: SmallVec<[ShardId; 8]> = sides
+            .iter()
+            .enumerate()
+            .filter(|(n, side)| *n != at && !self.held[side.index].server.is_answered())
+            .map(|(_, side)| side.shard)
+            .collect();
+        let failure = self.lost(sides[at].index, &error);
+        self.silence_others(&others).await;
+        failure
+    }
+
+    /// What the shards sent cannot be put together.
+    async fn stop(&mut self, sides: &[Side], streams: &[Stream], trouble: Trouble) -> Failure {
+        let all: SmallVec<[ShardId; 8]> = unfinished(sides, streams, usize::MAX).collect();
+        self.silence_others(&all).await;
+        let report = match trouble {
+            Trouble::Unreadable => Report::new(SqlState::INTERNAL_ERROR, trouble.to_string()),
+            Trouble::OutOfRange => Report::new(SqlState("22003"), trouble.to_string()),
+            Trouble::TooMuch(_) => Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, trouble.to_string())
+                .hint("limits.combine_bytes_max in the shard map bounds it; narrow the query, or name the shard key."),
+        };
+        report.into()
+    }
+
+    /// All rows are out: shards that still have some to send either do so soon, or are told to stop. In a transaction a
+    /// cancel would fail it, so there they always finish.
+    async fn let_finish(
+        &mut self,
+        run: &Run,
+        sides: &mut [Side],
+        streams: &mut [Stream],
+    ) -> Result<(), Failure> {
+        let left: SmallVec<[ShardId; 8]> = unfinished(sides, streams, usize::MAX).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let few = run.limit.unwrap_or(u64::MAX).saturating_add(run.offset) <= LEFT_TO_FINISH;
+        let sorted = !run.made.order.is_empty() && few;
+        if self.transaction.is_none() && !sorted {
+            self.silence_others(&left).await;
+            return Ok(());
+        }
+        for shard in left {
+            let Some(index) = self.held.iter().position(|h| h.shard == shard) else {
+                continue;
+            };
+            let mut answer = Answer::default();
+            if let Err(error) = settle(&mut self.held[index].server, &mut answer).await {
+                return Err(self.lost(index, &error));
+            }
+            if let Some(error) = answer.error.or(answer.own_error) {
+                self.client.output.extend_from_slice(&error);
+                return Err(Failure::Shown);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shards that have more to say, except the one at this place.
+fn unfinished<'s>(
+    sides: &'s [Side],
+    streams: &'s [Stream],
+    except: usize,
+) -> impl Iterator<Item = ShardId> + 's {
+    let open = sides.iter().zip(streams).enumerate();
+    open.filter(move |(n, (_, stream))| *n != except && !stream.ended)
+        .map(|(_, (side, _))| side.shard)
+}
