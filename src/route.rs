@@ -3,12 +3,15 @@
 
 pub mod cache;
 mod display;
+mod gather;
 pub mod planner;
 pub mod resolve;
 
 pub use crate::sql::combine::{self, Amount, Combination};
+pub use gather::{Gather, Gathered, Source};
+
 pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
-pub use crate::sql::statement::{KeyTuple, ValueSource};
+pub use crate::sql::statement::{ColumnValues, KeyTuple, ValueSource};
 
 use crate::shard::{KeyType, ShardId};
 use crate::sql::command::Setting;
@@ -81,7 +84,7 @@ pub enum Routing {
 }
 
 /// How answers of several shards become one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Merge {
     /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
     Single,
@@ -89,6 +92,8 @@ pub enum Merge {
     Concatenate,
     /// SELECT: each shard is asked an edited text, and its rows are put together while they come
     Combine(Arc<Combination>),
+    /// SELECT: its tables are brought together in a scratch database, where it runs unchanged
+    Gather(Arc<Gather>),
     /// DDL, writes to reference tables: in a transaction on every shard; the first shard's answer is shown; row counts must agree
     Everywhere,
     /// as Everywhere, for what cannot run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY): one shard after another
@@ -99,13 +104,16 @@ impl Merge {
     /// On one shard it is nothing but the statement itself.
     #[must_use]
     pub fn is_a_read(&self) -> bool {
-        matches!(self, Self::Single | Self::Concatenate | Self::Combine(_))
+        matches!(
+            self,
+            Self::Single | Self::Concatenate | Self::Combine(_) | Self::Gather(_)
+        )
     }
 
     /// The answers of several shards become one.
     #[must_use]
     pub fn puts_together(&self) -> bool {
-        matches!(self, Self::Concatenate | Self::Combine(_))
+        matches!(self, Self::Concatenate | Self::Combine(_) | Self::Gather(_))
     }
 }
 

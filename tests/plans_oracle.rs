@@ -12,7 +12,7 @@ use pgshunt::config::{self, Config};
 use pgshunt::exec::merge::row::put_columns;
 use pgshunt::exec::merge::{self, Combiner, Formats, Run, Step, Stream};
 use pgshunt::route::planner::{PlanContext, plan};
-use pgshunt::route::{Amount, Combination, Merge, ParamValue, Targets, Values};
+use pgshunt::route::{Amount, Combination, Gather, Merge, ParamValue, Targets, Values};
 use pgshunt::sql::edit::{Drawn, splice};
 use pgshunt::sql::lift::{Lifted, lift};
 use pgshunt::wire::frame::header;
@@ -328,11 +328,13 @@ async fn rows(client: &Client, sql: &str) -> Result<Vec<Row>, String> {
 struct Cluster {
     whole: Client,
     shards: Vec<Client>,
+    /// what is gathered from several shards, by these
+    gathered: Vec<(Vec<usize>, Client)>,
 }
 
 async fn cluster(port: u16) -> Cluster {
     let admin = connect(port, "postgres").await;
-    for name in ["whole", "s1", "s2", "s3"] {
+    for name in ["whole", "s1", "s2", "s3", "s01", "s02", "s12", "s012"] {
         admin
             .simple_query(&format!("CREATE DATABASE {name}"))
             .await
@@ -343,8 +345,20 @@ async fn cluster(port: u16) -> Cluster {
     for name in ["s1", "s2", "s3"] {
         shards.push(connect(port, name).await);
     }
-    for client in shards.iter().chain([&whole]) {
+    let mut gathered = Vec::new();
+    for of in [vec![0, 1], vec![0, 2], vec![1, 2], vec![0, 1, 2]] {
+        let name: String = of.iter().map(usize::to_string).collect();
+        gathered.push((of, connect(port, &format!("s{name}")).await));
+    }
+    let together = gathered.iter().map(|(_, client)| client);
+    for client in shards.iter().chain([&whole]).chain(together) {
         client.simple_query(TABLES).await.unwrap();
+    }
+    for (_, together) in &gathered {
+        for table in ["a", "b", "c"] {
+            let sql = format!("ALTER TABLE {table} ALTER k DROP NOT NULL");
+            together.simple_query(&sql).await.unwrap();
+        }
     }
     let mut random = StdRng::seed_from_u64(7);
     for table in ["a", "b", "c", "r"] {
@@ -365,9 +379,18 @@ async fn cluster(port: u16) -> Cluster {
                     shard.simple_query(&insert).await.unwrap();
                 }
             }
+            for (of, together) in &gathered {
+                if table == "r" || of.contains(&((key / 3).min(2) as usize)) {
+                    together.simple_query(&insert).await.unwrap();
+                }
+            }
         }
     }
-    Cluster { whole, shards }
+    Cluster {
+        whole,
+        shards,
+        gathered,
+    }
 }
 
 struct Literals<'a>(&'a [u8], &'a Lifted);
@@ -389,6 +412,8 @@ struct Targeted {
     /// as each shard is asked it
     text: String,
     combination: Option<Arc<Combination>>,
+    /// what makes copies of whole tables to what would be brought
+    gathered: Option<String>,
 }
 
 /// None when it is refused.
@@ -414,6 +439,7 @@ fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Targeted> {
         shards: Vec::new(),
         text: sql.to_owned(),
         combination: None,
+        gathered: None,
     };
     targeted.shards = match statement
         .resolve(&Literals(sql.as_bytes(), &lifted), &config.databases[0])
@@ -430,6 +456,10 @@ fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Targeted> {
                     let edited = splice(sql.as_bytes(), slots, 0..sql.len(), &made.edits, none);
                     targeted.text = String::from_utf8(edited.unwrap()).unwrap();
                     targeted.combination = Some(made.clone());
+                }
+                Merge::Gather(gather) => {
+                    let values = Literals(sql.as_bytes(), &lifted);
+                    targeted.gathered = Some(brought(gather, &values));
                 }
                 merge => assert_eq!(*merge, Merge::Concatenate, "{sql}"),
             }
@@ -481,6 +511,23 @@ fn combined(made: &Arc<Combination>, answers: Vec<Vec<Row>>) -> Vec<Row> {
     rows
 }
 
+/// Rows and columns that are not gathered are not there.
+fn brought(gather: &Gather, values: &dyn Values) -> String {
+    let mut sql = String::from("BEGIN;");
+    for (table, condition) in gather.tables.iter().zip(gather.conditions(values)) {
+        let name = &table.table.name;
+        if let Some(condition) = condition {
+            let _ = write!(sql, "DELETE FROM {name} WHERE ({condition}) IS NOT TRUE;");
+        }
+        for column in ["k", "x", "t"] {
+            if !table.columns.iter().any(|c| c == column) {
+                let _ = write!(sql, "UPDATE {name} SET {column} = NULL;");
+            }
+        }
+    }
+    sql
+}
+
 #[tokio::test]
 async fn what_is_not_refused_gives_what_one_postgres_gives() {
     let servers = pg::start(1, &[]);
@@ -498,23 +545,50 @@ async fn what_is_not_refused_gives_what_one_postgres_gives() {
         random: StdRng::seed_from_u64(seed),
         next: 0,
     };
-    let (mut ran, mut several, mut put_together, mut refused) = (0, 0, 0, 0);
+    let (mut ran, mut several, mut put_together, mut refused, mut seen) = (0, 0, 0, 0, 0_usize);
     for _ in 0..count {
         let sql = maker.statement();
         let Some(targeted) = targets(&sql, &config, &catalog) else {
             refused += 1;
             continue;
         };
+        // these are many, and slow
+        seen += usize::from(targeted.gathered.is_some());
+        if targeted.gathered.is_some() && seen % 8 != 0 {
+            continue;
+        }
         let Ok(mut expected) = rows(&cluster.whole, &sql).await else {
             continue;
         };
         let mut answers = Vec::new();
         let mut failed = None;
-        for &shard in &targeted.shards {
-            match rows(&cluster.shards[shard], &targeted.text).await {
+        let servers: Vec<&Client> = if let Some(brought) = &targeted.gathered {
+            let of = cluster
+                .gathered
+                .iter()
+                .find(|(of, _)| *of == targeted.shards);
+            let together = &of.unwrap().1;
+            together.simple_query(brought).await.unwrap();
+            vec![together]
+        } else {
+            targeted
+                .shards
+                .iter()
+                .map(|&shard| &cluster.shards[shard])
+                .collect()
+        };
+        for server in servers {
+            match rows(server, &targeted.text).await {
                 Ok(rows) => answers.push(rows),
                 Err(error) => failed = Some(error),
             }
+        }
+        if targeted.gathered.is_some() {
+            let of = cluster
+                .gathered
+                .iter()
+                .find(|(of, _)| *of == targeted.shards);
+            of.unwrap().1.simple_query("ROLLBACK").await.unwrap();
         }
         assert_eq!(failed, None, "{sql}");
         let mut found = match &targeted.combination {
@@ -533,7 +607,7 @@ async fn what_is_not_refused_gives_what_one_postgres_gives() {
             assert_eq!(found, expected, "on shards {:?}: {sql}", targeted.shards);
         }
         ran += 1;
-        several += usize::from(targeted.shards.len() > 1);
+        several += usize::from(targeted.shards.len() > 1 && targeted.gathered.is_none());
         put_together += usize::from(targeted.combination.is_some());
     }
     eprintln!(

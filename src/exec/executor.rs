@@ -53,7 +53,7 @@ pub struct CancelSlot {
 
 impl CancelSlot {
     /// Waits only while a cancel is under way.
-    async fn lock(&self) -> tokio::sync::MutexGuard<'_, CancelTarget> {
+    pub(super) async fn lock(&self) -> tokio::sync::MutexGuard<'_, CancelTarget> {
         match self.target.try_lock() {
             Ok(target) => target,
             Err(_) => Box::pin(self.target.lock()).await,
@@ -180,6 +180,9 @@ impl Executor {
             (Targets::Many(shards), Merge::Combine(_)) => {
                 Box::pin(self.run_combined(job, shards, level)).await
             }
+            (Targets::Many(shards), Merge::Gather(gather)) => {
+                Box::pin(self.run_gathered(job, gather, shards, level)).await
+            }
             (Targets::Many(_), _) => Err(several_shards().into()),
             (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
             (Targets::None, _) => {
@@ -256,7 +259,7 @@ impl Executor {
     }
 
     /// The pool of this server and the session's user.
-    fn entry(&mut self, member: ServerId) -> Result<Arc<Entry>, Report> {
+    pub(super) fn entry(&mut self, member: ServerId) -> Result<Arc<Entry>, Report> {
         if let Some(entry) = self.entries.iter().find(|e| e.member == member) {
             return Ok(entry.clone());
         }
@@ -379,7 +382,7 @@ impl Executor {
 
     /// The settings that a server must have: the session's, or those the transaction began with, which it is about to
     /// join.
-    fn wanted_settings(&self) -> &Vars {
+    pub(super) fn wanted_settings(&self) -> &Vars {
         match &self.transaction {
             Some(tx) => &tx.vars_before,
             None => &self.vars,

@@ -35,6 +35,24 @@ pub struct Prepared {
     pub local: bool,
 }
 
+impl Prepared {
+    /// The same as the unnamed statement, with other parameter types.
+    #[must_use]
+    pub fn unnamed(&self, types: Vec<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            id: self.id,
+            name: Box::default(),
+            named: false,
+            client_text: self.client_text.clone(),
+            server_text: self.server_text.clone(),
+            types,
+            planned: self.planned.clone(),
+            combined: self.combined.clone(),
+            ..*self
+        })
+    }
+}
+
 /// One message of an extended batch, resolved.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -106,7 +124,7 @@ fn ensure(prepared: &Prepared, server: &mut Server, fate: Fate) -> bool {
     true
 }
 
-fn compose_step(step: &Step, server: &mut Server) {
+pub(super) fn compose_step(step: &Step, server: &mut Server) {
     match step {
         Step::Parse(prepared) => {
             if !ensure(prepared, server, Fate::Forward) {
@@ -156,6 +174,8 @@ pub struct Job {
     pub settings: Vec<Setting>,
     /// false: statements are only parsed and described, nothing runs
     pub executes: bool,
+    /// `Merge::Gather`: what is asked of the rows of each table
+    pub conditions: Option<Box<[Option<String>]>>,
 }
 
 /// What a SET or RESET does to the session's settings.
@@ -216,6 +236,7 @@ impl Job {
             limited: false,
             settings: Vec::new(),
             executes: true,
+            conditions: None,
         }
     }
 

@@ -115,6 +115,7 @@ impl fmt::Display for Merge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Combine(combination) => return combined(combination, f),
+            Self::Gather(gather) => return gather.fmt(f),
             Self::Single => "one answer",
             Self::Concatenate => "rows concatenated",
             Self::Everywhere => "in a transaction on every shard",

@@ -4,6 +4,7 @@
 mod combine;
 mod data;
 mod functions;
+mod gather;
 mod insert;
 mod reference;
 mod relations;

@@ -642,14 +642,22 @@ impl Session {
                 combine: combine.clone(),
             },
         );
-        let destination = destination(prepared.planned.statements.first(), targets);
+        let plan = prepared.planned.statements.first();
+        let conditions = match plan.map(|plan| &plan.merge) {
+            Some(Merge::Gather(gather)) => Some(gather.conditions(&bound).into()),
+            _ => None,
+        };
+        let destination = destination(plan, targets);
         let asked = prepared.combined.as_ref().filter(|_| combine.is_some());
         let step = Step::Bind {
             portal,
             prepared: asked.unwrap_or(&prepared).clone(),
             rest,
         };
-        with_work(segments, destination, &prepared, |work| push(work, step));
+        with_work(segments, destination, &prepared, |work| {
+            push(work, step);
+            work.job.conditions = conditions;
+        });
         Ok(())
     }
 
@@ -794,10 +802,8 @@ impl Session {
         match plan {
             // a server in a transaction is taken only for what runs
             Some(plan)
-                if matches!(
-                    plan.routing,
-                    crate::route::Routing::Home | crate::route::Routing::Unsharded
-                ) =>
+                if matches!(plan.routing, Routing::Home | Routing::Unsharded)
+                    || matches!(plan.merge, Merge::Gather(_)) =>
             {
                 Destination {
                     targets: Targets::One(self.exec.snapshot.database.home),
@@ -971,6 +977,7 @@ fn new_work(destination: &Destination) -> Work {
             limited: false,
             settings: Vec::new(),
             executes: false,
+            conditions: None,
         },
         planned: None,
         parsed: SmallVec::new(),

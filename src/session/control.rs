@@ -373,6 +373,7 @@ impl Session {
             limited: false,
             settings,
             executes: true,
+            conditions: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod constant;
 mod expr;
 mod facts;
 mod from;
+mod gather;
 mod predicate;
 mod query;
 mod scope;
@@ -24,6 +25,7 @@ use crate::config::Database;
 use combine::{Across, Amounts};
 pub use expr::is_syntax;
 use facts::{Alternatives, Closure, ContextId, FactBase, Node};
+pub use gather::{Needed, OnCopies, says_only};
 use smallvec::SmallVec;
 use sqlparser::ast::Statement;
 use std::collections::{HashMap, HashSet};
@@ -65,6 +67,7 @@ struct Instance {
     placement: Placement,
     context: ContextId,
     keys: Vec<Node>,
+    columns: Vec<(String, Option<Node>)>,
     /// in the FROM of the outermost block, on no nullable side
     anchors: bool,
     primary_only: bool,
@@ -98,6 +101,7 @@ struct Analyzer<'e> {
     limited: bool,
     limited_within: bool,
     subqueries: bool,
+    notes: gather::Notes,
     into: Option<IntoTarget>,
     not_concatenable: Option<String>,
     /// the clause for which rows of several shards are not simply one after another
@@ -131,6 +135,7 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
         limited: false,
         limited_within: false,
         subqueries: false,
+        notes: gather::Notes::default(),
         into: None,
         not_concatenable: None,
         together: None,
@@ -190,6 +195,7 @@ impl Analyzer<'_> {
 
     fn finish(mut self, tokens: &[Token]) -> Facts {
         let unsafe_params = self.unsafe_params(tokens);
+        let on_copies = self.on_copies(tokens);
         let anchor = self
             .instances
             .iter()
@@ -221,6 +227,7 @@ impl Analyzer<'_> {
                 tied: tied(instance, closure),
                 primary_only: instance.primary_only,
                 row_security: instance.row_security,
+                equals: self.equals(instance, closure, &unsafe_params),
             });
         let touched: Vec<Touched> = touched.collect();
         let mut functions: Vec<FunctionUse> = self.functions.into_iter().collect();
@@ -251,6 +258,7 @@ impl Analyzer<'_> {
             limited: self.limited,
             limited_within: self.limited_within,
             subqueries: self.subqueries,
+            on_copies,
         }
     }
 

@@ -55,6 +55,16 @@ pub struct Touched {
     /// UNLOGGED, foreign, sequences: not the same on a replica
     pub primary_only: bool,
     pub row_security: bool,
+    /// what is proven of its columns: in the rows that matter each has one of these values
+    pub equals: Vec<ColumnValues>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ColumnValues {
+    pub column: String,
+    pub type_oid: u32,
+    /// none: no row matters
+    pub values: Vec<ValueSource>,
 }
 
 /// A function called, by syntax or as `relation.name`.
@@ -100,6 +110,8 @@ pub struct Facts {
     /// one of them below the outermost SELECT
     pub limited_within: bool,
     pub subqueries: bool,
+    /// what matters when it runs on copies of its tables
+    pub on_copies: crate::sql::analyze::OnCopies,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -274,6 +274,7 @@ impl Analyzer<'_> {
             self.limited = true;
             let reason = || "TABLESAMPLE".to_owned();
             self.not_concatenable.get_or_insert_with(reason);
+            self.notes.obstacle(reason);
         }
         let alias = alias.as_ref();
         match args {
@@ -388,7 +389,7 @@ impl Analyzer<'_> {
                 schema: schema.unwrap_or_default().to_owned(),
                 name: name.to_owned(),
             };
-            self.push_instance(table, placement, context, Vec::new(), false, false);
+            self.push_instance(table, placement, context, Vec::new(), Vec::new());
             scope.rels.push(rel(alias, Some(name), None, true));
             return Ok(());
         };
@@ -462,6 +463,7 @@ impl Analyzer<'_> {
         if relation.volatile {
             self.opaque_expression = true;
         }
+        self.notes.whole_rows |= alias.is_some_and(|alias| !alias.columns.is_empty());
         let unlogged = |base: &QualifiedName| {
             self.env
                 .catalog
@@ -477,14 +479,11 @@ impl Analyzer<'_> {
             );
         let name = qualified.name.clone();
         let schema = qualified.schema.clone();
-        self.push_instance(
-            qualified,
-            placement,
-            context,
-            keys,
-            primary_only,
-            relation.has_row_security,
-        );
+        self.push_instance(qualified, placement, context, keys, nodes.clone());
+        if let Some(instance) = self.instances.last_mut() {
+            instance.primary_only = primary_only;
+            instance.row_security = relation.has_row_security;
+        }
         let mut rel = rel(alias, Some(&name), Some(nodes), true);
         rel.schema = alias.is_none().then_some(schema);
         scope.rels.push(rel);
@@ -533,8 +532,7 @@ impl Analyzer<'_> {
         placement: Placement,
         context: ContextId,
         keys: Vec<Node>,
-        primary_only: bool,
-        row_security: bool,
+        columns: Vec<(String, Option<Node>)>,
     ) {
         let anchors = self.inner == 0 && context == self.top;
         self.instances.push(Instance {
@@ -542,9 +540,10 @@ impl Analyzer<'_> {
             placement,
             context,
             keys,
+            columns,
             anchors,
-            primary_only,
-            row_security,
+            primary_only: false,
+            row_security: false,
         });
     }
 
@@ -577,6 +576,12 @@ impl Analyzer<'_> {
         tokens.retain(|token| token.kind != TokenKind::Semicolon);
         if relation.volatile {
             self.opaque_expression = true;
+            self.notes
+                .obstacle(|| format!("\"{}\", which may write when it is read,", name.name));
+        }
+        self.notes.read(definition, &tokens);
+        if self.in_view == 0 {
+            self.notes.views.push(name.clone());
         }
         self.env = super::Env {
             text: definition,
