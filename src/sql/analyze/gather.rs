@@ -58,7 +58,8 @@ impl Notes {
             let Some(word) = identifier(text, token) else {
                 continue;
             };
-            if word == "natural" {
+            // NATURAL JOIN looks at columns it does not name, TABLE t is SELECT *
+            if word == "natural" || token.is_word(text, "table") {
                 self.whole_rows = true;
             }
             let of_fetch =

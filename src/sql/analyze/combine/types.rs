@@ -37,7 +37,7 @@ impl Analyzer<'_> {
             Expr::UnaryOp {
                 op: UnaryOperator::Minus | UnaryOperator::Plus,
                 expr,
-            } => inner(expr).filter(|oid| is_number(*oid)),
+            } if !is_edge(expr) => inner(expr).filter(|oid| is_number(*oid)),
             Expr::BinaryOp {
                 left,
                 op:
@@ -119,6 +119,20 @@ fn common<'e>(
         });
     }
     found
+}
+
+/// One more than a type's greatest number. Behind a minus it is the least of that type, else it is of the next type.
+fn is_edge(expr: &Expr) -> bool {
+    let Expr::Value(value) = unwrap(expr) else {
+        return false;
+    };
+    match &value.value {
+        Value::Number(digits, _) => {
+            let number = digits.parse::<u64>();
+            number.is_ok_and(|n| n == 1 << 31 || n == 1 << 63)
+        }
+        _ => false,
+    }
 }
 
 fn of_number(digits: &str) -> u32 {
