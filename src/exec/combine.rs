@@ -54,7 +54,7 @@ impl Executor {
                 self.client.hold();
             }
             let mut begun = false;
-            let outcome = self.combine(&run, shards, &mut begun).await;
+            let outcome = self.combine(job, &run, shards, &mut begun).await;
             let unseen = outside && placement != Placement::Primary && !begun;
             if outcome.is_err()
                 && unseen
@@ -109,6 +109,7 @@ impl Executor {
     /// Until all rows are out; then CommandComplete is, too.
     async fn combine(
         &mut self,
+        job: &Job,
         run: &Arc<Run>,
         shards: &[ShardId],
         begun: &mut bool,
@@ -138,7 +139,7 @@ impl Executor {
         }
         self.client.expects_more = false;
         self.let_finish(run, &mut sides, &mut streams).await?;
-        if sides[0].answer.tag.is_some() || !sides.iter().all(|side| side.answer.tag.is_none()) {
+        if job.executes {
             let tag = format!("SELECT {}", combiner.rows);
             build::command_complete(&mut self.client.output, &tag);
         }
