@@ -10,4 +10,5 @@ pub mod health;
 pub mod inspect;
 pub mod load;
 pub mod sampler;
+pub mod scratch;
 pub mod topology;

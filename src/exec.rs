@@ -9,6 +9,7 @@ pub mod everywhere;
 pub mod executor;
 pub mod failure;
 pub mod freshness;
+pub mod gather;
 pub mod held;
 pub mod job;
 pub mod relay;

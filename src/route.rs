@@ -3,8 +3,11 @@
 
 pub mod cache;
 mod display;
+mod gather;
 pub mod planner;
 pub mod resolve;
+
+pub use gather::{Gather, Gathered, Source};
 
 pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
 pub use crate::sql::statement::{KeyTuple, ValueSource};
@@ -80,12 +83,14 @@ pub enum Routing {
 }
 
 /// How answers of several shards become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merge {
     /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
     Single,
     /// SELECT: rows one shard after another, tags added up
     Concatenate,
+    /// SELECT: its tables are brought together in a scratch database, where it runs unchanged
+    Gather(Arc<Gather>),
     /// DDL, writes to reference tables: in a transaction on every shard; the first shard's answer is shown; row counts must agree
     Everywhere,
     /// as Everywhere, for what cannot run in a transaction (VACUUM, CREATE INDEX CONCURRENTLY): one shard after another

@@ -42,6 +42,8 @@ pub enum ControlError {
 
 pub struct ControlPools {
     pools: HashMap<ServerAddress, Lender>,
+    database: Database,
+    tls: MakeRustlsConnect,
 }
 
 /// One server's pool, and what it last said when it would not connect.
@@ -104,7 +106,33 @@ impl ControlPools {
         let pools = addresses
             .map(|address| (address.clone(), lender(database, address, &tls)))
             .collect();
-        Ok(Self { pools })
+        Ok(Self {
+            pools,
+            database: database.clone(),
+            tls,
+        })
+    }
+
+    /// A connection of its own to another database of a server, as the control user or as a client's role. It closes when
+    /// it is dropped.
+    pub async fn connect(
+        &self,
+        address: &ServerAddress,
+        owner: Option<&super::scratch::Owner>,
+        database: &str,
+    ) -> Result<tokio_postgres::Client, ControlError> {
+        let mut config = settings(&self.database, address);
+        config.dbname(database);
+        if let Some(owner) = owner {
+            config.user(&owner.user);
+            config.password(owner.password.as_deref().unwrap_or_default());
+        }
+        let connecting = config.connect(self.tls.clone());
+        let (client, connection) = tokio::time::timeout(CONNECT_MAX, connecting)
+            .await
+            .map_err(|_| ControlError::TimedOut)??;
+        tokio::spawn(connection);
+        Ok(client)
     }
 
     pub async fn client(&self, address: &ServerAddress) -> Result<ControlClient, ControlError> {

@@ -389,6 +389,10 @@ pub struct LimitsFile {
     pub drain_ms_max: At<u64>,
     /// Statements kept apart in SHOW QUERIES.
     pub queries_max: At<u64>,
+    /// Bytes that one statement may bring together in a scratch database.
+    pub gather_bytes_max: At<u64>,
+    /// Scratch databases in use at a time, for each database.
+    pub gather_connections_max: At<u64>,
 }
 
 impl Default for LimitsFile {
@@ -402,6 +406,8 @@ impl Default for LimitsFile {
             client_prepared_max: At::default_of(10_000),
             drain_ms_max: At::default_of(30_000),
             queries_max: At::default_of(1_000),
+            gather_bytes_max: At::default_of(256 << 20),
+            gather_connections_max: At::default_of(4),
         }
     }
 }

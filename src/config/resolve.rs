@@ -304,6 +304,10 @@ pub struct Limits {
     pub drain_max: Duration,
     /// fingerprints kept for SHOW QUERIES
     pub queries_max: usize,
+    /// what one statement may bring together in a scratch database
+    pub gather_bytes_max: u64,
+    /// scratch databases in use at a time
+    pub gather_connections_max: usize,
 }
 
 #[derive(Clone, Debug)]

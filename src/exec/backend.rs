@@ -1,10 +1,12 @@
 //! One database of the shard map, live: its pools, topology, catalog and plans.
 //! A transaction reads one snapshot of it, which a reload or DDL replaces whole.
 
+use super::gather::Scratches;
 use super::servers::Servers;
 use crate::catalog::Catalog;
+use crate::cluster::scratch::{Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
-use crate::config::{Config, Database, User};
+use crate::config::{Config, Database, ServerAddress, User};
 use crate::consistency::NamedSessions;
 use crate::pool::server::parameters_hash;
 use crate::route::PlannedText;
@@ -62,6 +64,7 @@ pub struct Backend {
     pub named: NamedSessions,
     pub plans: PlanCache<PlannedText>,
     pub templates: Templates,
+    pub scratches: Scratches,
     /// what servers report at log-in, by user and settings
     pub greetings: Mutex<Greetings>,
     snapshot: ArcSwap<Snapshot>,
@@ -75,6 +78,10 @@ pub struct Backend {
 #[async_trait::async_trait]
 pub trait Loader: Send + Sync {
     async fn load(&self) -> Result<Catalog, String>;
+    /// The home shard's schema as scratch databases are made after it.
+    async fn recipe(&self) -> Result<Recipe, ScratchError>;
+    /// Where scratch databases are made: on the server with this address.
+    fn workshop<'a>(&'a self, address: &'a ServerAddress) -> Workshop<'a>;
     /// Values of a sequence of the home shard, all of one shard of the keyspace.
     async fn draw(
         &self,
@@ -104,6 +111,7 @@ impl Backend {
         Self {
             plans: PlanCache::new(config.limits.plans_max),
             templates: Templates::new(config.limits.plans_max),
+            scratches: Scratches::new(config.limits.gather_connections_max),
             named: NamedSessions::new(database.consistency.sessions_max),
             greetings: Mutex::new(lru::LruCache::new(GREETINGS_MAX)),
             config,

@@ -53,7 +53,7 @@ pub struct CancelSlot {
 
 impl CancelSlot {
     /// Waits only while a cancel is under way.
-    async fn lock(&self) -> tokio::sync::MutexGuard<'_, CancelTarget> {
+    pub(super) async fn lock(&self) -> tokio::sync::MutexGuard<'_, CancelTarget> {
         match self.target.try_lock() {
             Ok(target) => target,
             Err(_) => Box::pin(self.target.lock()).await,
@@ -164,7 +164,7 @@ impl Executor {
     }
 
     async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
-        match (&job.targets, job.merge) {
+        match (&job.targets, &job.merge) {
             (_, Merge::Everywhere) if !job.executes => {
                 let shard = self.any_shard();
                 self.run_single(job, shard, level).await
@@ -175,6 +175,9 @@ impl Executor {
             }
             (Targets::Many(shards), Merge::Concatenate) => {
                 Box::pin(self.run_concatenated(job, shards, level)).await
+            }
+            (Targets::Many(shards), Merge::Gather(gather)) => {
+                Box::pin(self.run_gathered(job, gather, shards, level)).await
             }
             (Targets::Many(_), _) => Err(several_shards().into()),
             (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
@@ -252,7 +255,7 @@ impl Executor {
     }
 
     /// The pool of this server and the session's user.
-    fn entry(&mut self, member: ServerId) -> Result<Arc<Entry>, Report> {
+    pub(super) fn entry(&mut self, member: ServerId) -> Result<Arc<Entry>, Report> {
         if let Some(entry) = self.entries.iter().find(|e| e.member == member) {
             return Ok(entry.clone());
         }
@@ -372,7 +375,7 @@ impl Executor {
 
     /// The settings that a server must have: the session's, or those the transaction began with, which it is about to
     /// join.
-    fn wanted_settings(&self) -> &Vars {
+    pub(super) fn wanted_settings(&self) -> &Vars {
         match &self.transaction {
             Some(tx) => &tx.vars_before,
             None => &self.vars,

@@ -32,6 +32,23 @@ pub struct Prepared {
     pub local: bool,
 }
 
+impl Prepared {
+    /// The same as the unnamed statement, with other parameter types.
+    #[must_use]
+    pub fn unnamed(&self, types: Vec<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            id: self.id,
+            name: Box::default(),
+            named: false,
+            client_text: self.client_text.clone(),
+            server_text: self.server_text.clone(),
+            types,
+            planned: self.planned.clone(),
+            ..*self
+        })
+    }
+}
+
 /// One message of an extended batch, resolved.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -103,7 +120,7 @@ fn ensure(prepared: &Prepared, server: &mut Server, fate: Fate) -> bool {
     true
 }
 
-fn compose_step(step: &Step, server: &mut Server) {
+pub(super) fn compose_step(step: &Step, server: &mut Server) {
     match step {
         Step::Parse(prepared) => {
             if !ensure(prepared, server, Fate::Forward) {

@@ -108,7 +108,7 @@ async fn breather(client: &mut Client, server: &mut Server) -> Result<(), RelayE
 }
 
 /// Moves what can be moved; Ready when the server said something more.
-fn poll_exchange(
+pub(super) fn poll_exchange(
     client: &mut Client,
     server: &mut Server,
     cx: &mut Context<'_>,

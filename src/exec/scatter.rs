@@ -164,18 +164,18 @@ impl Executor {
         }
     }
 
-    fn any_replica(&self, shards: &[ShardId]) -> bool {
+    pub(super) fn any_replica(&self, shards: &[ShardId]) -> bool {
         self.held
             .iter()
             .any(|h| h.is_replica && shards.contains(&h.shard))
     }
 
     /// Servers that are out of step are closed.
-    fn drop_unfinished(&mut self) {
+    pub(super) fn drop_unfinished(&mut self) {
         self.held.retain(|h| h.server.in_step());
     }
 
-    fn drop_unfinished_outside(&mut self) {
+    pub(super) fn drop_unfinished_outside(&mut self) {
         if self.held.iter().any(|h| !h.server.in_step()) {
             if let Some(tx) = &mut self.transaction {
                 tx.failed = true;
@@ -185,7 +185,7 @@ impl Executor {
         }
     }
 
-    fn note_reads(&mut self) {
+    pub(super) fn note_reads(&mut self) {
         let now = Instant::now();
         let members: Vec<_> = self.held.iter().map(|h| h.member).collect();
         for member in members {

@@ -170,6 +170,12 @@ impl Servers {
             .map_or(0, |e| e.pool.load())
     }
 
+    /// A connection to another database of the same server, as the same user; it belongs to no pool.
+    pub async fn connect_aside(&self, entry: &Entry, database: &str) -> Result<Server, Report> {
+        let made = self.dialer.connect_to(&entry.account, database).await;
+        made.map_err(|(report, _)| report)
+    }
+
     /// An idle server of the pool, if there is one and nobody waits for it.
     #[must_use]
     pub fn checkout_idle(&self, entry: &Entry) -> Option<Checkout<Server>> {
@@ -250,6 +256,15 @@ impl Dialer {
     }
 
     async fn connect(&self, account: &Account) -> Result<Server, (Report, bool)> {
+        self.connect_to(account, &self.database.server_database)
+            .await
+    }
+
+    async fn connect_to(
+        &self,
+        account: &Account,
+        database: &str,
+    ) -> Result<Server, (Report, bool)> {
         let limit = self.database.pool.connect_timeout;
         let address = self.topology.address(account.member);
         let name = self.member_name(account.member);
@@ -274,7 +289,7 @@ impl Dialer {
                 &mut stream,
                 &account.user,
                 account.password.as_deref(),
-                &self.database.server_database,
+                database,
                 &[],
             )
             .await

@@ -18,7 +18,7 @@ impl Plan {
             return format!("refused {}: {}{hint}", refusal.code.0, refusal.message);
         }
         let mut line = format!("{} {}", self.access, self.routing.describe(database));
-        match self.merge {
+        match &self.merge {
             Merge::Single => {}
             merge => line.push_str(&format!(", {merge}")),
         }
@@ -114,6 +114,7 @@ impl fmt::Display for Access {
 impl fmt::Display for Merge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Gather(gather) => return gather.fmt(f),
             Self::Single => "one answer",
             Self::Concatenate => "rows concatenated",
             Self::Everywhere => "in a transaction on every shard",

@@ -3,6 +3,7 @@
 
 mod data;
 mod functions;
+mod gather;
 mod insert;
 mod reference;
 mod relations;

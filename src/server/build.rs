@@ -8,8 +8,9 @@ use crate::cluster::draw::draw_on_one_shard;
 use crate::cluster::finding::{Report, Severity};
 use crate::cluster::inspect::{Member, home_catalog, inspect_all};
 use crate::cluster::load::load;
+use crate::cluster::scratch::{self, Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, ServerAddress};
 use crate::exec::backend::{Backend, Loader};
 use crate::exec::servers::Servers;
 use crate::net::Connector;
@@ -128,6 +129,21 @@ impl Loader for ControlLoader {
         let next = fresh.successor_of(&known);
         *known = next.clone();
         Ok(next)
+    }
+
+    async fn recipe(&self) -> Result<Recipe, ScratchError> {
+        let home = &self.database.shards[self.database.home.index()].primary;
+        let name = &self.database.server_database;
+        let client = self.control.connect(home, None, name).await?;
+        scratch::recipe(&client).await
+    }
+
+    fn workshop<'a>(&'a self, address: &'a ServerAddress) -> Workshop<'a> {
+        Workshop {
+            control: &self.control,
+            database: &self.database,
+            address,
+        }
     }
 
     async fn draw(

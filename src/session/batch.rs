@@ -779,10 +779,8 @@ impl Session {
         match plan {
             // a server in a transaction is taken only for what runs
             Some(plan)
-                if matches!(
-                    plan.routing,
-                    crate::route::Routing::Home | crate::route::Routing::Unsharded
-                ) =>
+                if matches!(plan.routing, Routing::Home | Routing::Unsharded)
+                    || matches!(plan.merge, Merge::Gather(_)) =>
             {
                 Destination {
                     targets: Targets::One(self.exec.snapshot.database.home),
@@ -901,8 +899,10 @@ fn with_work(
 impl Work {
     /// The only shard it goes to.
     fn shard(&self) -> Option<ShardId> {
-        match (&self.job.targets, self.job.merge) {
-            (Targets::One(shard), Merge::Single | Merge::Concatenate) => Some(*shard),
+        match (&self.job.targets, &self.job.merge) {
+            (Targets::One(shard), Merge::Single | Merge::Concatenate | Merge::Gather(_)) => {
+                Some(*shard)
+            }
             _ => None,
         }
     }
@@ -919,8 +919,8 @@ impl Work {
     /// The answers of several shards become one at the end of a segment, and a SET may go to several servers where its
     /// neighbours go to one: such a segment takes nothing more once it runs something.
     fn is_complete(&self) -> bool {
-        let scatters =
-            self.job.merge == Merge::Concatenate && matches!(self.job.targets, Targets::Many(_));
+        let scatters = matches!(self.job.merge, Merge::Concatenate | Merge::Gather(_))
+            && matches!(self.job.targets, Targets::Many(_));
         let everywhere = self.job.merge == Merge::Everywhere;
         self.executes > 0 && (scatters || everywhere || self.job.is_set())
     }
@@ -949,7 +949,7 @@ fn new_work(destination: &Destination) -> Work {
             },
             access: destination.access,
             targets: destination.targets.clone(),
-            merge: destination.merge,
+            merge: destination.merge.clone(),
             effects: crate::route::Effects::default(),
             limited: false,
             settings: Vec::new(),
@@ -965,7 +965,7 @@ fn new_work(destination: &Destination) -> Work {
 fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
     Destination {
         targets,
-        merge: plan.map_or(Merge::Single, |p| p.merge),
+        merge: plan.map_or(Merge::Single, |p| p.merge.clone()),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
         alone: plan.is_some_and(super::settings::is_setting),

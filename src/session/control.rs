@@ -354,7 +354,7 @@ impl Session {
         let merge = if is_set && in_transaction {
             Merge::Everywhere
         } else {
-            plan.merge
+            plan.merge.clone()
         };
         Job {
             ask,

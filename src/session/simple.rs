@@ -123,7 +123,10 @@ impl Session {
         };
         let mut common: Option<Job> = None;
         for plan in &planned.statements {
-            if plan.merge != Merge::Single && plan.merge != Merge::Concatenate {
+            if !matches!(
+                plan.merge,
+                Merge::Single | Merge::Concatenate | Merge::Gather(_)
+            ) {
                 return Ok(None);
             }
             let Targets::One(shard) = self.targets_of(plan, &literals)? else {

@@ -6,6 +6,7 @@ mod constant;
 mod expr;
 mod facts;
 mod from;
+mod gather;
 mod predicate;
 mod query;
 mod scope;
@@ -22,6 +23,7 @@ use crate::catalog::{Catalog, QualifiedName, Relation};
 use crate::config::Database;
 pub use expr::is_syntax;
 use facts::{Alternatives, Closure, ContextId, FactBase, Node};
+pub use gather::{Needed, OnCopies, says_only};
 use smallvec::SmallVec;
 use sqlparser::ast::Statement;
 use std::collections::{HashMap, HashSet};
@@ -89,6 +91,7 @@ struct Analyzer<'e> {
     modifying_cte: bool,
     limited: bool,
     subqueries: bool,
+    notes: gather::Notes,
     into: Option<IntoTarget>,
     not_concatenable: Option<String>,
     write: Option<WriteFacts>,
@@ -116,6 +119,7 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
         modifying_cte: false,
         limited: false,
         subqueries: false,
+        notes: gather::Notes::default(),
         into: None,
         not_concatenable: None,
         write: None,
@@ -174,6 +178,7 @@ impl Analyzer<'_> {
 
     fn finish(mut self, tokens: &[Token]) -> Facts {
         let unsafe_params = self.unsafe_params(tokens);
+        let on_copies = self.on_copies(tokens);
         let anchor = self
             .instances
             .iter()
@@ -227,6 +232,7 @@ impl Analyzer<'_> {
             write,
             limited: self.limited,
             subqueries: self.subqueries,
+            on_copies,
         }
     }
 

@@ -92,6 +92,8 @@ pub struct Facts {
     /// some LIMIT, OFFSET, FETCH or DISTINCT ON
     pub limited: bool,
     pub subqueries: bool,
+    /// what matters when it runs on copies of its tables
+    pub on_copies: crate::sql::analyze::OnCopies,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

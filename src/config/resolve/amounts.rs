@@ -123,5 +123,15 @@ pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
         ),
         drain_max: problems.millis("drain_ms_max", &written.drain_ms_max, 0..=DAY_MS),
         queries_max: problems.count("queries_max", &written.queries_max, 1..=100_000),
+        gather_bytes_max: problems.number(
+            "gather_bytes_max",
+            &written.gather_bytes_max,
+            0..=1 << 50,
+        ),
+        gather_connections_max: problems.count(
+            "gather_connections_max",
+            &written.gather_connections_max,
+            1..=1_000,
+        ),
     }
 }

@@ -321,6 +321,16 @@ impl Rows {
             limits.queries_max,
             "statements kept apart in SHOW QUERIES",
         );
+        self.add(
+            "limits.gather_bytes_max",
+            limits.gather_bytes_max,
+            "bytes one statement may bring together in a scratch database",
+        );
+        self.add(
+            "limits.gather_connections_max",
+            limits.gather_connections_max,
+            "scratch databases in use at a time",
+        );
         self.add("log.level", &config.log.level, "least severity logged");
         self.add(
             "log.format",

@@ -149,6 +149,12 @@ impl Statement<'_> {
     }
 
     fn select_sharded(&self, facts: &Facts, calls: &Calls, plan: &mut Plan) -> Result<(), Refusal> {
+        let pushed = self.pushed(facts, calls, plan);
+        self.or_gathered(facts, calls, plan, pushed)
+    }
+
+    /// What each shard can answer for its own rows.
+    fn pushed(&self, facts: &Facts, calls: &Calls, plan: &mut Plan) -> Result<(), Refusal> {
         let keyspace = self.one_keyspace(facts)?;
         self.no_home(facts)?;
         no_sequences(calls)?;

@@ -156,6 +156,17 @@ impl Statement<'_> {
             plan.routing = Routing::Home;
             plan.multi_refusal = None;
         }
+        if let Merge::Gather(gather) = &plan.merge {
+            let refusal = Refusal::unsupported(
+                format!("EXPLAIN of a statement with {}", gather.why),
+                "pgshunt explain shows what would be gathered; or give the shard key a value.",
+            );
+            match plan.routing {
+                Routing::ByKey { .. } => plan.multi_refusal = Some(refusal),
+                _ => plan.refusal = Some(refusal),
+            }
+            plan.merge = Merge::Single;
+        }
         if !analyze {
             plan.effects = crate::route::Effects::default();
             if matches!(

@@ -106,8 +106,13 @@ impl Analyzer<'_> {
         if SYSTEM_COLUMNS.contains(&name.as_str()) {
             self.not_concatenable
                 .get_or_insert_with(|| format!("the system column {name}"));
+            self.notes.obstacle(|| format!("the system column {name}"));
         }
-        match resolve(expr, scope) {
+        let resolved = resolve(expr, scope);
+        self.notes.whole_rows |= !matches!(resolved, Some(Resolved::Node(_)))
+            && scope.has_relation(name)
+            || matches!(resolved, Some(Resolved::NoSuchColumn));
+        match resolved {
             // `t.f` is `f(t)` when t has no column f (hazard 15)
             Some(Resolved::NoSuchColumn) if !SYSTEM_COLUMNS.contains(&name.as_str()) => {
                 self.calls(None, name);

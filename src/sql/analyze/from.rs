@@ -269,6 +269,7 @@ impl Analyzer<'_> {
             self.limited = true;
             let reason = || "TABLESAMPLE".to_owned();
             self.not_concatenable.get_or_insert_with(reason);
+            self.notes.obstacle(reason);
         }
         let alias = alias.as_ref();
         match args {
@@ -450,6 +451,7 @@ impl Analyzer<'_> {
         if relation.volatile {
             self.opaque_expression = true;
         }
+        self.notes.whole_rows |= alias.is_some_and(|alias| !alias.columns.is_empty());
         let unlogged = |base: &QualifiedName| {
             self.env
                 .catalog
@@ -565,6 +567,12 @@ impl Analyzer<'_> {
         tokens.retain(|token| token.kind != TokenKind::Semicolon);
         if relation.volatile {
             self.opaque_expression = true;
+            self.notes
+                .obstacle(|| format!("\"{}\", which may write when it is read,", name.name));
+        }
+        self.notes.read(definition, &tokens);
+        if self.in_view == 0 {
+            self.notes.views.push(name.clone());
         }
         self.env = super::Env {
             text: definition,

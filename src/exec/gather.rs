@@ -1,0 +1,493 @@
+//! A read that the shards cannot answer each for itself: its tables are copied into a scratch database, each shard read at
+//! one snapshot as the client's role, and the statement runs there unchanged. The scratch database is no part of the
+//! client's transaction; whatever happens, nothing of it stays.
+
+mod answer;
+mod filling;
+mod lending;
+mod reading;
+
+use super::cancel::send_cancel;
+use super::executor::{Done, Executor, Placement};
+use super::failure::{Failure, Report};
+use super::job::{Ask, Job, Step, compose_step};
+use super::relay::{poll_exchange, settle};
+use super::transaction::Heard;
+use crate::cluster::scratch::Object;
+use crate::consistency::Level;
+use crate::pool::outstanding::{Fate, Reply};
+use crate::pool::server::{Answer, Filter};
+use crate::route::{Gather, Gathered, Isolation, Source};
+use crate::shard::ShardId;
+use crate::wire::message;
+use crate::wire::sqlstate::SqlState;
+use answer::{Translation, Untranslatable};
+use bytes::Bytes;
+use lending::{Lent, Scratch, broken};
+use reading::Within;
+use std::future::poll_fn;
+use std::time::Instant;
+
+pub use lending::Scratches;
+
+/// Invisible rows in a scratch database before they are taken away.
+const LITTER_MAX: u64 = 1 << 20;
+
+/// Why an attempt came to nothing.
+enum Stop {
+    /// a replica failed before anything was shown
+    Replica,
+    /// this table is not what the scratch database takes it for
+    Schema(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Report> for Stop {
+    fn from(report: Report) -> Self {
+        Self::Failed(report.into())
+    }
+}
+
+impl Executor {
+    pub async fn run_gathered(
+        &mut self,
+        job: &Job,
+        gather: &Gather,
+        shards: &[ShardId],
+        level: Level,
+    ) -> Result<Done, Failure> {
+        let reads = self.reads(gather, shards);
+        self.guard_gather(job, gather, &reads)?;
+        let mut placement = if gather.primary_only {
+            Placement::Primary
+        } else {
+            self.placement(job, level)
+        };
+        let mut looked_again = false;
+        loop {
+            let mut lent = self.lend_scratch().await?;
+            let result = self
+                .gather_once(job, gather, &reads, placement, &mut lent.scratch)
+                .await;
+            self.end_gather(lent).await;
+            match result {
+                Ok(done) => return Ok(done),
+                Err(Stop::Failed(failure)) => return Err(failure),
+                Err(Stop::Replica) => placement = Placement::Primary,
+                Err(Stop::Schema(_)) if !looked_again && self.transaction.is_none() => {
+                    looked_again = true;
+                    self.backend.scratches.forget_recipe().await;
+                    self.reload_catalog().await;
+                }
+                Err(Stop::Schema(table)) => return Err(other_schema(&table).into()),
+            }
+        }
+    }
+
+    /// Which tables each shard is read for.
+    fn reads<'g>(
+        &self,
+        gather: &'g Gather,
+        shards: &[ShardId],
+    ) -> Vec<(ShardId, Vec<&'g Gathered>)> {
+        let home = self.snapshot.database.home;
+        let any = shards.first().copied().unwrap_or(home);
+        let mut all: Vec<ShardId> = shards.to_vec();
+        if gather.tables.iter().any(|t| t.source == Source::Home) && !all.contains(&home) {
+            all.push(home);
+        }
+        all.sort_unstable();
+        let read = |shard: ShardId| {
+            let here = |t: &&Gathered| match t.source {
+                Source::Sharded => shards.contains(&shard),
+                Source::Reference => shard == any,
+                Source::Home => shard == home,
+            };
+            (shard, gather.tables.iter().filter(here).collect::<Vec<_>>())
+        };
+        let reads = all.into_iter().map(read);
+        reads.filter(|(_, tables)| !tables.is_empty()).collect()
+    }
+
+    /// What is known to be wrong before anything is asked.
+    fn guard_gather(
+        &self,
+        job: &Job,
+        gather: &Gather,
+        reads: &[(ShardId, Vec<&Gathered>)],
+    ) -> Result<(), Failure> {
+        let refuse = |what: &str, hint: &str| {
+            let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, what).hint(hint);
+            Err(Failure::from(report))
+        };
+        if job.limited || job.keeps_batch_open() || self.held.iter().any(|h| h.batch_open) {
+            return refuse(
+                "fetching rows in portions from several shards is not supported",
+                "Fetch all rows at once, or give the shard key a value.",
+            );
+        }
+        if self.said("role") || self.said("session_authorization") {
+            return refuse(
+                "a statement that is gathered from several shards, under another role",
+                "RESET ROLE first, or give the shard key a value.",
+            );
+        }
+        let temporary = |pin: &super::held::Pin| pin.reason == "temporary table";
+        if self
+            .held
+            .iter()
+            .any(|h| h.pin.as_ref().is_some_and(temporary))
+        {
+            return refuse(
+                "a statement that is gathered from several shards, in a session with temporary tables",
+                "Use another connection, or DISCARD ALL.",
+            );
+        }
+        let Some(tx) = &self.transaction else {
+            return Ok(());
+        };
+        if job.effects.clock {
+            return refuse(
+                "now() and other clocks in a transaction over several shards",
+                "Pass the time as a value: one for the whole transaction.",
+            );
+        }
+        let one_snapshot = tx.isolation == Some(Isolation::RepeatableRead);
+        if !one_snapshot && reads.iter().any(|(_, tables)| tables.len() > 1) {
+            return refuse(
+                &format!(
+                    "{} in a READ COMMITTED transaction: each table would be read at another moment",
+                    gather.why
+                ),
+                "Use BEGIN ISOLATION LEVEL REPEATABLE READ, or run it outside the transaction.",
+            );
+        }
+        Ok(())
+    }
+
+    /// The session or its transaction has set this.
+    fn said(&self, setting: &str) -> bool {
+        let heard = self.transaction.as_ref().is_some_and(|tx| {
+            tx.heard
+                .iter()
+                .any(|heard| matches!(heard, Heard::Setting { name, .. } if name == setting))
+        });
+        heard || self.vars.statement(setting).is_some()
+    }
+
+    async fn gather_once(
+        &mut self,
+        job: &Job,
+        gather: &Gather,
+        reads: &[(ShardId, Vec<&Gathered>)],
+        placement: Placement,
+        scratch: &mut Scratch,
+    ) -> Result<Done, Stop> {
+        self.open_scratch(gather, scratch).await?;
+        let by_replica = self.fill(gather, reads, placement, scratch).await?;
+        if self.transaction.is_none() {
+            self.let_idle_servers_go().await;
+        }
+        self.note_scratch(scratch).await;
+        let answer = self.answer_from(job, scratch).await?;
+        Ok(Done {
+            rows: answer.rows,
+            tag: answer.tag,
+            by_replica,
+            shards: reads.len() as u32,
+            shard: None,
+            captured: Vec::new(),
+        })
+    }
+
+    /// A transaction in the scratch database with the session's settings and the right to read what will be gathered.
+    async fn open_scratch(&mut self, gather: &Gather, scratch: &mut Scratch) -> Result<(), Stop> {
+        for table in &gather.tables {
+            let object = Object {
+                is_type: false,
+                name: table.table.clone(),
+            };
+            if !scratch.has(&object) || !scratch.recipe.tables.contains_key(&table.table) {
+                return Err(Stop::Schema(table.table.name.clone()));
+            }
+        }
+        let wanted = self.wanted_settings().clone();
+        let mut sql = scratch.server.vars.way_to(&wanted).unwrap_or_default();
+        let tables: Vec<String> = gather.tables.iter().map(|t| t.table.quoted()).collect();
+        sql.push_str(&format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;GRANT SELECT, INSERT ON TABLE {} TO CURRENT_USER",
+            tables.join(", ")
+        ));
+        for heard in self.transaction.iter().flat_map(|tx| &tx.heard) {
+            if let Heard::Setting { statement, .. } = heard {
+                sql.push(';');
+                sql.push_str(statement);
+            }
+        }
+        let answer = scratch.run(&sql, Fate::Skip).await;
+        let answer = answer.map_err(|error| broken(&error))?;
+        if let Some(error) = answer.own_error {
+            scratch.server.taint("its settings are not known");
+            self.client.output.extend_from_slice(&error);
+            return Err(Failure::Shown.into());
+        }
+        scratch.server.vars = wanted;
+        Ok(())
+    }
+
+    /// A cancel request reaches the scratch database, too.
+    async fn note_scratch(&mut self, scratch: &Scratch) {
+        self.note_cancel_target().await;
+        let server = &scratch.server;
+        let mut target = self.cancel.lock().await;
+        target
+            .running
+            .push((scratch.member, server.pid, server.secret));
+    }
+
+    /// The statement itself.
+    async fn answer_from(&mut self, job: &Job, scratch: &mut Scratch) -> Result<Answer, Stop> {
+        let ours_after = compose(&job.ask, scratch);
+        // an error may turn out not to be the statement's own
+        self.client.hold();
+        let Scratch { server, oids, .. } = scratch;
+        let mut translation = Translation::new(oids, ours_after);
+        let mut answer = Answer::default();
+        loop {
+            let (from, had_rows) = (self.client.output.len(), answer.rows_begun);
+            let digested = server.digest(Filter::All, &mut self.client.output, &mut answer);
+            digested.map_err(|error| broken(&error.into()))?;
+            if !had_rows {
+                let translated = translation.translate(&mut self.client.output, from);
+                translated.map_err(untranslatable)?;
+            }
+            if answer.rows_begun {
+                self.client.release();
+            }
+            self.client.expects_more = false;
+            if server.is_answered() {
+                break;
+            }
+            self.client.expects_more = answer.rows_begun;
+            if let Err(error) = poll_fn(|cx| poll_exchange(&mut self.client, server, cx)).await {
+                return Err(scratch_lost(&error.explained(&answer)));
+            }
+        }
+        self.parsed = answer.parsed;
+        let Some(error) = answer.error.clone() else {
+            self.client.release();
+            return Ok(answer);
+        };
+        if !answer.rows_begun
+            && message::error_field(&error, b'C').is_some_and(|code| code.starts_with("42"))
+        {
+            self.client.forget_held();
+            return Err(self.not_there(job, &error).await.into());
+        }
+        self.client.release();
+        Err(Failure::Shown.into())
+    }
+
+    /// The scratch database does not know something, or may not read it: if the home shard says so as well, that is the
+    /// answer.
+    async fn not_there(&mut self, job: &Job, error: &[u8]) -> Failure {
+        let (text, types) = match &job.ask {
+            Ask::Simple(text) => (text.clone(), Vec::new()),
+            Ask::Batch { steps, .. } => {
+                let bound = steps.iter().rev().find_map(|step| match step {
+                    Step::Bind { prepared, .. } => Some(prepared),
+                    _ => None,
+                });
+                match bound {
+                    Some(prepared) => (prepared.server_text.clone(), prepared.types.clone()),
+                    None => return refused_there(error),
+                }
+            }
+            Ask::Function(_) => return refused_there(error),
+        };
+        let home = self.snapshot.database.home;
+        let Ok(index) = self.acquire(home, Placement::Primary).await else {
+            return refused_there(error);
+        };
+        let server = &mut *self.held[index].server;
+        server.parse_unnamed(0, &text, &types, Fate::Skip);
+        server.sync();
+        let mut said = Answer::default();
+        if let Err(error) = settle(server, &mut said).await {
+            return self.lost(index, &error);
+        }
+        server.unnamed = None;
+        match said.own_error {
+            Some(own) => {
+                self.client.output.extend_from_slice(&own);
+                Failure::Shown
+            }
+            None => refused_there(error),
+        }
+    }
+
+    /// Empties the scratch database and gives it back, while the client goes on; where it is not known to be clean it is
+    /// closed.
+    async fn end_gather(&mut self, lent: Lent) {
+        let (pid, secret) = (lent.scratch.server.pid, lent.scratch.server.secret);
+        let doubtful = {
+            let mut target = self.cancel.lock().await;
+            target.running.retain(|(_, its, _)| *its != pid);
+            target.doubtful.contains(&pid)
+        };
+        if doubtful {
+            return;
+        }
+        let backend = self.backend.clone();
+        if !lent.scratch.server.in_step() {
+            let address = backend.topology.address(lent.scratch.member).clone();
+            drop(lent);
+            tokio::spawn(async move { send_cancel(&address, pid, secret).await });
+            return;
+        }
+        let cleaning = backend.scratches.cleaning();
+        tokio::spawn(async move {
+            if let Some(lent) = cleaned(lent).await {
+                backend.scratches.give_back(lent);
+            }
+            drop(cleaning);
+        });
+    }
+}
+
+async fn cleaned(mut lent: Lent) -> Option<Lent> {
+    let scratch = &mut lent.scratch;
+    let emptied = scratch.run("ROLLBACK;DISCARD PLANS", Fate::Skip).await;
+    if !matches!(emptied, Ok(answer) if answer.own_error.is_none()) {
+        return None;
+    }
+    if scratch.litter > LITTER_MAX {
+        let swept = scratch.run("VACUUM", Fate::Skip).await.ok()?;
+        scratch.litter = 0;
+        if swept.own_error.is_some() {
+            return None;
+        }
+    }
+    scratch.server.info.note_idle(0, Instant::now());
+    scratch.server.is_clean().then_some(lent)
+}
+
+/// The statement's messages for the scratch database. None: rows need no description of ours; else it comes after so many
+/// others.
+fn compose(ask: &Ask, scratch: &mut Scratch) -> Option<usize> {
+    let Ask::Batch { steps, .. } = ask else {
+        ask.compose(&mut scratch.server);
+        return None;
+    };
+    let described = steps.iter().any(|step| {
+        matches!(
+            step,
+            Step::Portal {
+                reply: Reply::DescribePortal,
+                ..
+            }
+        )
+    });
+    let (mut descriptions, mut ours_after) = (0, None);
+    for step in steps {
+        if let Step::Portal { reply, frame } = step {
+            descriptions += usize::from(*reply == Reply::DescribePortal);
+            if *reply == Reply::Execute && !described {
+                ours_after = Some(descriptions);
+                describe(frame, scratch);
+            }
+        }
+        descriptions += usize::from(matches!(step, Step::DescribeStatement(_)));
+        let step = on_scratch(step, scratch);
+        compose_step(&step, &mut scratch.server);
+    }
+    scratch.server.sync();
+    ours_after
+}
+
+/// What rows will look like, for ourselves: values in binary may not mean the same everywhere.
+fn describe(execute: &Bytes, scratch: &mut Scratch) {
+    let portal = message::execute(execute).map(|(portal, _)| portal);
+    let portal = portal.unwrap_or_default();
+    scratch
+        .server
+        .ask(Reply::DescribePortal, Fate::Forward, |out| {
+            crate::wire::build::named(out, b'D', b'P', portal);
+        });
+}
+
+/// Nothing is kept prepared in a scratch database.
+fn on_scratch(step: &Step, scratch: &Scratch) -> Step {
+    let unnamed =
+        |prepared: &super::job::Prepared| prepared.unnamed(scratch.types_here(&prepared.types));
+    match step {
+        Step::Parse(prepared) => Step::Parse(unnamed(prepared)),
+        Step::Bind {
+            portal,
+            prepared,
+            rest,
+        } => Step::Bind {
+            portal: portal.clone(),
+            prepared: unnamed(prepared),
+            rest: rest.clone(),
+        },
+        Step::DescribeStatement(prepared) => Step::DescribeStatement(unnamed(prepared)),
+        other => other.clone(),
+    }
+}
+
+fn scratch_lost(error: &super::relay::RelayError) -> Stop {
+    match error {
+        super::relay::RelayError::ClientGone => Failure::ClientGone.into(),
+        other => broken(other).into(),
+    }
+}
+
+fn refused_there(error: &[u8]) -> Failure {
+    let said = message::error_field(error, b'M').unwrap_or("?");
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("the statement would have to run in a scratch database, which cannot run it: {said}"),
+    )
+    .hint("What was gathered can be read there, and nothing else. Give the shard key a value, or read in several statements.")
+    .into()
+}
+
+fn untranslatable(what: Untranslatable) -> Stop {
+    let report = match what {
+        Untranslatable::Type => Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "a result from several shards has a type that the home shard does not have",
+        )
+        .hint("Cast it to a type that comes with PostgreSQL, or to text."),
+        Untranslatable::Binary => Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "a result from several shards in binary, of an array or row of user-defined types",
+        )
+        .hint("Ask for it in text, or cast it to text."),
+    };
+    report.into()
+}
+
+fn other_schema(table: &str) -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("\"{table}\" cannot be gathered: it could not be made in a scratch database, or the shards do not agree on its columns"),
+    )
+    .hint("pgshunt check compares the shards; the log says what was left out of the scratch database.")
+}
+
+/// The scratch database's own transaction around a shard's copies, or the client's.
+fn within(executor: &Executor) -> Within {
+    if executor.transaction.is_some() {
+        Within::Clients
+    } else {
+        Within::Own
+    }
+}

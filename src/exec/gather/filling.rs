@@ -1,0 +1,478 @@
+//! Rows from the shards into the scratch database: all shards start at once and copy out their tables in the same order;
+//! one table after another is filled from one shard after another. What waits, waits in the sockets.
+
+use super::lending::{Scratch, broken};
+use super::reading::{self, Form, TRAILER, Within};
+use super::{Stop, within};
+use crate::catalog::QualifiedName;
+use crate::exec::cancel::send_cancel;
+use crate::exec::client::Client;
+use crate::exec::executor::{Executor, Placement};
+use crate::exec::failure::{Failure, Report};
+use crate::exec::relay::{RelayError, poll_client_presence, poll_server, send_only, settle};
+use crate::pool::outstanding::Fate;
+use crate::pool::server::{Answer, Filter, Server, Status};
+use crate::route::{Gather, Gathered};
+use crate::shard::ShardId;
+use crate::wire::message;
+use crate::wire::sqlstate::SqlState;
+use bytes::{BufMut, BytesMut};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// Bytes on their way to the scratch database before more is read.
+const UNSENT_MAX: usize = 256 * 1024;
+/// A table with more bytes than this gets statistics.
+const ANALYZED_MIN: u64 = 64 * 1024;
+const COPY_DONE: &[u8] = b"c\0\0\0\x04";
+
+/// What one shard sends.
+struct Feed<'g> {
+    shard: ShardId,
+    tables: Vec<&'g Gathered>,
+    frames: BytesMut,
+    answer: Answer,
+    /// as the shard has told them
+    signatures: HashMap<QualifiedName, String>,
+    verified: bool,
+}
+
+/// One table on its way.
+struct Filling<'a> {
+    scratch: &'a mut Scratch,
+    form: Form,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+/// How reading from a shard ended early.
+enum Broken {
+    /// its own words
+    Said(BytesMut),
+    Lost(RelayError),
+    Scratch(RelayError),
+    TooMuch,
+    Schema(String),
+    OutOfStep(&'static str),
+}
+
+impl Executor {
+    /// True when replicas had a part in it.
+    pub(super) async fn fill(
+        &mut self,
+        gather: &Gather,
+        reads: &[(ShardId, Vec<&Gathered>)],
+        placement: Placement,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Stop> {
+        let shards: Vec<ShardId> = reads.iter().map(|(shard, _)| *shard).collect();
+        for shard in &shards {
+            self.acquire(*shard, placement).await?;
+        }
+        self.note_scratch(scratch).await;
+        let by_replica = self.any_replica(&shards);
+        let mut feeds = self.start_reading(reads, scratch).await?;
+        let mut result = self.fill_tables(gather, &mut feeds, scratch).await;
+        if result.is_ok() {
+            result = self.drain(&mut feeds).await;
+        }
+        if let Err(stop) = result {
+            self.stop_reading(&feeds).await;
+            let unseen = by_replica && self.transaction.is_none();
+            return Err(match stop {
+                Stop::Failed(Failure::ClientGone) => Failure::ClientGone.into(),
+                stop if !unseen => stop,
+                Stop::Failed(_) if self.shard_failed(&feeds) => Stop::Replica,
+                stop => stop,
+            });
+        }
+        self.note_reads();
+        Ok(by_replica)
+    }
+
+    /// It was a shard that failed, not the statement or the scratch database.
+    fn shard_failed(&self, feeds: &[Feed<'_>]) -> bool {
+        feeds.iter().any(|feed| {
+            feed.answer.error.is_some() || !self.held.iter().any(|h| h.shard == feed.shard)
+        })
+    }
+
+    async fn start_reading<'g>(
+        &mut self,
+        reads: &[(ShardId, Vec<&'g Gathered>)],
+        scratch: &Scratch,
+    ) -> Result<Vec<Feed<'g>>, Stop> {
+        let within = within(self);
+        let encoding = encoding(&scratch.server);
+        let mut feeds = Vec::with_capacity(reads.len());
+        for (shard, tables) in reads {
+            let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
+                continue;
+            };
+            let text = reading::text(tables, &scratch.recipe, within, &encoding);
+            let held = &mut self.held[index];
+            held.read = true;
+            held.server.query(text.as_bytes(), Fate::Forward);
+            feeds.push(Feed {
+                shard: *shard,
+                tables: tables.clone(),
+                frames: BytesMut::new(),
+                answer: Answer::default(),
+                signatures: HashMap::new(),
+                verified: false,
+            });
+            if let Err(error) = send_only(&mut held.server).await {
+                let failure = self.lost(index, &error);
+                self.stop_reading(&feeds).await;
+                return Err(failure.into());
+            }
+        }
+        Ok(feeds)
+    }
+
+    async fn fill_tables(
+        &mut self,
+        gather: &Gather,
+        feeds: &mut [Feed<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<(), Stop> {
+        let bytes_max = self.backend.config.limits.gather_bytes_max;
+        let encoding = encoding(&scratch.server);
+        let (mut bytes, mut large) = (0, Vec::new());
+        for table in &gather.tables {
+            let form = Form::of(&scratch.recipe, &table.table);
+            let name = table.table.quoted();
+            let copy = format!(
+                "COPY {name} ({}) FROM STDIN {}",
+                reading::columns(table),
+                form.options(&encoding)
+            );
+            scratch.server.query(copy.as_bytes(), Fate::Forward);
+            self.scratch_answers(scratch, |answer, _| answer.copy_in)
+                .await?;
+            if form == Form::Binary {
+                scratch.server.send(&reading::beginning());
+            }
+            let before = bytes;
+            for feed in feeds.iter_mut().filter(|feed| feed.tables.contains(&table)) {
+                let mut filling = Filling {
+                    scratch,
+                    form,
+                    bytes,
+                    bytes_max,
+                };
+                let copied = self.copy_part(feed, &mut filling).await;
+                bytes = filling.bytes;
+                if let Err(broken) = copied {
+                    return Err(self.explain(feed, broken));
+                }
+            }
+            if form == Form::Binary {
+                scratch.server.send(TRAILER);
+            }
+            scratch.server.send(COPY_DONE);
+            self.scratch_answers(scratch, |_, server| server.is_answered())
+                .await?;
+            scratch.litter += bytes - before;
+            if bytes - before > ANALYZED_MIN {
+                large.push(name);
+            }
+        }
+        let analyze = if large.is_empty() {
+            String::new()
+        } else {
+            format!("ANALYZE {};", large.join(", "))
+        };
+        let seal = format!("{analyze}SET TRANSACTION READ ONLY");
+        scratch.server.query(seal.as_bytes(), Fate::Forward);
+        self.scratch_answers(scratch, |_, server| server.is_answered())
+            .await
+    }
+
+    /// The rows of one table and shard.
+    async fn copy_part(
+        &mut self,
+        feed: &mut Feed<'_>,
+        filling: &mut Filling<'_>,
+    ) -> Result<(), Broken> {
+        let Some(index) = self.held.iter().position(|h| h.shard == feed.shard) else {
+            return Err(Broken::OutOfStep("its server is not held"));
+        };
+        let Self { client, held, .. } = self;
+        let server = &mut *held[index].server;
+        let mut first = true;
+        loop {
+            let Some(frame) = next_frame(client, server, feed, filling.scratch).await? else {
+                return Err(Broken::OutOfStep("it has not copied all tables"));
+            };
+            match frame[0] {
+                b'D' => feed.note_signature(&frame),
+                b'H' => feed.verify(filling.scratch)?,
+                b'c' => return Ok(()),
+                b'd' => {
+                    filling.bytes += frame.len() as u64;
+                    if filling.bytes > filling.bytes_max {
+                        return Err(Broken::TooMuch);
+                    }
+                    filling
+                        .pass(frame, std::mem::take(&mut first))
+                        .map_err(Broken::OutOfStep)?;
+                }
+                b'E' => return Err(Broken::Said(frame)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Until every shard has ended its transaction.
+    async fn drain(&mut self, feeds: &mut [Feed<'_>]) -> Result<(), Stop> {
+        for feed in feeds {
+            let Some(index) = self.held.iter().position(|h| h.shard == feed.shard) else {
+                continue;
+            };
+            let settled = settle(&mut self.held[index].server, &mut feed.answer).await;
+            if let Err(error) = settled {
+                return Err(self.explain(feed, Broken::Lost(error)));
+            }
+            if let Some(error) = feed.answer.error.clone().or(feed.answer.own_error.clone()) {
+                return Err(self.explain(feed, Broken::Said(BytesMut::from(&error[..]))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing more is wanted: the shards are told so, and what is on its way is thrown away.
+    async fn stop_reading(&mut self, feeds: &[Feed<'_>]) {
+        for feed in feeds {
+            let Some(index) = self.held.iter().position(|h| h.shard == feed.shard) else {
+                continue;
+            };
+            let held = &mut self.held[index];
+            if !held.server.in_step() {
+                let address = self.backend.topology.address(held.member);
+                if !send_cancel(address, held.server.pid, held.server.secret).await {
+                    held.server
+                        .taint("a cancel request may still be on its way");
+                }
+                let mut answer = Answer::default();
+                if let Err(error) = settle(&mut held.server, &mut answer).await {
+                    self.lost(index, &error);
+                    continue;
+                }
+            }
+            let held = &mut self.held[index];
+            if within_own(held.in_transaction) == Within::Own
+                && held.server.status() != Status::Idle
+                && let Err(error) = held.run("ROLLBACK", Fate::Skip).await
+            {
+                self.lost(index, &error);
+            }
+        }
+        self.drop_unfinished_outside();
+    }
+
+    fn explain(&mut self, feed: &mut Feed<'_>, broken: Broken) -> Stop {
+        let name = &self.snapshot.database.shards[feed.shard.index()].name;
+        let index = self.held.iter().position(|h| h.shard == feed.shard);
+        match (broken, index) {
+            (Broken::Said(words), _) => {
+                let words = with_context(&words, &format!("while shard {name} was read"));
+                self.client.output.extend_from_slice(&words);
+                feed.answer.error.get_or_insert_with(|| words.freeze());
+                Failure::Shown.into()
+            }
+            (Broken::Lost(RelayError::ClientGone) | Broken::Scratch(RelayError::ClientGone), _) => {
+                Failure::ClientGone.into()
+            }
+            (Broken::Lost(error), Some(index)) => self.lost(index, &error).into(),
+            (Broken::Lost(error), None) | (Broken::Scratch(error), _) => super::scratch_lost(&error),
+            (Broken::Schema(table), _) => Stop::Schema(table),
+            (Broken::OutOfStep(why), _) => Report::new(
+                SqlState::PROTOCOL_VIOLATION,
+                format!("shard {name} is out of step: {why}"),
+            )
+            .into(),
+            (Broken::TooMuch, _) => Report::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "the statement would have to bring together more than gather_bytes_max from the shards",
+            )
+            .hint("Narrow it by the shard key or ask for fewer columns; limits.gather_bytes_max in the shard map is the bound.")
+            .into(),
+        }
+    }
+
+    /// Waits for the scratch database until `enough`; an error of its own ends the statement.
+    async fn scratch_answers(
+        &mut self,
+        scratch: &mut Scratch,
+        enough: impl Fn(&Answer, &Server) -> bool,
+    ) -> Result<(), Stop> {
+        let mut answer = Answer::default();
+        let mut nothing = BytesMut::new();
+        let client = &mut self.client;
+        loop {
+            let digested = scratch
+                .server
+                .digest(Filter::Errors, &mut nothing, &mut answer);
+            digested.map_err(|error| broken(&error.into()))?;
+            if scratch.server.is_answered()
+                || answer.error.is_none() && enough(&answer, &scratch.server)
+            {
+                break;
+            }
+            let polled = poll_fn(|cx| match poll_server(&mut scratch.server, cx) {
+                Poll::Pending => poll_client_presence(client, cx),
+                ready @ Poll::Ready(_) => ready,
+            });
+            if let Err(error) = polled.await {
+                return Err(super::scratch_lost(&error.explained(&answer)));
+            }
+        }
+        match answer.error {
+            None => Ok(()),
+            Some(error) => Err(self.scratch_says(&error)),
+        }
+    }
+
+    fn scratch_says(&mut self, error: &[u8]) -> Stop {
+        let code = message::error_field(error, b'C').unwrap_or_default();
+        if code == "23505" {
+            return Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a table's primary key is not unique over all shards: one PostgreSQL could not hold these rows",
+            )
+            .hint("Find the rows that are there twice, shard by shard: /* pgshunt: shard=… */")
+            .into();
+        }
+        if code.starts_with("22") || code.starts_with("42") {
+            let said = message::error_field(error, b'M').unwrap_or("?");
+            return Stop::Schema(said.to_owned());
+        }
+        let words = with_context(error, "while the scratch database was filled");
+        self.client.output.extend_from_slice(&words);
+        Failure::Shown.into()
+    }
+}
+
+impl Feed<'_> {
+    fn note_signature(&mut self, row: &[u8]) {
+        if let Some([schema, name, signature]) = reading::row(row).as_deref() {
+            let table = QualifiedName::new(schema, name);
+            self.signatures.insert(table, signature.clone());
+        }
+    }
+
+    /// Before the first copy: the tables here are what the scratch database takes them for.
+    fn verify(&mut self, scratch: &Scratch) -> Result<(), Broken> {
+        if self.verified {
+            return Ok(());
+        }
+        self.verified = true;
+        let agrees = |table: &&&Gathered| {
+            let known = scratch.recipe.tables.get(&table.table);
+            known.is_some_and(|known| self.signatures.get(&table.table) == Some(&known.signature))
+        };
+        match self.tables.iter().find(|table| !agrees(table)) {
+            Some(table) => Err(Broken::Schema(table.table.name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Filling<'_> {
+    fn pass(&mut self, frame: BytesMut, first: bool) -> Result<(), &'static str> {
+        let server = &mut self.scratch.server;
+        match self.form {
+            Form::Text => server.send(&frame),
+            Form::Binary => {
+                if let Some(data) = reading::part_of_stream(frame, first)? {
+                    server.send(&data);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shard's next frame; None when it has answered all. Meanwhile the scratch database gets what is meant for it.
+async fn next_frame(
+    client: &mut Client,
+    server: &mut Server,
+    feed: &mut Feed<'_>,
+    scratch: &mut Scratch,
+) -> Result<Option<BytesMut>, Broken> {
+    loop {
+        if let Some(frame) = reading::cut(&mut feed.frames) {
+            return Ok(Some(frame));
+        }
+        let digested = server.digest(Filter::All, &mut feed.frames, &mut feed.answer);
+        digested.map_err(|error| Broken::Lost(error.into()))?;
+        if let Some(frame) = reading::cut(&mut feed.frames) {
+            return Ok(Some(frame));
+        }
+        if server.is_answered() {
+            return Ok(None);
+        }
+        poll_fn(|cx| {
+            if scratch.server.unsent() > 0
+                && let Poll::Ready(Err(error)) = scratch.server.poll_send(cx)
+            {
+                return Poll::Ready(Err(Broken::Scratch(RelayError::Server(error))));
+            }
+            if scratch.server.unsent() <= UNSENT_MAX
+                && let Poll::Ready(polled) = poll_server(server, cx)
+            {
+                return Poll::Ready(polled.map_err(Broken::Lost));
+            }
+            poll_client_presence(client, cx).map_err(Broken::Lost)
+        })
+        .await?;
+    }
+}
+
+fn within_own(in_transaction: bool) -> Within {
+    if in_transaction {
+        Within::Clients
+    } else {
+        Within::Own
+    }
+}
+
+fn encoding(server: &Server) -> String {
+    let found = server
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "server_encoding");
+    found.map_or_else(|| "UTF8".to_owned(), |(_, value)| value.clone())
+}
+
+/// The same error, and where it happened.
+fn with_context(error: &[u8], place: &str) -> BytesMut {
+    let mut out = BytesMut::new();
+    let fields = error
+        .get(5..error.len().saturating_sub(1))
+        .unwrap_or_default();
+    crate::wire::build::frame(&mut out, b'E', |body| {
+        let mut told = false;
+        for field in fields
+            .split(|byte| *byte == 0)
+            .filter(|field| !field.is_empty())
+        {
+            body.extend_from_slice(field);
+            if field[0] == b'W' {
+                body.extend_from_slice(b"\n");
+                body.extend_from_slice(place.as_bytes());
+                told = true;
+            }
+            body.put_u8(0);
+        }
+        if !told {
+            body.put_u8(b'W');
+            body.extend_from_slice(place.as_bytes());
+            body.put_u8(0);
+        }
+        body.put_u8(0);
+    });
+    out
+}

@@ -1,0 +1,401 @@
+//! Scratch databases and the connections to them: one connection a database, taken by an advisory lock, kept for the next
+//! statement of the same role. What is bounded is how many are in use; no more than that many are kept.
+
+use crate::cluster::scratch::{
+    Known, Object, Objects, Owner, Recipe, ScratchError, State, Workshop, database_name,
+};
+use crate::cluster::topology::ServerId;
+use crate::exec::backend::Backend;
+use crate::exec::executor::Executor;
+use crate::exec::failure::{Failure, Report};
+use crate::exec::relay::{RelayError, settle};
+use crate::exec::servers::Entry;
+use crate::pool::outstanding::Fate;
+use crate::pool::server::{Answer, Server};
+use crate::wire::sqlstate::SqlState;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Who holds this lock in a scratch database has it for himself.
+const CLAIM: &str = "SELECT pg_catalog.pg_try_advisory_lock(7305804402566980980)";
+/// Databases of one role that are tried before giving up: other instances may have the first ones.
+const TRIES_MAX: usize = 64;
+/// To wait for one that is being emptied rather than make another.
+const CLEANING_MAX: Duration = Duration::from_millis(100);
+/// To make and furnish one.
+const MAKING_MAX: Duration = Duration::from_secs(120);
+
+pub struct Scratches {
+    permits: Arc<Semaphore>,
+    connections_max: usize,
+    idle: Mutex<Vec<Scratch>>,
+    /// of the catalog with this version
+    recipe: tokio::sync::Mutex<Option<(u64, Arc<Recipe>)>>,
+    names: Arc<Names>,
+    returning: Arc<Returning>,
+}
+
+/// Scratch databases that are being emptied: soon there will be one that need not be made.
+#[derive(Default)]
+struct Returning {
+    count: AtomicUsize,
+    done: Notify,
+}
+
+/// One of them.
+pub struct Cleaning(Arc<Returning>);
+
+impl Drop for Cleaning {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+        self.0.done.notify_waiters();
+    }
+}
+
+/// Databases that this process has.
+#[derive(Default)]
+struct Names(Mutex<HashSet<String>>);
+
+/// Takes a name for as long as it lives.
+struct Name {
+    name: String,
+    names: Arc<Names>,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.names.0.lock().remove(&self.name);
+    }
+}
+
+pub struct Scratch {
+    pub server: Server,
+    pub member: ServerId,
+    pub recipe: Arc<Recipe>,
+    /// types and relations as they are here
+    here: Objects,
+    /// their OIDs here to what they are on the home shard
+    pub oids: HashMap<u32, Known>,
+    /// rows left behind, invisible, since they were last taken away
+    pub litter: u64,
+    user: String,
+    _name: Name,
+}
+
+/// A scratch database in use.
+pub struct Lent {
+    pub scratch: Scratch,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Scratch {
+    /// Runs our own statements.
+    pub async fn run(&mut self, sql: &str, fate: Fate) -> Result<Answer, RelayError> {
+        run(&mut self.server, sql, fate).await
+    }
+
+    pub fn has(&self, object: &Object) -> bool {
+        self.here.contains_key(object)
+    }
+
+    /// Types of this schema as the home shard numbers them, to their numbers here.
+    pub fn types_here(&self, types: &[u32]) -> Vec<u32> {
+        let here = |oid: &u32| {
+            self.oids
+                .iter()
+                .find(|(_, home)| home.oid == *oid)
+                .map_or(*oid, |(here, _)| *here)
+        };
+        types
+            .iter()
+            .map(|oid| if *oid < 16_384 { *oid } else { here(oid) })
+            .collect()
+    }
+
+    fn follow(&mut self, recipe: &Arc<Recipe>) {
+        if Arc::ptr_eq(&self.recipe, recipe) && !self.oids.is_empty() {
+            return;
+        }
+        self.recipe = recipe.clone();
+        self.oids = self
+            .here
+            .iter()
+            .filter_map(|(object, here)| Some((here.oid, *recipe.objects.get(object)?)))
+            .collect();
+    }
+}
+
+async fn run(server: &mut Server, sql: &str, fate: Fate) -> Result<Answer, RelayError> {
+    let mut answer = Answer::default();
+    server.query(sql.as_bytes(), fate);
+    settle(server, &mut answer).await?;
+    Ok(answer)
+}
+
+impl Scratches {
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(connections_max)),
+            connections_max,
+            idle: Mutex::default(),
+            recipe: tokio::sync::Mutex::default(),
+            names: Arc::default(),
+            returning: Arc::default(),
+        }
+    }
+
+    pub fn cleaning(&self) -> Cleaning {
+        self.returning.count.fetch_add(1, Ordering::SeqCst);
+        Cleaning(self.returning.clone())
+    }
+
+    /// An idle one, or one that soon will be.
+    async fn idle(&self, user: &str, member: ServerId, fingerprint: u64) -> Option<Scratch> {
+        let until = tokio::time::Instant::now() + CLEANING_MAX;
+        loop {
+            let done = self.returning.done.notified();
+            tokio::pin!(done);
+            done.as_mut().enable();
+            let found = self.take_idle(user, member, fingerprint);
+            if found.is_some() || self.returning.count.load(Ordering::SeqCst) == 0 {
+                return found;
+            }
+            if tokio::time::timeout_at(until, done).await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    fn take_idle(&self, user: &str, member: ServerId, fingerprint: u64) -> Option<Scratch> {
+        let mut idle = self.idle.lock();
+        loop {
+            let at = idle
+                .iter()
+                .rposition(|s| s.user == user && s.member == member)?;
+            let mut scratch = idle.remove(at);
+            if scratch.recipe.fingerprint == fingerprint && scratch.server.still_there() {
+                return Some(scratch);
+            }
+        }
+    }
+
+    /// For the next statement.
+    pub fn give_back(&self, lent: Lent) {
+        let mut idle = self.idle.lock();
+        idle.push(lent.scratch);
+        while idle.len() > self.connections_max {
+            idle.remove(0);
+        }
+    }
+
+    /// One database the more is about to be in use.
+    fn make_room(&self) {
+        let in_use = self.connections_max - self.permits.available_permits();
+        let mut idle = self.idle.lock();
+        while !idle.is_empty() && idle.len() + in_use > self.connections_max {
+            idle.remove(0);
+        }
+    }
+
+    /// The schema as of this version of the catalog.
+    async fn recipe(&self, backend: &Backend, version: u64) -> Result<Arc<Recipe>, ScratchError> {
+        let mut known = self.recipe.lock().await;
+        if let Some((of, recipe)) = known.as_ref()
+            && *of == version
+        {
+            return Ok(recipe.clone());
+        }
+        let recipe = Arc::new(backend.loader().recipe().await?);
+        *known = Some((version, recipe.clone()));
+        Ok(recipe)
+    }
+
+    /// The schema has changed without a word: it is read again.
+    pub async fn forget_recipe(&self) {
+        *self.recipe.lock().await = None;
+    }
+
+    fn name(&self, name: &str) -> Option<Name> {
+        self.names.0.lock().insert(name.to_owned()).then(|| Name {
+            name: name.to_owned(),
+            names: self.names.clone(),
+        })
+    }
+}
+
+/// What it takes to make a scratch database.
+struct Making<'a> {
+    backend: &'a Backend,
+    workshop: Workshop<'a>,
+    entry: &'a Entry,
+    owner: Owner,
+    recipe: Arc<Recipe>,
+}
+
+impl Making<'_> {
+    async fn make(&self) -> Result<Scratch, Report> {
+        let scratches = &self.backend.scratches;
+        for n in 1..=TRIES_MAX {
+            let name = database_name(self.workshop.database, &self.owner.user, n);
+            let Some(name) = scratches.name(&name) else {
+                continue;
+            };
+            if let Some(server) = self.furnished(&name.name).await? {
+                let here = self.workshop.objects(&name.name).await;
+                let mut scratch = Scratch {
+                    server,
+                    member: self.entry.member,
+                    recipe: self.recipe.clone(),
+                    here: here.map_err(report)?,
+                    oids: HashMap::new(),
+                    litter: 0,
+                    user: self.owner.user.clone(),
+                    _name: name,
+                };
+                scratch.follow(&self.recipe);
+                return Ok(scratch);
+            }
+        }
+        Err(Report::new(
+            SqlState::TOO_MANY_CONNECTIONS,
+            "no scratch database is free: others use all of them",
+        )
+        .hint("Fewer instances of pgshunt, or a smaller limits.gather_connections_max, need fewer of them."))
+    }
+
+    /// The connection to a database that is ours and has the schema; None when someone else has it.
+    async fn furnished(&self, name: &str) -> Result<Option<Server>, Report> {
+        self.workshop.ensure(name).await.map_err(report)?;
+        let Some(server) = self.claim(name).await? else {
+            return Ok(None);
+        };
+        // it may have changed until it was ours
+        match self.workshop.ensure(name).await.map_err(report)? {
+            State::Finished { fingerprint } if fingerprint == self.recipe.fingerprint => {
+                return Ok(Some(server));
+            }
+            _ => drop(server),
+        }
+        let gone = self.workshop.remove(name).await.map_err(report)?;
+        if !gone || self.workshop.ensure(name).await.map_err(report)? != State::New {
+            return Ok(None);
+        }
+        let Some(server) = self.claim(name).await? else {
+            return Ok(None);
+        };
+        let furnished = self.workshop.furnish(name, &self.owner, &self.recipe);
+        furnished.await.map_err(report)?;
+        tracing::info!(scratch = name, user = %self.owner.user, "made");
+        Ok(Some(server))
+    }
+
+    async fn claim(&self, name: &str) -> Result<Option<Server>, Report> {
+        let mut server = self.backend.servers.connect_aside(self.entry, name).await?;
+        let answer = run(&mut server, CLAIM, Fate::Capture).await;
+        let answer = answer.map_err(|error| broken(&error))?;
+        let ours = answer.captured.first().is_some_and(|value| value == "t");
+        Ok(ours.then_some(server))
+    }
+}
+
+impl Executor {
+    /// A scratch database with the schema as it is in force.
+    pub(super) async fn lend_scratch(&mut self) -> Result<Lent, Failure> {
+        let backend = self.backend.clone();
+        let scratches = &backend.scratches;
+        let longest = self.snapshot.database.pool.wait_max;
+        let waiting = scratches.permits.clone().acquire_owned();
+        let permit = tokio::select! {
+            biased;
+            got = tokio::time::timeout(longest, waiting) => match got {
+                Ok(Ok(permit)) => permit,
+                _ => return Err(all_in_use(longest).into()),
+            },
+            () = self.cancel.wake.notified() => return Err(Report::new(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request while it waited for a scratch database",
+            ).into()),
+        };
+        let home = self.snapshot.database.home;
+        let member = backend.topology.primary(home);
+        let entry = self.entry(member)?;
+        let account = backend.user(&self.user).ok_or_else(|| {
+            Report::new(
+                SqlState::INVALID_AUTHORIZATION,
+                "the user is no longer in the shard map",
+            )
+        })?;
+        let version = self.snapshot.catalog.version;
+        let recipe = scratches.recipe(&backend, version).await.map_err(report)?;
+        let found = scratches
+            .idle(&account.server_user, member, recipe.fingerprint)
+            .await;
+        let scratch = if let Some(mut scratch) = found {
+            scratch.follow(&recipe);
+            scratch
+        } else {
+            scratches.make_room();
+            let making = Making {
+                backend: &backend,
+                workshop: backend.loader().workshop(backend.topology.address(member)),
+                entry: &entry,
+                owner: Owner {
+                    user: account.server_user.clone(),
+                    password: account.server_password.clone(),
+                },
+                recipe,
+            };
+            match tokio::time::timeout(MAKING_MAX, making.make()).await {
+                Ok(made) => made?,
+                Err(_) => {
+                    return Err(Report::new(
+                        SqlState::CANNOT_CONNECT,
+                        format!("no scratch database was made within {MAKING_MAX:?}"),
+                    )
+                    .into());
+                }
+            }
+        };
+        Ok(Lent {
+            scratch,
+            _permit: permit,
+        })
+    }
+}
+
+fn all_in_use(waited: Duration) -> Report {
+    Report::new(
+        SqlState::TOO_MANY_CONNECTIONS,
+        format!("all scratch databases were in use for {} ms", waited.as_millis()),
+    )
+    .hint("limits.gather_connections_max in the shard map bounds them, pool.wait_ms_max how long a statement waits.")
+}
+
+/// The connection to the scratch database failed.
+pub fn broken(error: &RelayError) -> Report {
+    Report::new(
+        SqlState::CONNECTION_FAILURE,
+        format!("the connection to the scratch database was lost: {error}"),
+    )
+    .hint("Nothing was changed: try again.")
+}
+
+fn report(error: ScratchError) -> Report {
+    match error {
+        ScratchError::NoRight { user } => Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("this statement needs a scratch database, and the control user \"{user}\" may not create databases"),
+        )
+        .hint(format!("On the home shard's primary: ALTER ROLE \"{user}\" CREATEDB. Or give the shard key a value, so that one shard is named.")),
+        other => Report::new(
+            SqlState::CANNOT_CONNECT,
+            format!("no scratch database could be made: {other}"),
+        )
+        .hint("See the log; pgshunt check looks at the rights it needs."),
+    }
+}
