@@ -17,14 +17,13 @@ use crate::cluster::scratch::Object;
 use crate::consistency::Level;
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Answer, Filter};
-use crate::route::{Gather, Gathered, Isolation, Source};
+use crate::route::{Gather, Gathered, Source};
 use crate::shard::ShardId;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
 use answer::{Translation, Untranslatable};
 use bytes::Bytes;
 use lending::{Lent, Scratch, broken};
-use reading::Within;
 use std::future::poll_fn;
 use std::time::Instant;
 
@@ -63,7 +62,7 @@ impl Executor {
         level: Level,
     ) -> Result<Done, Failure> {
         let reads = self.reads(gather, shards);
-        self.guard_gather(job, gather, &reads)?;
+        self.guard_gather(job)?;
         let mut placement = if gather.primary_only {
             Placement::Primary
         } else {
@@ -116,12 +115,7 @@ impl Executor {
     }
 
     /// What is known to be wrong before anything is asked.
-    fn guard_gather(
-        &self,
-        job: &Job,
-        gather: &Gather,
-        reads: &[(ShardId, Vec<&Gathered>)],
-    ) -> Result<(), Failure> {
+    fn guard_gather(&self, job: &Job) -> Result<(), Failure> {
         let refuse = |what: &str, hint: &str| {
             let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, what).hint(hint);
             Err(Failure::from(report))
@@ -149,23 +143,10 @@ impl Executor {
                 "Use another connection, or DISCARD ALL.",
             );
         }
-        let Some(tx) = &self.transaction else {
-            return Ok(());
-        };
-        if job.effects.clock {
+        if job.effects.clock && self.transaction.is_some() {
             return refuse(
                 "now() and other clocks in a transaction over several shards",
                 "Pass the time as a value: one for the whole transaction.",
-            );
-        }
-        let one_snapshot = tx.isolation == Some(Isolation::RepeatableRead);
-        if !one_snapshot && reads.iter().any(|(_, tables)| tables.len() > 1) {
-            return refuse(
-                &format!(
-                    "{} in a READ COMMITTED transaction: each table would be read at another moment",
-                    gather.why
-                ),
-                "Use BEGIN ISOLATION LEVEL REPEATABLE READ, or run it outside the transaction.",
             );
         }
         Ok(())
@@ -215,6 +196,16 @@ impl Executor {
             };
             if !scratch.has(&object) || !scratch.recipe.tables.contains_key(&table.table) {
                 return Err(Stop::Schema(table.table.name.clone()));
+            }
+            let text = scratch.recipe.tables.get(&table.table);
+            if text.is_some_and(|table| !table.binary) && self.said("intervalstyle") {
+                let what = format!(
+                    "\"{}\" travels as text, and intervalstyle is set",
+                    table.table.name
+                );
+                return Err(Report::new(SqlState::FEATURE_NOT_SUPPORTED, what)
+                    .hint("RESET intervalstyle, or give the shard key a value.")
+                    .into());
             }
         }
         let wanted = self.wanted_settings().clone();
@@ -481,13 +472,4 @@ fn other_schema(table: &str) -> Report {
         format!("\"{table}\" cannot be gathered: it could not be made in a scratch database, or the shards do not agree on its columns"),
     )
     .hint("pgshunt check compares the shards; the log says what was left out of the scratch database.")
-}
-
-/// The scratch database's own transaction around a shard's copies, or the client's.
-fn within(executor: &Executor) -> Within {
-    if executor.transaction.is_some() {
-        Within::Clients
-    } else {
-        Within::Own
-    }
 }

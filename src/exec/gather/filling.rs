@@ -1,9 +1,9 @@
 //! Rows from the shards into the scratch database: all shards start at once and copy out their tables in the same order;
 //! one table after another is filled from one shard after another. What waits, waits in the sockets.
 
+use super::Stop;
 use super::lending::{Scratch, broken};
-use super::reading::{self, Form, TRAILER, Within};
-use super::{Stop, within};
+use super::reading::{self, Form, TRAILER, Ways, Within};
 use crate::catalog::QualifiedName;
 use crate::exec::cancel::send_cancel;
 use crate::exec::client::Client;
@@ -12,7 +12,7 @@ use crate::exec::failure::{Failure, Report};
 use crate::exec::relay::{RelayError, poll_client_presence, poll_server, send_only, settle};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Filter, Server, Status};
-use crate::route::{Gather, Gathered};
+use crate::route::{Gather, Gathered, Isolation};
 use crate::shard::ShardId;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
@@ -36,6 +36,14 @@ struct Feed<'g> {
     /// as the shard has told them
     signatures: HashMap<QualifiedName, String>,
     verified: bool,
+    /// one statement brings all tables
+    together: bool,
+    /// its first copy data has come in
+    begun: bool,
+    /// all rows have come in
+    ended: bool,
+    /// a row of a later table
+    ahead: Option<(usize, BytesMut)>,
 }
 
 /// One table on its way.
@@ -72,8 +80,10 @@ impl Executor {
         }
         self.note_scratch(scratch).await;
         let by_replica = self.any_replica(&shards);
-        let mut feeds = self.start_reading(reads, scratch).await?;
-        let mut result = self.fill_tables(gather, &mut feeds, scratch).await;
+        let recipe = scratch.recipe.clone();
+        let ways = Ways::new(&recipe, self.within(), gather, encoding(&scratch.server));
+        let mut feeds = self.start_reading(reads, &ways).await?;
+        let mut result = self.fill_tables(gather, &mut feeds, &ways, scratch).await;
         if result.is_ok() {
             result = self.drain(&mut feeds).await;
         }
@@ -91,6 +101,16 @@ impl Executor {
         Ok(by_replica)
     }
 
+    fn within(&self) -> Within {
+        match &self.transaction {
+            None => Within::Own,
+            Some(tx) if tx.isolation.is_some_and(|i| i != Isolation::ReadCommitted) => {
+                Within::OneSnapshot
+            }
+            Some(_) => Within::EachStatement,
+        }
+    }
+
     /// It was a shard that failed, not the statement or the scratch database.
     fn shard_failed(&self, feeds: &[Feed<'_>]) -> bool {
         feeds.iter().any(|feed| {
@@ -101,16 +121,14 @@ impl Executor {
     async fn start_reading<'g>(
         &mut self,
         reads: &[(ShardId, Vec<&'g Gathered>)],
-        scratch: &Scratch,
+        ways: &Ways<'_>,
     ) -> Result<Vec<Feed<'g>>, Stop> {
-        let within = within(self);
-        let encoding = encoding(&scratch.server);
         let mut feeds = Vec::with_capacity(reads.len());
         for (shard, tables) in reads {
             let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
                 continue;
             };
-            let text = reading::text(tables, &scratch.recipe, within, &encoding);
+            let text = ways.text(tables);
             let held = &mut self.held[index];
             held.read = true;
             held.server.query(text.as_bytes(), Fate::Forward);
@@ -121,6 +139,10 @@ impl Executor {
                 answer: Answer::default(),
                 signatures: HashMap::new(),
                 verified: false,
+                together: ways.together(tables),
+                begun: false,
+                ended: false,
+                ahead: None,
             });
             if let Err(error) = send_only(&mut held.server).await {
                 let failure = self.lost(index, &error);
@@ -135,18 +157,18 @@ impl Executor {
         &mut self,
         gather: &Gather,
         feeds: &mut [Feed<'_>],
+        ways: &Ways<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), Stop> {
         let bytes_max = self.backend.config.limits.gather_bytes_max;
-        let encoding = encoding(&scratch.server);
         let (mut bytes, mut large) = (0, Vec::new());
         for table in &gather.tables {
-            let form = Form::of(&scratch.recipe, &table.table);
+            let form = ways.form(&table.table);
             let name = table.table.quoted();
             let copy = format!(
                 "COPY {name} ({}) FROM STDIN {}",
                 reading::columns(table),
-                form.options(&encoding)
+                ways.options(form)
             );
             scratch.server.query(copy.as_bytes(), Fate::Forward);
             self.scratch_answers(scratch, |answer, _| answer.copy_in)
@@ -162,7 +184,7 @@ impl Executor {
                     bytes,
                     bytes_max,
                 };
-                let copied = self.copy_part(feed, &mut filling).await;
+                let copied = self.copy_part(feed, table, &mut filling).await;
                 bytes = filling.bytes;
                 if let Err(broken) = copied {
                     return Err(self.explain(feed, broken));
@@ -194,30 +216,39 @@ impl Executor {
     async fn copy_part(
         &mut self,
         feed: &mut Feed<'_>,
+        table: &Gathered,
         filling: &mut Filling<'_>,
     ) -> Result<(), Broken> {
         let Some(index) = self.held.iter().position(|h| h.shard == feed.shard) else {
             return Err(Broken::OutOfStep("its server is not held"));
         };
+        if !feed.reaches(table, filling) {
+            return Ok(());
+        }
         let Self { client, held, .. } = self;
         let server = &mut *held[index].server;
-        let mut first = true;
         loop {
             let Some(frame) = next_frame(client, server, feed, filling.scratch).await? else {
                 return Err(Broken::OutOfStep("it has not copied all tables"));
             };
             match frame[0] {
                 b'D' => feed.note_signature(&frame),
-                b'H' => feed.verify(filling.scratch)?,
-                b'c' => return Ok(()),
+                b'H' => {
+                    feed.verify(filling.scratch)?;
+                    feed.begun = false;
+                }
+                b'c' => {
+                    feed.ended = feed.together;
+                    return Ok(());
+                }
                 b'd' => {
                     filling.bytes += frame.len() as u64;
                     if filling.bytes > filling.bytes_max {
                         return Err(Broken::TooMuch);
                     }
-                    filling
-                        .pass(frame, std::mem::take(&mut first))
-                        .map_err(Broken::OutOfStep)?;
+                    if !feed.pass(frame, table, filling)? {
+                        return Ok(());
+                    }
                 }
                 b'E' => return Err(Broken::Said(frame)),
                 _ => {}
@@ -262,7 +293,7 @@ impl Executor {
                 }
             }
             let held = &mut self.held[index];
-            if within_own(held.in_transaction) == Within::Own
+            if !held.in_transaction
                 && held.server.status() != Status::Idle
                 && let Err(error) = held.run("ROLLBACK", Fate::Skip).await
             {
@@ -356,6 +387,57 @@ impl Executor {
 }
 
 impl Feed<'_> {
+    fn number(&self, table: &Gathered) -> Option<usize> {
+        self.tables.iter().position(|t| *t == table)
+    }
+
+    /// What has come in already of this table is passed on. False when no more of it will come.
+    fn reaches(&mut self, table: &Gathered, filling: &mut Filling<'_>) -> bool {
+        match self.ahead.take() {
+            Some((of, row)) if self.number(table) == Some(of) => {
+                filling.scratch.server.send(&row);
+                !self.ended
+            }
+            Some(later) => {
+                self.ahead = Some(later);
+                false
+            }
+            None => !self.ended,
+        }
+    }
+
+    /// Copy data on its way. False when it is of a later table.
+    fn pass(
+        &mut self,
+        frame: BytesMut,
+        table: &Gathered,
+        filling: &mut Filling<'_>,
+    ) -> Result<bool, Broken> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let data = match filling.form {
+            Form::Text => Some(frame),
+            Form::Binary => reading::part_of_stream(frame, first).map_err(Broken::OutOfStep)?,
+        };
+        let Some(data) = data else { return Ok(true) };
+        if !self.together {
+            filling.scratch.server.send(&data);
+            return Ok(true);
+        }
+        let (of, row) = reading::separate(&data, filling.form, &self.tables)
+            .ok_or(Broken::OutOfStep("a row of no table"))?;
+        match self.number(table) {
+            Some(wanted) if of == wanted => {
+                filling.scratch.server.send(&row);
+                Ok(true)
+            }
+            Some(wanted) if of > wanted => {
+                self.ahead = Some((of, row));
+                Ok(false)
+            }
+            _ => Err(Broken::OutOfStep("rows in another order")),
+        }
+    }
+
     fn note_signature(&mut self, row: &[u8]) {
         if let Some([schema, name, signature]) = reading::row(row).as_deref() {
             let table = QualifiedName::new(schema, name);
@@ -377,21 +459,6 @@ impl Feed<'_> {
             Some(table) => Err(Broken::Schema(table.table.name.clone())),
             None => Ok(()),
         }
-    }
-}
-
-impl Filling<'_> {
-    fn pass(&mut self, frame: BytesMut, first: bool) -> Result<(), &'static str> {
-        let server = &mut self.scratch.server;
-        match self.form {
-            Form::Text => server.send(&frame),
-            Form::Binary => {
-                if let Some(data) = reading::part_of_stream(frame, first)? {
-                    server.send(&data);
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -428,14 +495,6 @@ async fn next_frame(
             poll_client_presence(client, cx).map_err(Broken::Lost)
         })
         .await?;
-    }
-}
-
-fn within_own(in_transaction: bool) -> Within {
-    if in_transaction {
-        Within::Clients
-    } else {
-        Within::Own
     }
 }
 

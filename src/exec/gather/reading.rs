@@ -3,7 +3,7 @@
 
 use crate::catalog::QualifiedName;
 use crate::cluster::scratch::{Recipe, signatures};
-use crate::route::Gathered;
+use crate::route::{Gather, Gathered};
 use crate::wire::frame;
 use bytes::{Buf, BytesMut};
 
@@ -20,85 +20,205 @@ pub enum Form {
     Text,
 }
 
-impl Form {
-    pub fn of(recipe: &Recipe, table: &QualifiedName) -> Self {
-        match recipe.tables.get(table) {
-            Some(table) if table.binary => Self::Binary,
-            _ => Self::Text,
-        }
-    }
-
-    /// As COPY takes it. The encoding is the servers' own, so that nothing is converted.
-    pub fn options(self, encoding: &str) -> String {
-        let form = match self {
-            Self::Binary => "binary",
-            Self::Text => "text",
-        };
-        format!("(FORMAT {form}, ENCODING '{encoding}')")
-    }
-}
-
 /// In which transaction a shard is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Within {
     /// one of ours
     Own,
-    /// the client's
-    Clients,
+    /// the client's, with one snapshot for all of it
+    OneSnapshot,
+    /// the client's, with a snapshot for each statement: one statement brings all tables (hazard 4)
+    EachStatement,
 }
 
-/// The text for one shard.
-pub fn text(tables: &[&Gathered], recipe: &Recipe, within: Within, encoding: &str) -> String {
-    let names: Vec<&QualifiedName> = tables.iter().map(|t| &t.table).collect();
-    let quoted: Vec<String> = names.iter().map(|name| name.quoted()).collect();
-    let as_text = names
-        .iter()
-        .any(|name| Form::of(recipe, name) == Form::Text);
-    let mut sql = String::new();
-    if within == Within::Own {
-        sql.push_str("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;");
-    } else if as_text {
-        sql.push_str(&format!("SAVEPOINT {SAVEPOINT};"));
+/// How the tables of one statement are read.
+pub struct Ways<'a> {
+    recipe: &'a Recipe,
+    within: Within,
+    /// some table travels as text, and so must those beside it
+    all_text: bool,
+    /// the servers' own, so that nothing is converted
+    encoding: String,
+}
+
+impl<'a> Ways<'a> {
+    pub fn new(recipe: &'a Recipe, within: Within, gather: &Gather, encoding: String) -> Self {
+        let mut ways = Self {
+            recipe,
+            within,
+            all_text: false,
+            encoding,
+        };
+        let text = |t: &Gathered| ways.form(&t.table) == Form::Text;
+        ways.all_text = within == Within::EachStatement && gather.tables.iter().any(text);
+        ways
     }
-    if as_text {
-        sql.push_str(
-            "SET LOCAL extra_float_digits = 3;SET LOCAL DateStyle = ISO;SET LOCAL IntervalStyle = postgres;\
-             SET LOCAL bytea_output = hex;",
-        );
+
+    pub fn form(&self, table: &QualifiedName) -> Form {
+        match self.recipe.tables.get(table) {
+            Some(table) if table.binary && !self.all_text => Form::Binary,
+            _ => Form::Text,
+        }
     }
-    // the lock before the snapshot: nobody changes the columns between the look at them and the copy
-    sql.push_str(&format!(
-        "LOCK TABLE {} IN ACCESS SHARE MODE;",
-        quoted.join(", ")
-    ));
-    sql.push_str(&signatures(&names));
-    sql.push(';');
-    for table in tables {
-        let options = Form::of(recipe, &table.table).options(encoding);
+
+    /// As COPY takes it.
+    pub fn options(&self, form: Form) -> String {
+        let form = match form {
+            Form::Binary => "binary",
+            Form::Text => "text",
+        };
+        format!("(FORMAT {form}, ENCODING '{}')", self.encoding)
+    }
+
+    /// One statement has to bring all these tables.
+    pub fn together(&self, tables: &[&Gathered]) -> bool {
+        self.within == Within::EachStatement && tables.len() > 1
+    }
+
+    /// The text for one shard.
+    pub fn text(&self, tables: &[&Gathered]) -> String {
+        let names: Vec<&QualifiedName> = tables.iter().map(|t| &t.table).collect();
+        let quoted: Vec<String> = names.iter().map(|name| name.quoted()).collect();
+        let as_text = names.iter().any(|name| self.form(name) == Form::Text);
+        let aside = self.within != Within::Own && (as_text || self.together(tables));
+        let mut sql = String::new();
+        if self.within == Within::Own {
+            sql.push_str("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;");
+        } else if aside {
+            sql.push_str(&format!("SAVEPOINT {SAVEPOINT};"));
+        }
+        if as_text {
+            sql.push_str(
+                "SET LOCAL extra_float_digits = 3;SET LOCAL DateStyle = ISO;\
+                 SET LOCAL IntervalStyle = postgres;SET LOCAL bytea_output = hex;",
+            );
+        }
+        // the lock before the snapshot: nobody changes the columns between the look at them and the copy
         sql.push_str(&format!(
-            "COPY (SELECT {} FROM {}) TO STDOUT {options};",
-            columns(table),
+            "LOCK TABLE {} IN ACCESS SHARE MODE;{};",
+            quoted.join(", "),
+            signatures(&names)
+        ));
+        if self.together(tables) {
+            // branches one after the other, never side by side
+            sql.push_str("SET LOCAL max_parallel_workers_per_gather = 0;");
+            sql.push_str(&self.copy(&united(tables), tables));
+        } else {
+            for table in tables {
+                let select = format!("SELECT {} FROM {}", columns(table), table.table.quoted());
+                sql.push_str(&self.copy(&select, &[table]));
+            }
+        }
+        if self.within == Within::Own {
+            sql.push_str("COMMIT");
+        } else if aside {
+            sql.push_str(&format!(
+                "ROLLBACK TO SAVEPOINT {SAVEPOINT};RELEASE SAVEPOINT {SAVEPOINT}"
+            ));
+        }
+        sql
+    }
+
+    fn copy(&self, select: &str, tables: &[&Gathered]) -> String {
+        let form = tables.first().map_or(Form::Text, |t| self.form(&t.table));
+        format!("COPY ({select}) TO STDOUT {};", self.options(form))
+    }
+}
+
+/// All rows of all tables: the number of the table, and the columns of every table, empty but for those of the row's own.
+fn united(tables: &[&Gathered]) -> String {
+    let branch = |(n, table): (usize, &&Gathered)| {
+        let columns = tables.iter().enumerate().flat_map(|(m, other)| {
+            other.columns.iter().map(move |column| {
+                let column = quote(column);
+                if n == m {
+                    column
+                } else {
+                    // an empty value of this column's type
+                    format!("(SELECT {column} FROM {} LIMIT 0)", other.table.quoted())
+                }
+            })
+        });
+        let columns: Vec<String> = columns.collect();
+        format!(
+            "SELECT {n}, {} FROM {}",
+            columns.join(", "),
             table.table.quoted()
-        ));
+        )
+    };
+    let branches: Vec<String> = tables.iter().enumerate().map(branch).collect();
+    branches.join(" UNION ALL ")
+}
+
+/// A row of several tables united: which table it is of, and the row as that table's own copy would have it.
+pub fn separate(frame: &[u8], form: Form, tables: &[&Gathered]) -> Option<(usize, BytesMut)> {
+    let body = frame.get(frame::HEADER..)?;
+    match form {
+        Form::Binary => separate_binary(body, tables),
+        Form::Text => separate_text(body, tables),
     }
-    if within == Within::Own {
-        sql.push_str("COMMIT");
-    } else if as_text {
-        sql.push_str(&format!(
-            "ROLLBACK TO SAVEPOINT {SAVEPOINT};RELEASE SAVEPOINT {SAVEPOINT}"
-        ));
+}
+
+fn separate_binary(mut body: &[u8], tables: &[&Gathered]) -> Option<(usize, BytesMut)> {
+    let field = |body: &mut &[u8]| -> Option<usize> {
+        let length = i32::from_be_bytes(body.get(..4)?.try_into().ok()?);
+        let whole = 4 + usize::try_from(length).unwrap_or(0);
+        *body = body.get(whole..)?;
+        Some(whole)
+    };
+    body = body.get(2..)?;
+    let number = u32::from_be_bytes(body.get(4..8)?.try_into().ok()?);
+    let table = usize::try_from(number).ok()?;
+    let width = tables.get(table)?.columns.len();
+    field(&mut body)?;
+    for _ in 0..before(tables, table) {
+        field(&mut body)?;
     }
-    sql
+    let start = body;
+    let mut length = 0;
+    for _ in 0..width {
+        length += field(&mut body)?;
+    }
+    let mut row = data_header(2 + length);
+    row.extend_from_slice(&u16::try_from(width).ok()?.to_be_bytes());
+    row.extend_from_slice(&start[..length]);
+    Some((table, row))
+}
+
+fn separate_text(body: &[u8], tables: &[&Gathered]) -> Option<(usize, BytesMut)> {
+    let body = body.strip_suffix(b"\n")?;
+    let mut fields = body.split(|byte| *byte == b'\t');
+    let number = std::str::from_utf8(fields.next()?).ok()?;
+    let table: usize = number.parse().ok()?;
+    let width = tables.get(table)?.columns.len();
+    let own: Vec<&[u8]> = fields.skip(before(tables, table)).take(width).collect();
+    let line = own.join(&b'\t');
+    let mut row = data_header(line.len() + 1);
+    row.extend_from_slice(&line);
+    row.extend_from_slice(b"\n");
+    (own.len() == width).then_some((table, row))
+}
+
+/// Columns of the tables before this one.
+fn before(tables: &[&Gathered], table: usize) -> usize {
+    tables[..table].iter().map(|t| t.columns.len()).sum()
+}
+
+fn data_header(length: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(frame::HEADER + length);
+    out.extend_from_slice(b"d");
+    out.extend_from_slice(&u32::try_from(length + 4).unwrap_or(u32::MAX).to_be_bytes());
+    out
 }
 
 /// The columns of a table that are brought, quoted.
 pub fn columns(table: &Gathered) -> String {
-    let quoted: Vec<String> = table
-        .columns
-        .iter()
-        .map(|column| format!("\"{}\"", column.replace('"', "\"\"")))
-        .collect();
+    let quoted: Vec<String> = table.columns.iter().map(|column| quote(column)).collect();
     quoted.join(", ")
+}
+
+fn quote(column: &str) -> String {
+    format!("\"{}\"", column.replace('"', "\"\""))
 }
 
 /// Cuts a whole frame off.
@@ -159,6 +279,28 @@ pub fn row(data: &[u8]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn united_rows_become_rows_of_their_tables() {
+        let table = |name: &str, columns: &[&str]| Gathered {
+            table: QualifiedName::new("public", name),
+            columns: columns.iter().map(ToString::to_string).collect(),
+            partly: false,
+            source: crate::route::Source::Sharded,
+        };
+        let (a, b) = (table("a", &["x"]), table("b", &["y", "z"]));
+        let line = b"d\0\0\0\x111\t\\N\tyes\t\\N\n";
+        let (number, row) = separate(line, Form::Text, &[&a, &b]).unwrap();
+        assert_eq!((number, &row[5..]), (1, &b"yes\t\\N\n"[..]));
+        let mut binary = BytesMut::from(&b"d\0\0\0\0\0\x04"[..]);
+        binary
+            .extend_from_slice(b"\0\0\0\x04\0\0\0\x01\xff\xff\xff\xff\0\0\0\x01y\xff\xff\xff\xff");
+        let (number, row) = separate(&binary, Form::Binary, &[&a, &b]).unwrap();
+        let expected = b"d\0\0\0\x0f\0\x02\0\0\0\x01y\xff\xff\xff\xff";
+        assert_eq!((number, &row[..]), (1, &expected[..]));
+        assert!(separate(b"d\0\0\0\x069\n", Form::Text, &[&a, &b]).is_none());
+        assert!(separate(b"d\0\0\0\x04", Form::Binary, &[&a, &b]).is_none());
+    }
 
     #[test]
     fn beginnings_and_ends_of_several_streams_are_left_out() {
