@@ -209,26 +209,33 @@ impl Executor {
             }
         }
         let wanted = self.wanted_settings().clone();
-        let mut sql = scratch.server.vars.way_to(&wanted).unwrap_or_default();
+        // apart from what follows: it stays when that is rolled back
+        if let Some(way) = scratch.server.vars.way_to(&wanted) {
+            self.in_scratch(scratch, &way).await?;
+            scratch.server.vars = wanted;
+        }
         let tables: Vec<String> = gather.tables.iter().map(|t| t.table.quoted()).collect();
-        sql.push_str(&format!(
+        let mut sql = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;GRANT SELECT, INSERT ON TABLE {} TO CURRENT_USER",
             tables.join(", ")
-        ));
+        );
         for heard in self.transaction.iter().flat_map(|tx| &tx.heard) {
             if let Heard::Setting { statement, .. } = heard {
                 sql.push(';');
                 sql.push_str(statement);
             }
         }
-        let answer = scratch.run(&sql, Fate::Skip).await;
+        self.in_scratch(scratch, &sql).await
+    }
+
+    async fn in_scratch(&mut self, scratch: &mut Scratch, sql: &str) -> Result<(), Stop> {
+        let answer = scratch.run(sql, Fate::Skip).await;
         let answer = answer.map_err(|error| broken(&error))?;
         if let Some(error) = answer.own_error {
             scratch.server.taint("its settings are not known");
             self.client.output.extend_from_slice(&error);
             return Err(Failure::Shown.into());
         }
-        scratch.server.vars = wanted;
         Ok(())
     }
 
@@ -244,9 +251,25 @@ impl Executor {
 
     /// The statement itself.
     async fn answer_from(&mut self, job: &Job, scratch: &mut Scratch) -> Result<Answer, Stop> {
-        let ours_after = compose(&job.ask, scratch);
         // an error may turn out not to be the statement's own
         self.client.hold();
+        let passed = self.pass_answer(job, scratch).await;
+        let unknown = passed.as_ref().is_ok_and(is_unknown_there);
+        if unknown {
+            self.client.forget_held();
+        }
+        self.client.release();
+        let answer = passed?;
+        self.parsed = answer.parsed;
+        match &answer.error {
+            None => Ok(answer),
+            Some(error) if unknown => Err(self.not_there(job, error).await.into()),
+            Some(_) => Err(Failure::Shown.into()),
+        }
+    }
+
+    async fn pass_answer(&mut self, job: &Job, scratch: &mut Scratch) -> Result<Answer, Stop> {
+        let ours_after = compose(&job.ask, scratch);
         let Scratch { server, oids, .. } = scratch;
         let mut translation = Translation::new(oids, ours_after);
         let mut answer = Answer::default();
@@ -263,26 +286,13 @@ impl Executor {
             }
             self.client.expects_more = false;
             if server.is_answered() {
-                break;
+                return Ok(answer);
             }
             self.client.expects_more = answer.rows_begun;
             if let Err(error) = poll_fn(|cx| poll_exchange(&mut self.client, server, cx)).await {
                 return Err(scratch_lost(&error.explained(&answer)));
             }
         }
-        self.parsed = answer.parsed;
-        let Some(error) = answer.error.clone() else {
-            self.client.release();
-            return Ok(answer);
-        };
-        if !answer.rows_begun
-            && message::error_field(&error, b'C').is_some_and(|code| code.starts_with("42"))
-        {
-            self.client.forget_held();
-            return Err(self.not_there(job, &error).await.into());
-        }
-        self.client.release();
-        Err(Failure::Shown.into())
     }
 
     /// The scratch database does not know something, or may not read it: if the home shard says so as well, that is the
@@ -350,6 +360,15 @@ impl Executor {
             drop(cleaning);
         });
     }
+}
+
+/// An error that may come from what a scratch database lacks.
+fn is_unknown_there(answer: &Answer) -> bool {
+    let code = answer
+        .error
+        .as_deref()
+        .and_then(|error| message::error_field(error, b'C'));
+    !answer.rows_begun && code.is_some_and(|code| code.starts_with("42"))
 }
 
 async fn cleaned(mut lent: Lent) -> Option<Lent> {
