@@ -408,11 +408,25 @@ fn what_would_act_on_the_copies_is_refused() {
 fn rights_are_those_of_the_client() {
     let house = house();
     house.town.as_superuser("REVOKE ALL ON guarded FROM app");
+    house.town.as_superuser(
+        "CREATE VIEW seen AS SELECT v FROM guarded; CREATE VIEW unseen AS SELECT v FROM guarded",
+    );
+    // the catalog is loaded again after DDL
     let mut pair = pair();
+    pair.sharded.ask("CREATE TABLE noticed (a int)").ok();
     let answer = pair.sharded.ask("SELECT v FROM guarded ORDER BY v");
     assert_eq!(answer.code(), "42501", "{answer:?}");
+    // a view of what the user may not read himself, and one he may not read at all
+    house
+        .town
+        .as_superuser("GRANT SELECT ON seen TO app; REVOKE ALL ON unseen FROM app");
+    let answer = pair.sharded.ask("SELECT v FROM seen ORDER BY v");
+    assert_eq!(answer.code(), "0A000", "{answer:?}");
     house.town.as_superuser("GRANT ALL ON guarded TO app");
     pair.sharded.ask("SELECT v FROM guarded ORDER BY v").ok();
+    pair.sharded.ask("SELECT v FROM seen ORDER BY v").ok();
+    let answer = pair.sharded.ask("SELECT v FROM unseen ORDER BY v");
+    assert_eq!(answer.code(), "42501", "{answer:?}");
 }
 
 #[test]

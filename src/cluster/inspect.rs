@@ -60,6 +60,7 @@ pub struct ServerFacts {
     pub synchronous_standby_names: String,
     pub is_superuser: bool,
     pub is_monitor: bool,
+    pub may_create_databases: bool,
     pub may_read_wal: bool,
 }
 

@@ -25,6 +25,7 @@ SELECT current_setting('server_version_num')::int8 AS version, current_setting('
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
        r.rolsuper AS is_superuser,
        pg_has_role(current_user, 'pg_monitor', 'MEMBER') AS is_monitor,
+       r.rolsuper OR r.rolcreatedb AS may_create_databases,
        has_function_privilege('pg_catalog.pg_current_wal_insert_lsn()', 'EXECUTE')
          AND has_function_privilege('pg_catalog.pg_last_wal_replay_lsn()', 'EXECUTE') AS may_read_wal
   FROM pg_database d, pg_roles r

@@ -113,6 +113,23 @@ pub fn signatures(tables: &[&QualifiedName]) -> String {
     )
 }
 
+/// The statement by which a server tells whether its session may read some views: rows of schema, name and `all`, `some`
+/// (columns) or `none`.
+#[must_use]
+pub fn rights(views: &[QualifiedName]) -> String {
+    let names: Vec<String> = views
+        .iter()
+        .map(|v| format!("({}, {})", literal(&v.schema), literal(&v.name)))
+        .collect();
+    format!(
+        "SELECT n.nspname, c.relname, CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN 'all' \
+         WHEN pg_catalog.has_any_column_privilege(c.oid, 'SELECT') THEN 'some' ELSE 'none' END \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE (n.nspname::text, c.relname::text) IN (VALUES {})",
+        names.join(", ")
+    )
+}
+
 /// A text as an SQL literal whatever the session's string syntax.
 #[must_use]
 pub fn literal(text: &str) -> String {

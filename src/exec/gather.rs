@@ -485,6 +485,17 @@ fn untranslatable(what: Untranslatable) -> Stop {
     report.into()
 }
 
+/// A view shows its owner's tables, but it is the client's role that gathers (hazard 20).
+fn hidden_tables(view: &str) -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!(
+            "the view \"{view}\" over several shards, of whose tables the user may not read all"
+        ),
+    )
+    .hint("Grant SELECT on its tables, or give the shard key a value.")
+}
+
 fn other_schema(table: &str) -> Report {
     Report::new(
         SqlState::FEATURE_NOT_SUPPORTED,

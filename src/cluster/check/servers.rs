@@ -92,7 +92,22 @@ impl Servers<'_> {
             findings.extend(self.unlike(member, facts, home, "the home shard"));
         }
         findings.extend(self.encoding(member, facts));
+        findings.extend(self.scratch(member, facts));
         findings
+    }
+
+    /// Scratch databases are made on the home shard's primary.
+    fn scratch(&self, member: &Member, facts: &ServerFacts) -> Option<Finding> {
+        let needed = member.shard == self.database.home && self.database.shards.len() > 1;
+        (needed && !facts.may_create_databases).then(|| {
+            self.warning("no_createdb", member)
+                .found("a control user who may not create databases")
+                .expected(format!(
+                    "ALTER ROLE {} CREATEDB",
+                    self.database.control_user
+                ))
+                .degrades("statements that need rows of several shards together are refused")
+        })
     }
 
     fn replica(&self, member: &Member, facts: &ServerFacts) -> Vec<Finding> {

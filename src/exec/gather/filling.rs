@@ -31,6 +31,7 @@ const COPY_DONE: &[u8] = b"c\0\0\0\x04";
 struct Feed<'g> {
     shard: ShardId,
     tables: Vec<&'g Gathered>,
+    views: &'g [QualifiedName],
     frames: BytesMut,
     answer: Answer,
     /// as the shard has told them
@@ -62,6 +63,8 @@ enum Broken {
     Scratch(RelayError),
     TooMuch,
     Schema(String),
+    /// the client may not read this view
+    Rights(String),
     OutOfStep(&'static str),
 }
 
@@ -82,7 +85,7 @@ impl Executor {
         let by_replica = self.any_replica(&shards);
         let recipe = scratch.recipe.clone();
         let ways = Ways::new(&recipe, self.within(), gather, encoding(&scratch.server));
-        let mut feeds = self.start_reading(reads, &ways).await?;
+        let mut feeds = self.start_reading(reads, &gather.views, &ways).await?;
         let mut result = self.fill_tables(gather, &mut feeds, &ways, scratch).await;
         if result.is_ok() {
             result = self.drain(&mut feeds).await;
@@ -121,6 +124,7 @@ impl Executor {
     async fn start_reading<'g>(
         &mut self,
         reads: &[(ShardId, Vec<&'g Gathered>)],
+        views: &'g [QualifiedName],
         ways: &Ways<'_>,
     ) -> Result<Vec<Feed<'g>>, Stop> {
         let mut feeds = Vec::with_capacity(reads.len());
@@ -135,6 +139,7 @@ impl Executor {
             feeds.push(Feed {
                 shard: *shard,
                 tables: tables.clone(),
+                views,
                 frames: BytesMut::new(),
                 answer: Answer::default(),
                 signatures: HashMap::new(),
@@ -307,6 +312,11 @@ impl Executor {
         let name = &self.snapshot.database.shards[feed.shard.index()].name;
         let index = self.held.iter().position(|h| h.shard == feed.shard);
         match (broken, index) {
+            (Broken::Said(words), _)
+                if message::error_field(&words, b'C') == Some("42501") && !feed.views.is_empty() =>
+            {
+                super::hidden_tables(&feed.views[0].name).into()
+            }
             (Broken::Said(words), _) => {
                 let words = with_context(&words, &format!("while shard {name} was read"));
                 self.client.output.extend_from_slice(&words);
@@ -319,6 +329,11 @@ impl Executor {
             (Broken::Lost(error), Some(index)) => self.lost(index, &error).into(),
             (Broken::Lost(error), None) | (Broken::Scratch(error), _) => super::scratch_lost(&error),
             (Broken::Schema(table), _) => Stop::Schema(table),
+            (Broken::Rights(view), _) => Report::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for view {view}"),
+            )
+            .into(),
             (Broken::OutOfStep(why), _) => Report::new(
                 SqlState::PROTOCOL_VIOLATION,
                 format!("shard {name} is out of step: {why}"),
@@ -457,8 +472,19 @@ impl Feed<'_> {
         };
         match self.tables.iter().find(|table| !agrees(table)) {
             Some(table) => Err(Broken::Schema(table.table.name.clone())),
-            None => Ok(()),
+            None => self.may_read_views(),
         }
+    }
+
+    fn may_read_views(&self) -> Result<(), Broken> {
+        for view in self.views {
+            match self.signatures.get(view).map(String::as_str) {
+                Some("all") => {}
+                Some("some") => return Err(Broken::Schema(view.name.clone())),
+                _ => return Err(Broken::Rights(view.name.clone())),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! with. It knows neither the scratch database nor the client.
 
 use crate::catalog::QualifiedName;
-use crate::cluster::scratch::{Recipe, signatures};
+use crate::cluster::scratch::{Recipe, rights, signatures};
 use crate::route::{Gather, Gathered};
 use crate::wire::frame;
 use bytes::{Buf, BytesMut};
@@ -39,15 +39,17 @@ pub struct Ways<'a> {
     all_text: bool,
     /// the servers' own, so that nothing is converted
     encoding: String,
+    views: &'a [QualifiedName],
 }
 
 impl<'a> Ways<'a> {
-    pub fn new(recipe: &'a Recipe, within: Within, gather: &Gather, encoding: String) -> Self {
+    pub fn new(recipe: &'a Recipe, within: Within, gather: &'a Gather, encoding: String) -> Self {
         let mut ways = Self {
             recipe,
             within,
             all_text: false,
             encoding,
+            views: &gather.views,
         };
         let text = |t: &Gathered| ways.form(&t.table) == Form::Text;
         ways.all_text = within == Within::EachStatement && gather.tables.iter().any(text);
@@ -99,6 +101,10 @@ impl<'a> Ways<'a> {
             quoted.join(", "),
             signatures(&names)
         ));
+        if !self.views.is_empty() {
+            sql.push_str(&rights(self.views));
+            sql.push(';');
+        }
         if self.together(tables) {
             // branches one after the other, never side by side
             sql.push_str("SET LOCAL max_parallel_workers_per_gather = 0;");
