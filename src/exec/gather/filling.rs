@@ -233,7 +233,7 @@ impl Executor {
         let Self { client, held, .. } = self;
         let server = &mut *held[index].server;
         loop {
-            let Some(frame) = next_frame(client, server, feed, filling.scratch).await? else {
+            let Some(frame) = next_frame(client, server, feed, filling).await? else {
                 return Err(Broken::OutOfStep("it has not copied all tables"));
             };
             match frame[0] {
@@ -493,8 +493,10 @@ async fn next_frame(
     client: &mut Client,
     server: &mut Server,
     feed: &mut Feed<'_>,
-    scratch: &mut Scratch,
+    filling: &mut Filling<'_>,
 ) -> Result<Option<BytesMut>, Broken> {
+    let most = filling.bytes_max.saturating_sub(filling.bytes);
+    let scratch = &mut *filling.scratch;
     loop {
         if let Some(frame) = reading::cut(&mut feed.frames) {
             return Ok(Some(frame));
@@ -506,6 +508,10 @@ async fn next_frame(
         }
         if server.is_answered() {
             return Ok(None);
+        }
+        // one row alone may be too much
+        if feed.frames.len() as u64 > most {
+            return Err(Broken::TooMuch);
         }
         poll_fn(|cx| {
             if scratch.server.unsent() > 0
