@@ -10,7 +10,7 @@ pub mod resolve;
 pub use gather::{Gather, Gathered, Source};
 
 pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
-pub use crate::sql::statement::{KeyTuple, ValueSource};
+pub use crate::sql::statement::{ColumnValues, KeyTuple, ValueSource};
 
 use crate::shard::{KeyType, ShardId};
 use crate::sql::command::Setting;
@@ -83,7 +83,7 @@ pub enum Routing {
 }
 
 /// How answers of several shards become one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Merge {
     /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
     Single,

@@ -126,6 +126,12 @@ impl Executor {
                 "Fetch all rows at once, or give the shard key a value.",
             );
         }
+        if !one_portal(&job.ask) {
+            return refuse(
+                "a portal over several shards that is not executed right after its Bind",
+                "Send Bind and Execute of one portal together, without others between them.",
+            );
+        }
         if self.said("role") || self.said("session_authorization") {
             return refuse(
                 "a statement that is gathered from several shards, under another role",
@@ -171,7 +177,10 @@ impl Executor {
         scratch: &mut Scratch,
     ) -> Result<Done, Stop> {
         self.open_scratch(gather, scratch).await?;
-        let by_replica = self.fill(gather, reads, placement, scratch).await?;
+        let conditions = job.conditions.as_deref().unwrap_or_default();
+        let by_replica = self
+            .fill(gather, conditions, reads, placement, scratch)
+            .await?;
         if self.transaction.is_none() {
             self.let_idle_servers_go().await;
         }
@@ -360,6 +369,28 @@ impl Executor {
             drop(cleaning);
         });
     }
+}
+
+/// What is gathered is there for one portal, and no longer than for one batch.
+fn one_portal(ask: &Ask) -> bool {
+    let Ask::Batch { steps, .. } = ask else {
+        return true;
+    };
+    let (mut bound, mut fits) = (None, true);
+    for step in steps {
+        match step {
+            Step::Bind { portal, .. } => fits &= bound.replace(&portal[..]).is_none(),
+            Step::Portal { reply, frame } => {
+                let named = match reply {
+                    Reply::Execute => message::execute(frame).map(|(portal, _)| portal),
+                    _ => message::named(frame).map(|(_, portal)| portal),
+                };
+                fits &= bound.is_some() && named.ok() == bound;
+            }
+            Step::Parse(_) | Step::DescribeStatement(_) | Step::CloseStatement => {}
+        }
+    }
+    fits && bound.is_some()
 }
 
 /// An error that may come from what a scratch database lacks.

@@ -168,6 +168,8 @@ pub struct Job {
     pub settings: Vec<Setting>,
     /// false: statements are only parsed and described, nothing runs
     pub executes: bool,
+    /// `Merge::Gather`: what is asked of the rows of each table
+    pub conditions: Option<Box<[Option<String>]>>,
 }
 
 /// What a SET or RESET does to the session's settings.
@@ -227,6 +229,7 @@ impl Job {
             limited: false,
             settings: Vec::new(),
             executes: true,
+            conditions: None,
         }
     }
 

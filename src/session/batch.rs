@@ -636,13 +636,21 @@ impl Session {
                 targets: targets.clone(),
             },
         );
-        let destination = destination(prepared.planned.statements.first(), targets);
+        let plan = prepared.planned.statements.first();
+        let conditions = match plan.map(|plan| &plan.merge) {
+            Some(Merge::Gather(gather)) => Some(gather.conditions(&bound).into()),
+            _ => None,
+        };
+        let destination = destination(plan, targets);
         let step = Step::Bind {
             portal,
             prepared: prepared.clone(),
             rest,
         };
-        with_work(segments, destination, &prepared, |work| push(work, step));
+        with_work(segments, destination, &prepared, |work| {
+            push(work, step);
+            work.job.conditions = conditions;
+        });
         Ok(())
     }
 
@@ -954,6 +962,7 @@ fn new_work(destination: &Destination) -> Work {
             limited: false,
             settings: Vec::new(),
             executes: false,
+            conditions: None,
         },
         planned: None,
         parsed: SmallVec::new(),

@@ -372,6 +372,7 @@ impl Session {
             limited: false,
             settings,
             executes: true,
+            conditions: None,
         }
     }
 

@@ -179,7 +179,11 @@ impl Session {
         };
         let targets = self.targets_of(plan, &literals)?;
         let settings = self.settings_of(plan, &sql)?;
-        Ok(self.job(plan, Ask::Simple(sql), targets, settings))
+        let mut job = self.job(plan, Ask::Simple(sql), targets, settings);
+        if let Merge::Gather(gather) = &plan.merge {
+            job.conditions = Some(gather.conditions(&literals).into());
+        }
+        Ok(job)
     }
 
     /// Statement after statement, in one transaction around those that are not in one already.

@@ -64,6 +64,7 @@ struct Instance {
     placement: Placement,
     context: ContextId,
     keys: Vec<Node>,
+    columns: Vec<(String, Option<Node>)>,
     /// in the FROM of the outermost block, on no nullable side
     anchors: bool,
     primary_only: bool,
@@ -210,6 +211,7 @@ impl Analyzer<'_> {
                 tied: tied(instance, closure),
                 primary_only: instance.primary_only,
                 row_security: instance.row_security,
+                equals: self.equals(instance, closure, &unsafe_params),
             });
         let touched: Vec<Touched> = touched.collect();
         let mut functions: Vec<FunctionUse> = self.functions.into_iter().collect();

@@ -53,6 +53,16 @@ pub struct Touched {
     /// UNLOGGED, foreign, sequences: not the same on a replica
     pub primary_only: bool,
     pub row_security: bool,
+    /// what is proven of its columns: in the rows that matter each has one of these values
+    pub equals: Vec<ColumnValues>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ColumnValues {
+    pub column: String,
+    pub type_oid: u32,
+    /// none: no row matters
+    pub values: Vec<ValueSource>,
 }
 
 /// A function called, by syntax or as `relation.name`.

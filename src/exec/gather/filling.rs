@@ -3,7 +3,7 @@
 
 use super::Stop;
 use super::lending::{Scratch, broken};
-use super::reading::{self, Form, TRAILER, Ways, Within};
+use super::reading::{self, Asked, Form, TRAILER, Ways, Within};
 use crate::catalog::QualifiedName;
 use crate::exec::cancel::send_cancel;
 use crate::exec::client::Client;
@@ -73,6 +73,7 @@ impl Executor {
     pub(super) async fn fill(
         &mut self,
         gather: &Gather,
+        conditions: &[Option<String>],
         reads: &[(ShardId, Vec<&Gathered>)],
         placement: Placement,
         scratch: &mut Scratch,
@@ -84,7 +85,8 @@ impl Executor {
         self.note_scratch(scratch).await;
         let by_replica = self.any_replica(&shards);
         let recipe = scratch.recipe.clone();
-        let ways = Ways::new(&recipe, self.within(), gather, encoding(&scratch.server));
+        let asked = Asked { gather, conditions };
+        let ways = Ways::new(&recipe, self.within(), asked, encoding(&scratch.server));
         let mut feeds = self.start_reading(reads, &gather.views, &ways).await?;
         let mut result = self.fill_tables(gather, &mut feeds, &ways, scratch).await;
         if result.is_ok() {

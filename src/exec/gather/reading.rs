@@ -39,20 +39,38 @@ pub struct Ways<'a> {
     all_text: bool,
     /// the servers' own, so that nothing is converted
     encoding: String,
-    views: &'a [QualifiedName],
+    asked: Asked<'a>,
+}
+
+/// What of the tables, with the values of this execution.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub gather: &'a Gather,
+    /// one for each table of it; None for all rows
+    pub conditions: &'a [Option<String>],
+}
+
+impl Asked<'_> {
+    /// `FROM` and `WHERE` for the rows of a table.
+    fn from(&self, table: &Gathered) -> String {
+        let at = self.gather.tables.iter().position(|t| t == table);
+        let condition = at.and_then(|at| self.conditions.get(at)?.as_ref());
+        let condition = condition.map_or_else(String::new, |c| format!(" WHERE {c}"));
+        format!("FROM {}{condition}", table.table.quoted())
+    }
 }
 
 impl<'a> Ways<'a> {
-    pub fn new(recipe: &'a Recipe, within: Within, gather: &'a Gather, encoding: String) -> Self {
+    pub fn new(recipe: &'a Recipe, within: Within, asked: Asked<'a>, encoding: String) -> Self {
         let mut ways = Self {
             recipe,
             within,
             all_text: false,
             encoding,
-            views: &gather.views,
+            asked,
         };
         let text = |t: &Gathered| ways.form(&t.table) == Form::Text;
-        ways.all_text = within == Within::EachStatement && gather.tables.iter().any(text);
+        ways.all_text = within == Within::EachStatement && asked.gather.tables.iter().any(text);
         ways
     }
 
@@ -101,17 +119,17 @@ impl<'a> Ways<'a> {
             quoted.join(", "),
             signatures(&names)
         ));
-        if !self.views.is_empty() {
-            sql.push_str(&rights(self.views));
+        if !self.asked.gather.views.is_empty() {
+            sql.push_str(&rights(&self.asked.gather.views));
             sql.push(';');
         }
         if self.together(tables) {
             // branches one after the other, never side by side
             sql.push_str("SET LOCAL max_parallel_workers_per_gather = 0;");
-            sql.push_str(&self.copy(&united(tables), tables));
+            sql.push_str(&self.copy(&united(tables, &self.asked), tables));
         } else {
             for table in tables {
-                let select = format!("SELECT {} FROM {}", columns(table), table.table.quoted());
+                let select = format!("SELECT {} {}", columns(table), self.asked.from(table));
                 sql.push_str(&self.copy(&select, &[table]));
             }
         }
@@ -132,7 +150,7 @@ impl<'a> Ways<'a> {
 }
 
 /// All rows of all tables: the number of the table, and the columns of every table, empty but for those of the row's own.
-fn united(tables: &[&Gathered]) -> String {
+fn united(tables: &[&Gathered], asked: &Asked<'_>) -> String {
     let branch = |(n, table): (usize, &&Gathered)| {
         let columns = tables.iter().enumerate().flat_map(|(m, other)| {
             other.columns.iter().map(move |column| {
@@ -146,11 +164,7 @@ fn united(tables: &[&Gathered]) -> String {
             })
         });
         let columns: Vec<String> = columns.collect();
-        format!(
-            "SELECT {n}, {} FROM {}",
-            columns.join(", "),
-            table.table.quoted()
-        )
+        format!("SELECT {n}, {} {}", columns.join(", "), asked.from(table))
     };
     let branches: Vec<String> = tables.iter().enumerate().map(branch).collect();
     branches.join(" UNION ALL ")
@@ -293,6 +307,7 @@ mod tests {
             columns: columns.iter().map(ToString::to_string).collect(),
             partly: false,
             source: crate::route::Source::Sharded,
+            only: Vec::new(),
         };
         let (a, b) = (table("a", &["x"]), table("b", &["y", "z"]));
         let line = b"d\0\0\0\x111\t\\N\tyes\t\\N\n";

@@ -71,12 +71,14 @@ impl Statement<'_> {
             primary_only: facts.touched.iter().any(|t| t.primary_only),
             why: refusal.message.clone(),
         };
+        let mut under_views = Vec::new();
         for touched in &facts.touched {
             if touched.row_security {
                 return Err(format!("row security of \"{}\"", touched.table.name));
             }
             let relation = self.relation(&touched.table)?;
             if relation.kind == RelationKind::View {
+                under_views.extend(relation.depends_on.iter().cloned());
                 self.view(&touched.table, relation, &mut gather)?;
             } else {
                 let needed = &facts.on_copies.needed;
@@ -89,6 +91,7 @@ impl Statement<'_> {
                 )?;
             }
         }
+        narrow(facts, &mut gather, &under_views);
         gather.tables.sort_by(|a, b| a.table.cmp(&b.table));
         if facts.touched.iter().any(is_sharded) {
             Ok(gather)
@@ -140,6 +143,17 @@ impl Statement<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Rows that cannot matter stay where they are, of tables that stand in the statement once.
+fn narrow(facts: &Facts, gather: &mut Gather, under_views: &[QualifiedName]) {
+    for table in &mut gather.tables {
+        let mut uses = facts.touched.iter().filter(|t| t.table == table.table);
+        let (first, second) = (uses.next(), uses.next());
+        if let (Some(only), None, false) = (first, second, under_views.contains(&table.table)) {
+            table.only.clone_from(&only.equals);
+        }
     }
 }
 
@@ -214,6 +228,7 @@ fn add(
             partly: columns.len() < all.len(),
             columns,
             source,
+            only: Vec::new(),
         });
         return Ok(());
     };

@@ -384,7 +384,7 @@ impl Analyzer<'_> {
                 schema: schema.unwrap_or_default().to_owned(),
                 name: name.to_owned(),
             };
-            self.push_instance(table, placement, context, Vec::new(), false, false);
+            self.push_instance(table, placement, context, Vec::new(), Vec::new());
             scope.rels.push(rel(alias, Some(name), None, true));
             return Ok(());
         };
@@ -467,14 +467,11 @@ impl Analyzer<'_> {
             );
         let name = qualified.name.clone();
         let schema = qualified.schema.clone();
-        self.push_instance(
-            qualified,
-            placement,
-            context,
-            keys,
-            primary_only,
-            relation.has_row_security,
-        );
+        self.push_instance(qualified, placement, context, keys, nodes.clone());
+        if let Some(instance) = self.instances.last_mut() {
+            instance.primary_only = primary_only;
+            instance.row_security = relation.has_row_security;
+        }
         let mut rel = rel(alias, Some(&name), Some(nodes), true);
         rel.schema = alias.is_none().then_some(schema);
         scope.rels.push(rel);
@@ -523,8 +520,7 @@ impl Analyzer<'_> {
         placement: Placement,
         context: ContextId,
         keys: Vec<Node>,
-        primary_only: bool,
-        row_security: bool,
+        columns: Vec<(String, Option<Node>)>,
     ) {
         let anchors = self.inner == 0 && context == self.top;
         self.instances.push(Instance {
@@ -532,9 +528,10 @@ impl Analyzer<'_> {
             placement,
             context,
             keys,
+            columns,
             anchors,
-            primary_only,
-            row_security,
+            primary_only: false,
+            row_security: false,
         });
     }
 

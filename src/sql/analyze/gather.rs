@@ -2,11 +2,16 @@
 //! the copies instead of the tables. Columns are found by their names among all words of the statement and of the views
 //! it stands on; where a row may be meant as a whole, every column counts.
 
-use super::Analyzer;
+use super::facts::{Closure, Node};
+use super::{Analyzer, Instance, uses};
 use crate::catalog::QualifiedName;
 use crate::sql::name::identifier;
+use crate::sql::statement::ColumnValues;
 use crate::sql::tokens::{Token, TokenKind};
 use std::collections::HashSet;
+
+/// More values of one column are not asked for one by one.
+const VALUES_MAX: usize = 200;
 
 /// Which columns of its tables a statement may look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +90,26 @@ fn may_be_wildcard(text: &[u8], tokens: &[Token], at: usize) -> bool {
 }
 
 impl Analyzer<'_> {
+    /// What is proven of a relation's columns.
+    pub(super) fn equals(
+        &self,
+        instance: &Instance,
+        closure: &Closure,
+        unsafe_params: &HashSet<usize>,
+    ) -> Vec<ColumnValues> {
+        let proven = |(column, node): &(String, Option<Node>)| {
+            let values = closure.values((*node)?)?;
+            let known =
+                values.len() <= VALUES_MAX && !values.iter().any(|v| uses(v, unsafe_params));
+            known.then(|| ColumnValues {
+                column: column.clone(),
+                type_oid: node.map_or(0, |node| self.base.type_of(node)),
+                values: values.clone(),
+            })
+        };
+        instance.columns.iter().filter_map(proven).collect()
+    }
+
     pub(super) fn on_copies(&mut self, tokens: &[Token]) -> OnCopies {
         let mut notes = std::mem::take(&mut self.notes);
         notes.read(self.env.text, tokens);
