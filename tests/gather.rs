@@ -250,6 +250,8 @@ const STATEMENTS: &[&str] = &[
     "SELECT to_char(joined, 'TZ'), joined FROM users ORDER BY joined DESC LIMIT 2",
     "SELECT count(*) FROM users u, posts p",
     "SELECT 1/(count(*) - 40) FROM users",
+    "TABLE posts ORDER BY user_id, id",
+    "WITH x AS (TABLE posts) TABLE x ORDER BY user_id, id",
     "SELECT nosuch FROM users ORDER BY 1",
     "SELECT sum(name) FROM users",
     "COPY (SELECT id, name FROM users ORDER BY name, id) TO STDOUT (FORMAT csv, HEADER)",
@@ -466,6 +468,11 @@ fn a_changed_schema_is_noticed() {
         .on_primaries("ALTER TABLE changing ALTER a TYPE real");
     let changed = sharded.ask(home).ok();
     assert_eq!(changed.columns.expect("columns")[0].type_oid, 700);
+    house.town.on_primaries("ALTER TABLE changing DROP b");
+    let gone = sharded.ask(home);
+    assert!(["0A000", "42703"].contains(&gone.code()), "{gone:?}");
+    let rest = "SELECT c.a, (SELECT count(*) FROM users) FROM changing c ORDER BY c.a";
+    assert_eq!(sharded.ask(rest).ok().rows.len(), 1);
 }
 
 #[test]

@@ -223,10 +223,10 @@ impl Executor {
             self.in_scratch(scratch, &way).await?;
             scratch.server.vars = wanted;
         }
-        let tables: Vec<String> = gather.tables.iter().map(|t| t.table.quoted()).collect();
+        let grants: Vec<String> = gather.tables.iter().map(grant).collect();
         let mut sql = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;GRANT SELECT, INSERT ON TABLE {} TO CURRENT_USER",
-            tables.join(", ")
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;{}",
+            grants.join(";")
         );
         for heard in self.transaction.iter().flat_map(|tx| &tx.heard) {
             if let Heard::Setting { statement, .. } = heard {
@@ -369,6 +369,19 @@ impl Executor {
             drop(cleaning);
         });
     }
+}
+
+/// The right to what is gathered, and to no other column: what the planner did not see fails instead of being empty.
+fn grant(table: &Gathered) -> String {
+    let columns = if table.partly {
+        format!(" ({})", reading::columns(table))
+    } else {
+        String::new()
+    };
+    format!(
+        "GRANT SELECT{columns}, INSERT{columns} ON TABLE {} TO CURRENT_USER",
+        table.table.quoted()
+    )
 }
 
 /// What is gathered is there for one portal, and no longer than for one batch.

@@ -257,7 +257,7 @@ impl Executor {
                         return Ok(());
                     }
                 }
-                b'E' => return Err(Broken::Said(frame)),
+                b'E' => return Err(feed.failed(frame)),
                 _ => {}
             }
         }
@@ -459,6 +459,17 @@ impl Feed<'_> {
         if let Some([schema, name, signature]) = reading::row(row).as_deref() {
             let table = QualifiedName::new(schema, name);
             self.signatures.insert(table, signature.clone());
+        }
+    }
+
+    /// A table or column that is not there any more is a schema that has changed.
+    fn failed(&self, words: BytesMut) -> Broken {
+        match message::error_field(&words, b'C') {
+            Some("42P01" | "42703") => {
+                let table = self.tables.first().map(|t| t.table.name.clone());
+                Broken::Schema(table.unwrap_or_default())
+            }
+            _ => Broken::Said(words),
         }
     }
 

@@ -58,7 +58,8 @@ impl Notes {
             let Some(word) = identifier(text, token) else {
                 continue;
             };
-            if word == "natural" {
+            // `TABLE t` is `SELECT * FROM t`
+            if word == "natural" || word == "table" {
                 self.whole_rows = true;
             }
             let of_fetch =
