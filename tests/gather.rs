@@ -554,6 +554,12 @@ fn no_more_than_the_bound_is_brought_together() {
     let answer = sharded.ask("SELECT * FROM users ORDER BY name");
     assert_eq!(answer.code(), "54000", "{answer:?}");
     assert!(answer.rows.is_empty() && answer.columns.is_none());
+    for _ in 0..3 {
+        assert_eq!(
+            sharded.ask("SELECT * FROM users ORDER BY name").code(),
+            "54000"
+        );
+    }
     assert_eq!(
         sharded
             .ask("SELECT count(DISTINCT id) FROM shops")

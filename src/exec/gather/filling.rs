@@ -20,11 +20,14 @@ use bytes::{BufMut, BytesMut};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 /// Bytes on their way to the scratch database before more is read.
 const UNSENT_MAX: usize = 256 * 1024;
 /// A table with more bytes than this gets statistics.
 const ANALYZED_MIN: u64 = 64 * 1024;
+/// For a copy that is given up to end.
+const ABANDONING_MAX: Duration = Duration::from_secs(2);
 const COPY_DONE: &[u8] = b"c\0\0\0\x04";
 
 /// What one shard sends.
@@ -94,6 +97,7 @@ impl Executor {
         }
         if let Err(stop) = result {
             self.stop_reading(&feeds).await;
+            abandon(scratch).await;
             let unseen = by_replica && self.transaction.is_none();
             return Err(match stop {
                 Stop::Failed(Failure::ClientGone) => Failure::ClientGone.into(),
@@ -540,6 +544,24 @@ async fn next_frame(
             poll_client_presence(client, cx).map_err(Broken::Lost)
         })
         .await?;
+    }
+}
+
+/// Ends a copy that will not be completed, so that the scratch database can be used again.
+async fn abandon(scratch: &mut Scratch) {
+    if scratch.server.in_step() {
+        return;
+    }
+    let mut fail = BytesMut::new();
+    crate::wire::build::copy_fail(&mut fail, "not all rows came");
+    scratch.server.send(&fail);
+    let mut answer = Answer::default();
+    let settled = settle(&mut scratch.server, &mut answer);
+    if !matches!(
+        tokio::time::timeout(ABANDONING_MAX, settled).await,
+        Ok(Ok(()))
+    ) {
+        scratch.server.taint("a copy into it did not end");
     }
 }
 
