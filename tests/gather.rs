@@ -395,15 +395,24 @@ fn what_would_act_on_the_copies_is_refused() {
     let clock = pair.sharded.ask("SELECT count(*), now() FROM users");
     assert_eq!(clock.code(), "0A000");
     pair.sharded.ask("ROLLBACK").ok();
-    // a portal that gives its rows in portions
-    let bytes = [
-        parse("", "SELECT name FROM users ORDER BY name", &[]),
+    // a portal that gives its rows in portions: the first one, and no more
+    let first = [
+        parse("", "SELECT name FROM users ORDER BY name, id", &[]),
         bind("", "", &[]),
         execute("", 3),
-        sync(),
     ];
-    pair.sharded.send(&bytes.concat()).expect("sent");
-    assert_eq!(pair.sharded.until_ready().expect("ready").code(), "0A000");
+    let ask = |raw: &mut Raw, more: &[Vec<u8>]| {
+        raw.send(&[&first.concat()[..], &more.concat(), &sync()].concat())
+            .expect("sent");
+        raw.until_ready().expect("ready")
+    };
+    let here = ask(&mut pair.sharded, &[]);
+    let there = ask(&mut pair.plain, &[]);
+    assert_eq!((&here.rows, &here.messages), (&there.rows, &there.messages));
+    assert_eq!(ask(&mut pair.sharded, &[execute("", 3)]).code(), "0A000");
+    pair.sharded.ask("BEGIN").ok();
+    assert_eq!(ask(&mut pair.sharded, &[]).code(), "0A000");
+    pair.sharded.ask("ROLLBACK").ok();
 }
 
 #[test]

@@ -120,7 +120,9 @@ impl Executor {
             let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, what).hint(hint);
             Err(Failure::from(report))
         };
-        if job.limited || job.keeps_batch_open() || self.held.iter().any(|h| h.batch_open) {
+        // outside a transaction the Sync closes the portal: there is no next portion
+        let goes_on = job.limited && self.transaction.is_some();
+        if goes_on || job.keeps_batch_open() || self.held.iter().any(|h| h.batch_open) {
             return refuse(
                 "fetching rows in portions from several shards is not supported",
                 "Fetch all rows at once, or give the shard key a value.",
