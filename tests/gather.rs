@@ -448,7 +448,9 @@ fn rows_that_one_postgres_could_not_hold_are_refused() {
         pair.sharded
             .ask(&format!("INSERT INTO twins VALUES ({id}, {})", id % 2));
     }
-    let answer = pair.sharded.ask("SELECT n, count(*) OVER () FROM twins ORDER BY n");
+    let answer = pair
+        .sharded
+        .ask("SELECT n, count(*) OVER () FROM twins ORDER BY n");
     assert_eq!(answer.code(), "0A000", "{answer:?}");
     house.town.on_primaries("TRUNCATE twins");
     assert_eq!(
