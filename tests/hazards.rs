@@ -1285,6 +1285,28 @@ fn hazard_16_settings_do_not_stay_on_a_replica_that_turned_a_read_away() {
     }
 }
 
+/// What the client ended itself would only have to be ended again on the primary.
+#[test]
+fn hazard_16_a_timeout_on_replicas_is_no_reason_to_ask_the_primary() {
+    let _turn = alone();
+    let setting = setting();
+    let mut client = setting.settled();
+    let endless = "users u, generate_series(1, 100000000) g";
+    client.ask("SET statement_timeout = 1000").ok();
+    for sql in [
+        format!("SELECT u.id FROM {endless} WHERE u.id + g < 0"),
+        format!("SELECT count(*) FROM {endless}"),
+        format!("SELECT u.id FROM {endless} WHERE u.id + g < 0 ORDER BY u.id"),
+    ] {
+        let begun = Instant::now();
+        let answer = client.ask(&sql);
+        assert_eq!(answer.code(), "57014", "{sql}: {answer:?}");
+        assert_eq!(answer.messages.matches('E').count(), 1, "{sql}: {answer:?}");
+        assert!(begun.elapsed() < Duration::from_millis(1900), "{sql}");
+    }
+    client.ask("RESET statement_timeout").ok();
+}
+
 #[test]
 fn hazard_16_a_recovery_conflict_is_not_seen() {
     let _turn = alone();

@@ -73,6 +73,12 @@ impl Client {
         self.hold.map_or(0, |offset| self.output.len() - offset)
     }
 
+    /// What is held back.
+    #[must_use]
+    pub fn held(&self) -> &[u8] {
+        self.hold.map_or(&[], |offset| &self.output[offset..])
+    }
+
     /// Lets go of what was held.
     pub fn release(&mut self) {
         self.hold = None;

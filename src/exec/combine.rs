@@ -58,6 +58,7 @@ impl Executor {
             let unseen = outside && placement != Placement::Primary && !begun;
             if outcome.is_err()
                 && unseen
+                && self.primary_may_answer()
                 && self.any_replica(shards)
                 && !matches!(outcome, Err(Failure::ClientGone))
             {

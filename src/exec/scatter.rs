@@ -6,11 +6,12 @@ use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
 use super::relay::{Ends, relay, send_only, settle};
+use super::single::replica_cannot;
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter};
 use crate::shard::ShardId;
 use crate::wire::sqlstate::SqlState;
-use crate::wire::{build, message};
+use crate::wire::{build, frame, message};
 use std::time::Instant;
 
 impl Executor {
@@ -34,6 +35,7 @@ impl Executor {
             let unseen = outside && placement != Placement::Primary && !begun;
             if outcome.is_err()
                 && unseen
+                && self.primary_may_answer()
                 && self.any_replica(&indexes)
                 && !matches!(outcome, Err(Failure::ClientGone))
             {
@@ -176,6 +178,21 @@ impl Executor {
                 self.lost(index, &error);
             }
         }
+    }
+
+    /// What failed was a replica, not the statement: a cancel or a timeout would only be waited for twice.
+    pub(super) fn primary_may_answer(&self) -> bool {
+        let mut rest = self.client.held();
+        while let Ok(Some(head)) = frame::header(rest, usize::MAX) {
+            let Some(message) = rest.get(..head.len) else {
+                break;
+            };
+            if head.tag == b'E' {
+                return replica_cannot(message);
+            }
+            rest = &rest[head.len..];
+        }
+        true
     }
 
     pub(super) fn any_replica(&self, shards: &[ShardId]) -> bool {

@@ -255,7 +255,7 @@ async fn copy_one(
 }
 
 /// What a standby says when it cannot do what a primary could.
-fn replica_cannot(error: &[u8]) -> bool {
+pub(super) fn replica_cannot(error: &[u8]) -> bool {
     matches!(
         message::error_field(error, b'C'),
         // read-only; recovery conflict; no WAL functions; not supported in recovery; shutting down, starting up, crashed

@@ -10,6 +10,7 @@ use crate::exec::client::Client;
 use crate::exec::executor::{Executor, Placement};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::relay::{RelayError, poll_client_presence, poll_server, send_only, settle};
+use crate::exec::single::replica_cannot;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Filter, Server, Status};
 use crate::route::{Gather, Gathered, Isolation};
@@ -81,6 +82,8 @@ impl Executor {
         placement: Placement,
         scratch: &mut Scratch,
     ) -> Result<bool, Stop> {
+        // nothing is sent to the client here: what was said can be taken back
+        let shown = self.client.output.len();
         let shards: Vec<ShardId> = reads.iter().map(|(shard, _)| *shard).collect();
         for shard in &shards {
             self.acquire(*shard, placement).await?;
@@ -102,7 +105,10 @@ impl Executor {
             return Err(match stop {
                 Stop::Failed(Failure::ClientGone) => Failure::ClientGone.into(),
                 stop if !unseen => stop,
-                Stop::Failed(_) if self.shard_failed(&feeds) => Stop::Replica,
+                Stop::Failed(_) if self.shard_failed(&feeds) => {
+                    self.client.output.truncate(shown);
+                    Stop::Replica
+                }
                 stop => stop,
             });
         }
@@ -120,10 +126,11 @@ impl Executor {
         }
     }
 
-    /// It was a shard that failed, not the statement or the scratch database.
+    /// It was a replica that failed, not the statement or the scratch database.
     fn shard_failed(&self, feeds: &[Feed<'_>]) -> bool {
         feeds.iter().any(|feed| {
-            feed.answer.error.is_some() || !self.held.iter().any(|h| h.shard == feed.shard)
+            feed.answer.error.as_deref().is_some_and(replica_cannot)
+                || !self.held.iter().any(|h| h.shard == feed.shard)
         })
     }
 
