@@ -11,7 +11,7 @@ mod support {
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use support::cluster::Proxy;
-use support::raw::{Answer, Column, Raw, bind, execute, message, parse, query, sync};
+use support::raw::{Answer, Column, Raw, execute, message, parse, query, sync};
 use support::town::Town;
 
 const TABLES: &str = "\
@@ -393,15 +393,6 @@ fn what_would_act_on_the_copies_is_refused() {
     let clock = pair.sharded.ask("SELECT count(*), now() FROM users");
     assert_eq!(clock.code(), "0A000");
     pair.sharded.ask("ROLLBACK").ok();
-    // a portal that gives its rows in portions
-    let bytes = [
-        parse("", "SELECT name FROM users ORDER BY name", &[]),
-        bind("", "", &[]),
-        execute("", 3),
-        sync(),
-    ];
-    pair.sharded.send(&bytes.concat()).expect("sent");
-    assert_eq!(pair.sharded.until_ready().expect("ready").code(), "0A000");
 }
 
 #[test]

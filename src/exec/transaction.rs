@@ -200,6 +200,21 @@ impl Transaction {
         })
     }
 
+    /// How many savepoints there are.
+    #[must_use]
+    pub fn savepoints(&self) -> usize {
+        let is_savepoint = |heard: &&Heard| matches!(heard, Heard::Savepoint { .. });
+        self.heard.iter().filter(is_savepoint).count()
+    }
+
+    /// Which one from the outermost, counted from one, is the innermost of this name.
+    #[must_use]
+    pub fn savepoint_number(&self, name: &str) -> Option<usize> {
+        let (place, _) = self.savepoint(name)?;
+        let is_savepoint = |heard: &&Heard| matches!(heard, Heard::Savepoint { .. });
+        Some(self.heard[..place].iter().filter(is_savepoint).count() + 1)
+    }
+
     /// ROLLBACK TO the savepoint at this place.
     pub fn back_to(&mut self, place: usize) {
         self.heard.truncate(place + 1);

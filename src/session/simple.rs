@@ -41,6 +41,8 @@ impl Session {
         }
         if !self.statements.is_empty() {
             self.statements.remove(&b""[..]);
+            // a query takes the place of the unnamed portal, too
+            self.portals.remove(b"");
         }
         let result = match message::query(&frame) {
             Ok(text) => {
