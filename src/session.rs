@@ -7,6 +7,7 @@ pub mod clocks;
 pub mod combine;
 pub mod context;
 pub mod control;
+mod cursors;
 pub mod local;
 pub mod plan;
 mod portals;

@@ -314,3 +314,166 @@ fn a_flush_is_answered() {
         }
     }
 }
+
+const WAYS: [&str; 22] = [
+    "FETCH c",
+    "FETCH 3 FROM c",
+    "FETCH NEXT IN c",
+    "FETCH FORWARD 2 c",
+    "FETCH ALL c",
+    "FETCH FORWARD ALL FROM c",
+    "FETCH PRIOR FROM c",
+    "FETCH BACKWARD 4 c",
+    "FETCH BACKWARD ALL c",
+    "FETCH -2 c",
+    "FETCH 0 c",
+    "FETCH FIRST c",
+    "FETCH LAST FROM c",
+    "FETCH ABSOLUTE 5 c",
+    "FETCH ABSOLUTE -3 c",
+    "FETCH ABSOLUTE 0 c",
+    "FETCH RELATIVE 2 c",
+    "FETCH RELATIVE -2 c",
+    "FETCH RELATIVE 0 c",
+    "MOVE 2 IN c",
+    "MOVE BACKWARD 3 c",
+    "MOVE ABSOLUTE 70 c",
+];
+
+#[test]
+fn a_scroll_cursor_goes_about_as_postgres_does() {
+    let mut pair = pair();
+    let mut dice = Dice(11);
+    for sql in STATEMENTS {
+        pair.ask("BEGIN");
+        pair.ask(&format!("DECLARE c SCROLL CURSOR FOR {sql}"));
+        for way in WAYS {
+            pair.ask(way);
+        }
+        for _ in 0..150 {
+            pair.ask(dice.one(&WAYS));
+        }
+        pair.ask("MOVE ALL c; FETCH -1 c");
+        pair.ask("CLOSE c");
+        assert_eq!(pair.ask("FETCH c").code(), "34000");
+        pair.ask("ROLLBACK");
+    }
+}
+
+#[test]
+fn a_cursor_that_only_goes_forward() {
+    let mut pair = pair();
+    for sql in STATEMENTS {
+        for back in ["FETCH PRIOR c", "FETCH BACKWARD ALL c", "MOVE -1 c"] {
+            pair.ask("BEGIN");
+            pair.ask(&format!(
+                "DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR {sql}"
+            ));
+            pair.ask("FETCH 2 c");
+            pair.ask("MOVE RELATIVE 2 c");
+            assert_eq!(pair.ask(back).code(), "55000");
+            pair.ask("ROLLBACK");
+        }
+        pair.ask("BEGIN");
+        pair.ask(&format!("DECLARE c CURSOR FOR {sql}"));
+        pair.ask("FETCH FORWARD 3 c; FETCH NEXT FROM c");
+        pair.ask("FETCH ALL c");
+        pair.ask("FETCH ALL c");
+        let answer = pair.sharded.ask("FETCH PRIOR c");
+        assert_eq!(answer.code(), "0A000");
+        pair.sharded.ask("ROLLBACK").ok();
+        pair.plain.ask("ROLLBACK").ok();
+    }
+}
+
+#[test]
+fn cursors_begin_and_end_as_postgres_has_it() {
+    let mut pair = pair();
+    let all = STATEMENTS[0];
+    assert_eq!(
+        pair.ask(&format!("DECLARE c CURSOR FOR {all}")).code(),
+        "25P01"
+    );
+    pair.ask(&format!("DECLARE c CURSOR FOR {all}; FETCH 2 c; FETCH 1 c"));
+    pair.ask("FETCH 2 c");
+    pair.ask("BEGIN");
+    pair.ask(&format!("DECLARE c CURSOR FOR {all}"));
+    // what is written after it is not in it
+    pair.ask("UPDATE things SET n = n WHERE id = 1");
+    pair.ask("DELETE FROM things WHERE id = 1");
+    pair.ask("FETCH 2 c");
+    pair.ask("ROLLBACK");
+    pair.ask("BEGIN");
+    pair.ask(&format!("DECLARE c CURSOR FOR {all}"));
+    pair.ask("SAVEPOINT a");
+    pair.ask(&format!("DECLARE \"D d\" CURSOR FOR {all}"));
+    pair.ask("FETCH 3 \"D d\"");
+    pair.ask("FETCH 2 c");
+    assert_eq!(
+        pair.ask(&format!("DECLARE c CURSOR FOR {all}")).code(),
+        "42P03"
+    );
+    assert_eq!(pair.ask("FETCH 2 c").code(), "25P02");
+    pair.ask("ROLLBACK TO a");
+    pair.ask("FETCH 2 c");
+    assert_eq!(pair.ask("FETCH 1 \"D d\"").code(), "34000");
+    pair.ask("ROLLBACK TO a");
+    pair.ask(&format!("DECLARE e CURSOR FOR {all}"));
+    pair.ask("RELEASE a");
+    pair.ask("SAVEPOINT b");
+    pair.ask("ROLLBACK TO b");
+    pair.ask("FETCH 1 e");
+    pair.ask("CLOSE ALL");
+    assert_eq!(pair.ask("FETCH 1 e").code(), "34000");
+    pair.ask("ROLLBACK");
+    assert_eq!(pair.ask("FETCH 1 c").code(), "34000");
+    // an error of the query, and a cursor on one shard
+    pair.ask("BEGIN");
+    pair.ask("DECLARE one SCROLL CURSOR FOR SELECT id, n FROM things WHERE id = 7");
+    pair.ask("FETCH ALL one");
+    pair.ask("FETCH PRIOR one");
+    pair.ask(&format!("DECLARE c SCROLL CURSOR FOR {all}"));
+    pair.ask("FETCH LAST c");
+    pair.ask("COMMIT");
+}
+
+#[test]
+fn what_cursors_over_several_shards_cannot_do_is_refused() {
+    let mut pair = pair();
+    let all = STATEMENTS[0];
+    for declare in [
+        format!("DECLARE c CURSOR WITH HOLD FOR {all}"),
+        format!("DECLARE c BINARY CURSOR FOR {all}"),
+        format!("DECLARE c CURSOR FOR {all} FOR UPDATE"),
+    ] {
+        pair.sharded.ask("BEGIN").ok();
+        let answer = pair.sharded.ask(&declare);
+        assert_eq!(answer.code(), "0A000", "{declare}");
+        assert!(!answer.error.expect("an error").hint.is_empty());
+        pair.sharded.ask("ROLLBACK").ok();
+    }
+    let mut refused = |before: &[u8], sql: &str| {
+        pair.sharded.ask("BEGIN").ok();
+        pair.sharded.send(before).expect("sent");
+        pair.sharded.until_ready().expect("an answer").ok();
+        let answer = pair.sharded.extended(sql, &[], &[]).expect("an answer");
+        assert_eq!(answer.code(), "0A000", "{sql}");
+        pair.sharded.ask("ROLLBACK").ok();
+    };
+    let declare = format!("DECLARE c CURSOR FOR {all}");
+    let bound = [parse("", all, &[]), bind("c", "", &[]), sync()].concat();
+    refused(&query("SELECT 1"), &declare);
+    refused(&query(&declare), "FETCH 1 c");
+    refused(&bound, "FETCH 1 c");
+    // no server has all rows of a portal
+    pair.sharded.ask("BEGIN").ok();
+    pair.sharded.send(&bound).expect("sent");
+    pair.sharded.until_ready().expect("an answer").ok();
+    assert_eq!(pair.sharded.ask("FETCH 1 c").code(), "0A000");
+    pair.sharded.ask("ROLLBACK").ok();
+    // more than there is room for
+    pair.sharded.ask("BEGIN").ok();
+    let large = "DECLARE c CURSOR FOR SELECT repeat('y', 10000) FROM things";
+    assert_eq!(pair.sharded.ask(large).code(), "54000");
+    pair.sharded.ask("ROLLBACK").ok();
+}

@@ -61,6 +61,8 @@ pub struct Transaction {
     pub ddl: bool,
     /// a cursor was declared on this shard
     pub cursor: Option<crate::shard::ShardId>,
+    /// cursors over several shards
+    pub cursors: Option<Box<Vec<super::cursors::Cursor>>>,
 }
 
 impl Transaction {
@@ -78,6 +80,7 @@ impl Transaction {
             everywhere: false,
             ddl: false,
             cursor: None,
+            cursors: None,
         }
     }
 

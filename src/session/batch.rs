@@ -622,6 +622,9 @@ impl Session {
         };
         let targets = match planned.statements.first() {
             None => Targets::One(self.exec.any_shard()),
+            Some(plan) if plan.command == Command::Cursor && self.keeps_rows() => {
+                return Err(super::cursors::extended().into());
+            }
             Some(plan) if plan.routing == Routing::AnyShard => self.beside(segments),
             Some(plan) => {
                 if let Some(draw) = &plan.draw {

@@ -6,6 +6,7 @@ use super::batch::Work;
 use super::startup::protocol_violation;
 use crate::exec::Failure;
 use crate::exec::client::{Kept, OUTPUT_MAX};
+use crate::exec::cursors::Cursor;
 use crate::exec::executor::in_failed_transaction;
 use crate::exec::failure::Report;
 use crate::exec::job::{Ask, End, Prepared};
@@ -50,10 +51,10 @@ pub(super) struct Portion {
 }
 
 /// What a whole run has said.
-struct Sorted {
+pub(super) struct Sorted {
     /// all but rows and the CommandComplete
-    asides: BytesMut,
-    rows: Bytes,
+    pub asides: BytesMut,
+    pub rows: Bytes,
     tag: Option<String>,
     /// COPY
     streams: bool,
@@ -235,9 +236,13 @@ impl Session {
     }
 
     /// What the session's portals over several shards keep.
-    fn kept_bytes(&self) -> usize {
+    pub(super) fn kept_bytes(&self) -> usize {
         let portals = self.portals.iter().filter_map(|p| p.progress.as_ref());
-        portals.map(|progress| progress.lock().bytes()).sum()
+        let cursors = self.cursors().iter().map(Cursor::bytes);
+        portals
+            .map(|progress| progress.lock().bytes())
+            .chain(cursors)
+            .sum()
     }
 
     /// ROLLBACK TO a savepoint ends what was made since.
@@ -246,6 +251,14 @@ impl Session {
             let progress = portal.progress.as_ref();
             progress.is_none_or(|progress| progress.lock().savepoints < savepoint)
         });
+        if let Some(cursors) = self
+            .exec
+            .transaction
+            .as_mut()
+            .and_then(|tx| tx.cursors.as_mut())
+        {
+            cursors.retain(|cursor| cursor.savepoints < savepoint);
+        }
     }
 
     /// RELEASE of a savepoint: what was made since belongs to the level above.
@@ -253,6 +266,14 @@ impl Session {
         for progress in self.portals.iter().filter_map(|p| p.progress.as_ref()) {
             let mut progress = progress.lock();
             progress.savepoints = progress.savepoints.min(savepoint.saturating_sub(1));
+        }
+        let transaction = self.exec.transaction.as_mut();
+        for cursor in transaction
+            .and_then(|tx| tx.cursors.as_mut())
+            .into_iter()
+            .flat_map(|c| c.iter_mut())
+        {
+            cursor.savepoints = cursor.savepoints.min(savepoint.saturating_sub(1));
         }
     }
 }
@@ -271,7 +292,7 @@ fn first_rows(rows: &[u8], limit: usize) -> (usize, usize) {
 }
 
 /// Takes the answer of a whole run apart. Notices come before rows: they are told at once.
-fn sort(mut bytes: BytesMut) -> Sorted {
+pub(super) fn sort(mut bytes: BytesMut) -> Sorted {
     let mut sorted = Sorted {
         asides: BytesMut::new(),
         rows: Bytes::new(),
