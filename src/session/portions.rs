@@ -201,6 +201,8 @@ impl Session {
                 let taken = rows.split_to(end);
                 let suspended = portion.limit > 0 && count == portion.limit;
                 if rows.is_empty() {
+                    // even an empty one would keep the others' memory
+                    *rows = Bytes::new();
                     *held = 0;
                 }
                 Some((taken, count, (!suspended).then(|| tag.clone())))
