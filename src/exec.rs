@@ -6,6 +6,7 @@ pub mod client;
 pub mod combine;
 pub mod commit;
 pub mod copy;
+pub mod cursors;
 pub mod everywhere;
 pub mod executor;
 pub mod failure;

@@ -175,6 +175,8 @@ pub enum Command {
     Prepare(String),
     ExecutePrepared(String),
     Deallocate(Option<String>),
+    /// DECLARE for a query whose rows several shards have
+    DeclareOver,
     /// DECLARE, FETCH, MOVE, CLOSE: on the server that the transaction holds
     Cursor,
     /// LISTEN, NOTIFY, UNLISTEN, LOAD, VACUUM, LOCK, CALL, DO, ...

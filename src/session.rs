@@ -7,9 +7,11 @@ pub mod clocks;
 pub mod combine;
 pub mod context;
 pub mod control;
+mod cursors;
 pub mod local;
 pub mod plan;
 mod portals;
+mod portions;
 pub mod settings;
 pub mod simple;
 pub mod startup;
@@ -46,6 +48,20 @@ pub struct Portal {
     pub targets: Targets,
     /// with `Merge::Combine` on several shards
     pub combine: Option<Arc<Run>>,
+    /// over several shards: how far it has been read
+    progress: Option<portions::Shared>,
+}
+
+impl Portal {
+    /// Of a statement that is answered here.
+    fn local(prepared: Arc<Prepared>) -> Self {
+        Self {
+            prepared,
+            targets: Targets::None,
+            combine: None,
+            progress: None,
+        }
+    }
 }
 
 pub struct Session {

@@ -98,6 +98,11 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
         "memory of one statement over several shards",
     );
     row(
+        "portal_bytes_max",
+        limits.portal_bytes_max.to_string(),
+        "rows kept for one client's portals and cursors over several shards",
+    );
+    row(
         "client_prepared_max",
         limits.client_prepared_max.to_string(),
         "prepared statements of one client",

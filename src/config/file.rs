@@ -385,6 +385,8 @@ pub struct LimitsFile {
     pub plans_max: At<u64>,
     /// Memory of one statement that puts rows of several shards together: its groups, or the rows of a DISTINCT.
     pub combine_bytes_max: At<u64>,
+    /// Rows that one client's portals and cursors over several shards keep until they are fetched.
+    pub portal_bytes_max: At<u64>,
     /// Prepared statements of one client.
     pub client_prepared_max: At<u64>,
     /// How long a SIGTERM waits for transactions in flight.
@@ -406,6 +408,7 @@ impl Default for LimitsFile {
             parsed_bytes_max: At::default_of(1 << 20),
             plans_max: At::default_of(10_000),
             combine_bytes_max: At::default_of(64 << 20),
+            portal_bytes_max: At::default_of(64 << 20),
             client_prepared_max: At::default_of(10_000),
             drain_ms_max: At::default_of(30_000),
             queries_max: At::default_of(1_000),

@@ -300,6 +300,8 @@ pub struct Limits {
     pub plans_max: usize,
     /// memory of one statement that puts rows of several shards together
     pub combine_bytes_max: usize,
+    /// rows that one client's portals and cursors over several shards keep
+    pub portal_bytes_max: usize,
     /// prepared statements one client may have
     pub client_prepared_max: usize,
     /// how long a SIGTERM waits for transactions in flight

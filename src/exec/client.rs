@@ -33,6 +33,34 @@ pub struct Client {
     /// bytes of the longest message it may send
     message_max: usize,
     traffic: Traffic,
+    /// what it is to be shown is kept for later
+    keeping: Option<Box<Keeping>>,
+}
+
+/// Output that is not sent but kept.
+struct Keeping {
+    /// what was due before
+    before: BytesMut,
+    bytes: BytesMut,
+    room: usize,
+    overflown: bool,
+}
+
+impl Keeping {
+    /// Beyond the room nothing is kept, and what came before it is of no use any more.
+    fn take(&mut self, bytes: &[u8]) {
+        self.overflown |= self.bytes.len() + bytes.len() > self.room;
+        if !self.overflown {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// What was kept.
+pub struct Kept {
+    pub bytes: BytesMut,
+    /// there was not room for all of it
+    pub overflown: bool,
 }
 
 /// Bytes since they were last asked for.
@@ -54,6 +82,7 @@ impl Client {
             expects_more: false,
             message_max,
             traffic: Traffic::default(),
+            keeping: None,
         }
     }
 
@@ -91,11 +120,44 @@ impl Client {
         }
     }
 
+    /// From now on nothing is sent: as much as there is room for is kept, in the order in which it would have gone out.
+    pub fn keep(&mut self, room: usize) {
+        self.keeping = Some(Box::new(Keeping {
+            before: std::mem::take(&mut self.output),
+            bytes: BytesMut::new(),
+            room,
+            overflown: false,
+        }));
+    }
+
+    /// Ends the keeping.
+    pub fn take_kept(&mut self) -> Kept {
+        let output = std::mem::take(&mut self.output);
+        self.hold = None;
+        let Some(mut keeping) = self.keeping.take() else {
+            return Kept {
+                bytes: output,
+                overflown: false,
+            };
+        };
+        keeping.take(&output);
+        self.output = keeping.before;
+        Kept {
+            bytes: keeping.bytes,
+            overflown: keeping.overflown,
+        }
+    }
+
     /// Ready when all that may be shown has been sent.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.output.len();
         let limit = self.hold.unwrap_or(before);
         if limit == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.take(&self.output.split_to(limit));
+            self.hold = self.hold.map(|offset| offset - limit);
             return Poll::Ready(Ok(()));
         }
         let large = self.traffic.bytes_out > LARGE && limit >= PIECE;

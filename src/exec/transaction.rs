@@ -61,6 +61,8 @@ pub struct Transaction {
     pub ddl: bool,
     /// a cursor was declared on this shard
     pub cursor: Option<crate::shard::ShardId>,
+    /// cursors over several shards
+    pub cursors: Option<Box<Vec<super::cursors::Cursor>>>,
 }
 
 impl Transaction {
@@ -78,6 +80,7 @@ impl Transaction {
             everywhere: false,
             ddl: false,
             cursor: None,
+            cursors: None,
         }
     }
 
@@ -198,6 +201,21 @@ impl Transaction {
             Heard::Savepoint { name, vars } if name == wanted => Some((n, vars)),
             _ => None,
         })
+    }
+
+    /// How many savepoints there are.
+    #[must_use]
+    pub fn savepoints(&self) -> usize {
+        let is_savepoint = |heard: &&Heard| matches!(heard, Heard::Savepoint { .. });
+        self.heard.iter().filter(is_savepoint).count()
+    }
+
+    /// Which one from the outermost, counted from one, is the innermost of this name.
+    #[must_use]
+    pub fn savepoint_number(&self, name: &str) -> Option<usize> {
+        let (place, _) = self.savepoint(name)?;
+        let is_savepoint = |heard: &&Heard| matches!(heard, Heard::Savepoint { .. });
+        Some(self.heard[..place].iter().filter(is_savepoint).count() + 1)
     }
 
     /// ROLLBACK TO the savepoint at this place.

@@ -3,6 +3,7 @@
 
 use super::clocks::{refuse_clock_value, refuse_clock_words};
 use super::combine::combined;
+use super::portions::Portion;
 use super::startup::protocol_violation;
 use super::{Portal, Session};
 use crate::exec::Failure;
@@ -114,14 +115,16 @@ enum Segment {
     Fail(Report),
 }
 
-struct Work {
-    job: Job,
+pub(super) struct Work {
+    pub(super) job: Job,
     planned: Option<Arc<PlannedText>>,
     /// names of the statements it parses, in order
     parsed: SmallVec<[Bytes; 1]>,
-    executes: usize,
+    pub(super) executes: usize,
     /// the destination is only a preference so far: nothing in it has been bound
     open: bool,
+    /// it ends with an Execute of a portal over several shards
+    portion: Option<Box<Portion>>,
 }
 
 impl Segment {
@@ -344,13 +347,16 @@ impl Session {
             let result = match segment {
                 Segment::Fail(report) => Err(report.into()),
                 Segment::Own(steps) => Box::pin(self.run_own(steps)).await,
-                Segment::Work(work) => {
+                Segment::Work(mut work) => {
                     let end = if n + 1 == last {
                         end
                     } else {
                         self.end_between(&work)
                     };
-                    self.run_work(work, end).await
+                    match work.portion.take() {
+                        None => self.run_work(work, end).await.map(|_| ()),
+                        Some(portion) => Box::pin(self.run_portion(work, *portion, end)).await,
+                    }
                 }
             };
             if let Err(failure) = result {
@@ -385,7 +391,11 @@ impl Session {
         }
     }
 
-    async fn run_work(&mut self, mut work: Box<Work>, end: End) -> Result<(), Failure> {
+    pub(super) async fn run_work(
+        &mut self,
+        mut work: Box<Work>,
+        end: End,
+    ) -> Result<Done, Failure> {
         // what only describes leaves nothing open: its server is let go
         let open = self.exec.held.iter().any(|h| h.batch_open);
         let end = if work.job.only_describes() && !open {
@@ -419,7 +429,7 @@ impl Session {
                 self.statements.remove(&name);
             }
         }
-        result.map(|_: Done| ())
+        result
     }
 
     async fn run_own(&mut self, steps: Vec<OwnStep>) -> Result<(), Failure> {
@@ -600,14 +610,7 @@ impl Session {
         let portal = Bytes::copy_from_slice(bind.portal);
         self.bound_portals(&portal)?;
         if prepared.local {
-            self.portals.insert(
-                portal,
-                Portal {
-                    prepared,
-                    targets: Targets::None,
-                    combine: None,
-                },
-            );
+            self.portals.insert(portal, Portal::local(prepared));
             own(segments, OwnStep::Answer(BIND_COMPLETE));
             return Ok(());
         }
@@ -619,6 +622,9 @@ impl Session {
         };
         let targets = match planned.statements.first() {
             None => Targets::One(self.exec.any_shard()),
+            Some(plan) if plan.command == Command::Cursor && self.keeps_rows() => {
+                return Err(super::cursors::extended().into());
+            }
             Some(plan) if plan.routing == Routing::AnyShard => self.beside(segments),
             Some(plan) => {
                 if let Some(draw) = &plan.draw {
@@ -640,6 +646,7 @@ impl Session {
                 prepared: prepared.clone(),
                 targets: targets.clone(),
                 combine: combine.clone(),
+                progress: self.new_progress(&planned, &targets),
             },
         );
         let plan = prepared.planned.statements.first();
@@ -657,6 +664,7 @@ impl Session {
         with_work(segments, destination, &prepared, |work| {
             push(work, step);
             work.job.conditions = conditions;
+            work.job.combine = combine.or(work.job.combine.take());
         });
         Ok(())
     }
@@ -718,6 +726,7 @@ impl Session {
             prepared,
             targets,
             combine,
+            progress,
         }) = self.portals.get(name).cloned()
         else {
             let text = format!(
@@ -744,15 +753,20 @@ impl Session {
         };
         let everywhere = !settings.is_empty() && self.exec.held.iter().any(|h| h.in_transaction);
         let destination = destination(plan, targets);
-        let step = Step::Portal {
-            reply,
-            frame: frame.clone(),
-        };
+        let mut frame = frame.clone();
+        let mut portion = None;
+        if let (Reply::Execute, Some(progress)) = (reply, progress) {
+            portion = Some(Portion::of(progress, &frame)?);
+            frame = super::portions::unlimited(name);
+        }
+        let step = Step::Portal { reply, frame };
+        let limited = limited && portion.is_none();
         with_work(segments, destination, &prepared, |work| {
             push(work, step);
+            work.job.combine = combine.or(work.job.combine.take());
             if reply == Reply::Execute {
                 note_execute(work, plan, limited, settings, everywhere);
-                work.job.combine = combine;
+                work.portion = portion.map(Box::new);
             }
         });
         Ok(())
@@ -770,14 +784,20 @@ impl Session {
         }
         match portal {
             Some(Portal {
-                prepared, targets, ..
-            }) if !prepared.local => {
+                prepared,
+                targets,
+                combine,
+                ..
+            }) if !prepared.local && !super::portions::only_gathered(&prepared, &targets) => {
                 let destination = destination(prepared.planned.statements.first(), targets);
                 let step = Step::Portal {
                     reply: Reply::Close(None),
                     frame: frame.clone(),
                 };
-                with_work(segments, destination, &prepared, |work| push(work, step));
+                with_work(segments, destination, &prepared, |work| {
+                    push(work, step);
+                    work.job.combine = combine.or(work.job.combine.take());
+                });
             }
             _ => match segments.last_mut() {
                 Some(Segment::Work(work)) if !work.is_complete() => {
@@ -983,6 +1003,7 @@ fn new_work(destination: &Destination) -> Work {
         parsed: SmallVec::new(),
         executes: 0,
         open: destination.open,
+        portion: None,
     }
 }
 

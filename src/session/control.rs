@@ -57,12 +57,16 @@ impl Session {
             Command::Savepoint(name) => self.savepoint(name).await?.to_owned(),
             Command::ReleaseSavepoint(name) => {
                 self.need_block("RELEASE SAVEPOINT")?;
+                let number = self.savepoint_number(name);
                 self.exec.release_savepoint(name).await?;
+                self.lift_portals(number);
                 "RELEASE".to_owned()
             }
             Command::RollbackToSavepoint(name) => {
                 self.need_block("ROLLBACK TO SAVEPOINT")?;
+                let number = self.savepoint_number(name);
                 self.exec.rollback_to_savepoint(name).await?;
+                self.end_portals_since(number);
                 self.refresh_context();
                 "ROLLBACK".to_owned()
             }
@@ -217,6 +221,13 @@ impl Session {
         self.need_block("SAVEPOINT")?;
         self.exec.savepoint(name).await?;
         Ok("SAVEPOINT")
+    }
+
+    fn savepoint_number(&self, name: &str) -> usize {
+        let transaction = self.exec.transaction.as_ref();
+        transaction
+            .and_then(|tx| tx.savepoint_number(name))
+            .unwrap_or(usize::MAX)
     }
 
     /// SET TRANSACTION: noted while no server has begun, else sent to those that have.

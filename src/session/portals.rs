@@ -40,6 +40,15 @@ impl Portals {
         self.named.len() + usize::from(self.unnamed.is_some())
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Portal> {
+        self.unnamed.iter().chain(self.named.values())
+    }
+
+    pub fn retain(&mut self, keep: impl Fn(&Portal) -> bool) {
+        self.unnamed.take_if(|portal| !keep(portal));
+        self.named.retain(|_, portal| keep(portal));
+    }
+
     /// Forgets them all, and the room they took.
     pub fn clear(&mut self) {
         *self = Self::default();

@@ -41,6 +41,8 @@ impl Session {
         }
         if !self.statements.is_empty() {
             self.statements.remove(&b""[..]);
+            // a query takes the place of the unnamed portal, too
+            self.portals.remove(b"");
         }
         let result = match message::query(&frame) {
             Ok(text) => {
@@ -94,13 +96,13 @@ impl Session {
     /// The text as one job, when one server (or every shard) takes it as it is.
     async fn whole(&mut self, planned: &PlannedText, text: &Bytes) -> Result<Option<Job>, Failure> {
         if let [plan] = &planned.statements[..] {
-            if self.is_own(plan) {
+            if self.is_answered_here(plan) {
                 return Ok(None);
             }
             return self.job_of(plan, text, text.clone()).await.map(Some);
         }
         let plain = |plan: &Plan| {
-            !self.is_own(plan)
+            !self.is_answered_here(plan)
                 && plan.refusal.is_none()
                 && plan.draw.is_none()
                 && plan.effects.pins.is_none()
@@ -148,7 +150,12 @@ impl Session {
     }
 
     /// One statement of the text as a job; `sql` is what the server is sent.
-    async fn job_of(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Job, Failure> {
+    pub(super) async fn job_of(
+        &mut self,
+        plan: &Plan,
+        text: &Bytes,
+        sql: Bytes,
+    ) -> Result<Job, Failure> {
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
         }
@@ -247,6 +254,9 @@ impl Session {
         self.exec.clock = Instant::now();
         if self.is_own(plan) {
             return self.own_simple(plan, &sql).await;
+        }
+        if self.is_answered_here(plan) {
+            return Box::pin(self.cursor_statement(plan, text, sql)).await;
         }
         let job = self.job_of(plan, text, sql).await?;
         let done = self.run_planned(plan, &job).await?;

@@ -2,6 +2,7 @@
 //! cannot read are still known for what they are. It does not know tables, keys or shards.
 
 mod copy;
+pub mod cursor;
 mod ddl;
 mod setting;
 mod transaction;

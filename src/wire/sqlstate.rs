@@ -33,5 +33,7 @@ impl SqlState {
     pub const CRASH_SHUTDOWN: Self = Self("57P02");
     pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
     pub const DATA_CORRUPTED: Self = Self("XX001");
+    pub const NOT_IN_PREREQUISITE_STATE: Self = Self("55000");
+    pub const DUPLICATE_CURSOR: Self = Self("42P03");
     pub const INTERNAL_ERROR: Self = Self("XX000");
 }

@@ -121,6 +121,11 @@ pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
             &written.combine_bytes_max,
             65_536..=1 << 36,
         ),
+        portal_bytes_max: problems.count(
+            "portal_bytes_max",
+            &written.portal_bytes_max,
+            65_536..=1 << 36,
+        ),
         client_prepared_max: problems.count(
             "client_prepared_max",
             &written.client_prepared_max,

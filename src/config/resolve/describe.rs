@@ -312,6 +312,11 @@ impl Rows {
             "bytes of rows that one statement puts together",
         );
         self.add(
+            "limits.portal_bytes_max",
+            limits.portal_bytes_max,
+            "bytes of rows that one client's portals and cursors over several shards keep",
+        );
+        self.add(
             "limits.client_prepared_max",
             limits.client_prepared_max,
             "prepared statements of one client",

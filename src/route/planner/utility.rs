@@ -216,12 +216,26 @@ impl Statement<'_> {
         if plan.refusal.is_some() || plan.merge == Merge::Single {
             return plan;
         }
+        let keeps = !hold && plan.access == Access::Read && plan.merge.puts_together();
+        if keeps {
+            plan.command = Command::DeclareOver;
+        }
         let refusal = Refusal::unsupported(
             format!(
-                "a cursor over several shards {}",
-                self.context.shard_names()
+                "a cursor {}over several shards {}{}",
+                if hold { "WITH HOLD " } else { "" },
+                self.context.shard_names(),
+                if keeps {
+                    " in the extended protocol"
+                } else {
+                    ""
+                },
             ),
-            "Name the key, or read without a cursor.",
+            if keeps {
+                "Send DECLARE and FETCH as simple queries, name the key, or read without a cursor."
+            } else {
+                "Name the key, or read without a cursor."
+            },
         );
         match plan.routing {
             Routing::ByKey { .. } => plan.multi_refusal = Some(refusal),

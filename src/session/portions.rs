@@ -1,0 +1,350 @@
+//! Rows of several shards in portions: the first Execute of a portal reads all its rows, which stay here until they are
+//! fetched or the portal ends. No server is asked for the later ones.
+
+use super::Session;
+use super::batch::Work;
+use super::startup::protocol_violation;
+use crate::exec::Failure;
+use crate::exec::client::{Kept, OUTPUT_MAX};
+use crate::exec::cursors::Cursor;
+use crate::exec::executor::in_failed_transaction;
+use crate::exec::failure::Report;
+use crate::exec::job::{Ask, End, Prepared};
+use crate::exec::transaction::Transaction;
+use crate::route::{Merge, PlannedText, Targets};
+use crate::wire::sqlstate::SqlState;
+use crate::wire::{build, frame, message};
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// How far a portal over several shards has been read.
+#[derive(Debug)]
+pub(super) struct Progress {
+    rows: Rows,
+    /// savepoints there were when it was made
+    savepoints: usize,
+}
+
+#[derive(Debug)]
+enum Rows {
+    /// nothing ran yet
+    Unread,
+    /// these are left, of so many bytes in all; with the tag's words, where it counts rows
+    Left {
+        rows: Bytes,
+        held: usize,
+        tag: Box<str>,
+    },
+    /// it has failed, or cannot run twice
+    Over,
+}
+
+pub(super) type Shared = Arc<Mutex<Progress>>;
+
+/// An Execute of such a portal.
+pub(super) struct Portion {
+    pub progress: Shared,
+    pub portal: Bytes,
+    /// 0: all that is left
+    pub limit: usize,
+}
+
+/// What a whole run has said.
+pub(super) struct Sorted {
+    /// all but rows and the CommandComplete
+    pub asides: BytesMut,
+    pub rows: Bytes,
+    tag: Option<String>,
+    /// COPY
+    streams: bool,
+}
+
+impl Portion {
+    pub(super) fn of(progress: Shared, execute: &Bytes) -> Result<Self, Report> {
+        let (portal, rows) = message::execute(execute).map_err(protocol_violation)?;
+        Ok(Self {
+            progress,
+            portal: execute.slice_ref(portal),
+            limit: usize::try_from(rows).unwrap_or(0),
+        })
+    }
+}
+
+/// An Execute of all rows.
+pub(super) fn unlimited(portal: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    build::frame(&mut out, b'E', |body| {
+        body.extend_from_slice(portal);
+        body.extend_from_slice(&[0; 5]);
+    });
+    out.freeze()
+}
+
+/// Its portal is on no server of the session.
+pub(super) fn only_gathered(prepared: &Prepared, targets: &Targets) -> bool {
+    let plan = prepared.planned.statements.first();
+    matches!(targets, Targets::Many(_))
+        && plan.is_some_and(|plan| matches!(plan.merge, Merge::Gather(_)))
+}
+
+impl Progress {
+    fn bytes(&self) -> usize {
+        match &self.rows {
+            Rows::Left { held, .. } => *held,
+            _ => 0,
+        }
+    }
+}
+
+impl Session {
+    /// A portal is made; None unless it is over several shards.
+    pub(super) fn new_progress(&self, planned: &PlannedText, targets: &Targets) -> Option<Shared> {
+        let Targets::Many(_) = targets else {
+            return None;
+        };
+        if !planned.statements.first()?.merge.puts_together() {
+            return None;
+        }
+        let transaction = self.exec.transaction.as_ref();
+        Some(Arc::new(Mutex::new(Progress {
+            rows: Rows::Unread,
+            savepoints: transaction.map_or(0, Transaction::savepoints),
+        })))
+    }
+
+    /// An Execute of a portal over several shards, with what stands before it.
+    pub(super) async fn run_portion(
+        &mut self,
+        mut work: Box<Work>,
+        portion: Portion,
+        end: End,
+    ) -> Result<(), Failure> {
+        if matches!(portion.progress.lock().rows, Rows::Unread) {
+            return self.run_whole(work, portion, end).await;
+        }
+        if let Ask::Batch { steps, .. } = &mut work.job.ask {
+            steps.pop();
+            if !steps.is_empty() {
+                work.executes = 0;
+                work.job.executes = false;
+                self.run_work(work, end).await?;
+            }
+        }
+        if self.exec.transaction.as_ref().is_some_and(|tx| tx.failed) {
+            return Err(in_failed_transaction().into());
+        }
+        self.send_portion(&portion).await
+    }
+
+    /// All rows are read; those not asked for are kept.
+    async fn run_whole(
+        &mut self,
+        work: Box<Work>,
+        portion: Portion,
+        end: End,
+    ) -> Result<(), Failure> {
+        // between two Syncs nothing is left to do on these servers, and a transaction block does not end with a Sync
+        let open = self.exec.held.iter().any(|held| held.batch_open);
+        let end = if self.exec.transaction.is_some() || !open {
+            End::Sync
+        } else {
+            end
+        };
+        portion.progress.lock().rows = Rows::Over;
+        if portion.limit == 0 {
+            let tag = self.run_work(work, end).await?.tag;
+            // a scratch database's tag has gone by unread: nothing but SELECT runs there
+            let tag = tag.as_deref().unwrap_or("SELECT 0");
+            self.keep_rows(&portion, Bytes::new(), 0, tag);
+            return Ok(());
+        }
+        let most = self.exec.backend.config.limits.portal_bytes_max;
+        let room = most.saturating_sub(self.kept_bytes());
+        self.exec.client.keep(room);
+        let result = self.run_work(work, end).await;
+        let Kept { bytes, overflown } = self.exec.client.take_kept();
+        let sorted = sort(bytes);
+        self.exec.client.output.extend_from_slice(&sorted.asides);
+        match result {
+            Err(Failure::Shown) | Ok(_) if overflown => Err(too_much(most).into()),
+            Err(failure) => Err(failure),
+            Ok(_) if sorted.streams => Ok(()),
+            Ok(_) => {
+                let held = sorted.rows.len();
+                let tag = sorted.tag.unwrap_or_default();
+                self.keep_rows(&portion, sorted.rows, held, &tag);
+                self.send_portion(&portion).await
+            }
+        }
+    }
+
+    fn keep_rows(&self, portion: &Portion, rows: Bytes, held: usize, tag: &str) {
+        let words = match (message::tag_rows(tag), tag.rsplit_once(' ')) {
+            (Some(_), Some((words, _))) => words,
+            _ => tag,
+        };
+        if !words.starts_with("COPY") {
+            portion.progress.lock().rows = Rows::Left {
+                rows,
+                held,
+                tag: words.into(),
+            };
+        }
+    }
+
+    /// The next rows of a portal that has run.
+    async fn send_portion(&mut self, portion: &Portion) -> Result<(), Failure> {
+        let taken = match &mut portion.progress.lock().rows {
+            Rows::Left { rows, held, tag } => {
+                let (end, count) = first_rows(rows, portion.limit);
+                let taken = rows.split_to(end);
+                let suspended = portion.limit > 0 && count == portion.limit;
+                if rows.is_empty() {
+                    // even an empty one would keep the others' memory
+                    *rows = Bytes::new();
+                    *held = 0;
+                }
+                Some((taken, count, (!suspended).then(|| tag.clone())))
+            }
+            _ => None,
+        };
+        let Some((mut rows, count, tag)) = taken else {
+            let name = String::from_utf8_lossy(&portion.portal);
+            let text = format!("portal \"{name}\" cannot be run");
+            return Err(Report::new(SqlState::NOT_IN_PREREQUISITE_STATE, text).into());
+        };
+        self.send_rows(&mut rows).await?;
+        let out = &mut self.exec.client.output;
+        match tag.as_deref() {
+            None => build::bare(out, b's'),
+            Some("SELECT") => build::command_complete(out, &format!("SELECT {count}")),
+            Some(other) => build::command_complete(out, other),
+        }
+        Ok(())
+    }
+
+    /// Rows that were kept go out, no more at a time than any others would.
+    pub(super) async fn send_rows(&mut self, rows: &mut Bytes) -> Result<(), Failure> {
+        loop {
+            let piece = rows.len().min(OUTPUT_MAX);
+            let client = &mut self.exec.client;
+            client.output.extend_from_slice(&rows.split_to(piece));
+            if rows.is_empty() {
+                return Ok(());
+            }
+            client.send().await.map_err(|_| Failure::ClientGone)?;
+        }
+    }
+
+    /// What the session's portals over several shards keep.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let portals = self.portals.iter().filter_map(|p| p.progress.as_ref());
+        let cursors = self.cursors().iter().map(Cursor::bytes);
+        portals
+            .map(|progress| progress.lock().bytes())
+            .chain(cursors)
+            .sum()
+    }
+
+    /// ROLLBACK TO a savepoint ends what was made since.
+    pub(super) fn end_portals_since(&mut self, savepoint: usize) {
+        self.portals.retain(|portal| {
+            let progress = portal.progress.as_ref();
+            progress.is_none_or(|progress| progress.lock().savepoints < savepoint)
+        });
+        if let Some(cursors) = self
+            .exec
+            .transaction
+            .as_mut()
+            .and_then(|tx| tx.cursors.as_mut())
+        {
+            cursors.retain(|cursor| cursor.savepoints < savepoint);
+        }
+    }
+
+    /// RELEASE of a savepoint: what was made since belongs to the level above.
+    pub(super) fn lift_portals(&mut self, savepoint: usize) {
+        for progress in self.portals.iter().filter_map(|p| p.progress.as_ref()) {
+            let mut progress = progress.lock();
+            progress.savepoints = progress.savepoints.min(savepoint.saturating_sub(1));
+        }
+        let transaction = self.exec.transaction.as_mut();
+        for cursor in transaction
+            .and_then(|tx| tx.cursors.as_mut())
+            .into_iter()
+            .flat_map(|c| c.iter_mut())
+        {
+            cursor.savepoints = cursor.savepoints.min(savepoint.saturating_sub(1));
+        }
+    }
+}
+
+/// Where the first rows end, no more than `limit` (0: all), and how many they are.
+fn first_rows(rows: &[u8], limit: usize) -> (usize, usize) {
+    let (mut end, mut count) = (0, 0);
+    while limit == 0 || count < limit {
+        match frame::header(&rows[end..], usize::MAX) {
+            Ok(Some(head)) if rows.len() - end >= head.len => end += head.len,
+            _ => break,
+        }
+        count += 1;
+    }
+    (end, count)
+}
+
+/// Takes the answer of a whole run apart. Notices come before rows: they are told at once.
+pub(super) fn sort(mut bytes: BytesMut) -> Sorted {
+    let mut sorted = Sorted {
+        asides: BytesMut::new(),
+        rows: Bytes::new(),
+        tag: None,
+        streams: false,
+    };
+    let mut rows = BytesMut::new();
+    while let Ok(Some(head)) = frame::header(&bytes, usize::MAX) {
+        if bytes.len() < head.len {
+            break;
+        }
+        match head.tag {
+            b'D' => {
+                let run = run_of_rows(&bytes);
+                if rows.is_empty() {
+                    rows = bytes.split_to(run);
+                } else {
+                    rows.extend_from_slice(&bytes[..run]);
+                    bytes.advance(run);
+                }
+                continue;
+            }
+            b'C' => sorted.tag = Some(message::command_tag(&bytes[..head.len]).to_owned()),
+            b'd' => sorted.streams = true,
+            _ => {}
+        }
+        if head.tag != b'C' || sorted.streams {
+            sorted.asides.extend_from_slice(&bytes[..head.len]);
+        }
+        bytes.advance(head.len);
+    }
+    sorted.rows = rows.freeze();
+    sorted
+}
+
+fn run_of_rows(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while bytes.get(end) == Some(&b'D') {
+        match frame::header(&bytes[end..], usize::MAX) {
+            Ok(Some(head)) if bytes.len() - end >= head.len => end += head.len,
+            _ => break,
+        }
+    }
+    end
+}
+
+pub(super) fn too_much(most: usize) -> Report {
+    Report::new(
+        SqlState::PROGRAM_LIMIT_EXCEEDED,
+        format!("rows of several shards that are fetched in portions need more than {most} bytes"),
+    )
+    .hint("limits.portal_bytes_max in the shard map bounds them; fetch all rows at once, narrow the query, or name the shard key.")
+}
