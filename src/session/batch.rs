@@ -650,8 +650,10 @@ impl Session {
             },
         );
         let plan = prepared.planned.statements.first();
-        let conditions = match plan.map(|plan| &plan.merge) {
-            Some(Merge::Gather(gather)) => Some(gather.conditions(&bound).into()),
+        let conditions = match (plan.map(|plan| &plan.merge), &targets) {
+            (Some(Merge::Gather(gather)), Targets::Many(_)) => {
+                Some(gather.conditions(&bound).into())
+            }
             _ => None,
         };
         let destination = destination(plan, targets);

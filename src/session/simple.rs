@@ -187,7 +187,7 @@ impl Session {
         }
         let settings = self.settings_of(plan, &sql)?;
         let mut job = self.job(plan, Ask::Simple(sql), targets, settings);
-        if let Merge::Gather(gather) = &plan.merge {
+        if let (Merge::Gather(gather), Targets::Many(_)) = (&plan.merge, &job.targets) {
             job.conditions = Some(gather.conditions(&literals).into());
         }
         Ok(job)
