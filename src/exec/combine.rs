@@ -56,15 +56,7 @@ impl Executor {
             let mut begun = false;
             let outcome = self.combine(job, &run, shards, &mut begun).await;
             let unseen = outside && placement != Placement::Primary && !begun;
-            if outcome.is_err()
-                && unseen
-                && self.primary_may_answer()
-                && self.any_replica(shards)
-                && !matches!(outcome, Err(Failure::ClientGone))
-            {
-                self.client.forget_held();
-                self.drop_unfinished();
-                self.let_idle_servers_go().await;
+            if unseen && self.starts_again(outcome.as_ref().err(), shards).await {
                 placement = Placement::Primary;
                 continue;
             }

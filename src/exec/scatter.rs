@@ -33,15 +33,7 @@ impl Executor {
             let mut begun = false;
             let outcome = self.collect(&indexes, &mut rows, &mut begun).await;
             let unseen = outside && placement != Placement::Primary && !begun;
-            if outcome.is_err()
-                && unseen
-                && self.primary_may_answer()
-                && self.any_replica(&indexes)
-                && !matches!(outcome, Err(Failure::ClientGone))
-            {
-                self.client.forget_held();
-                self.drop_unfinished();
-                self.let_idle_servers_go().await;
+            if unseen && self.starts_again(outcome.as_ref().err(), &indexes).await {
                 placement = Placement::Primary;
                 continue;
             }
@@ -63,6 +55,22 @@ impl Executor {
                 captured: Vec::new(),
             });
         }
+    }
+
+    /// A failure that nobody has seen, and that the primaries may not share: what there is of the answer is taken back.
+    pub(super) async fn starts_again(
+        &mut self,
+        failure: Option<&Failure>,
+        shards: &[ShardId],
+    ) -> bool {
+        let failed = matches!(failure, Some(failure) if !matches!(failure, Failure::ClientGone));
+        if !failed || !self.primary_may_answer() || !self.any_replica(shards) {
+            return false;
+        }
+        self.client.forget_held();
+        self.drop_unfinished();
+        self.let_idle_servers_go().await;
+        true
     }
 
     /// Portals over several shards are read to their end.
@@ -181,7 +189,7 @@ impl Executor {
     }
 
     /// What failed was a replica, not the statement: a cancel or a timeout would only be waited for twice.
-    pub(super) fn primary_may_answer(&self) -> bool {
+    fn primary_may_answer(&self) -> bool {
         let mut rest = self.client.held();
         while let Ok(Some(head)) = frame::header(rest, usize::MAX) {
             let Some(message) = rest.get(..head.len) else {
