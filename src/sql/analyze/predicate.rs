@@ -17,17 +17,8 @@ impl Analyzer<'_> {
         ctes: &Ctes<'q>,
         context: ContextId,
     ) -> Outcome<()> {
-        let mut open = vec![condition];
-        while let Some(condition) = open.pop() {
-            match condition {
-                Expr::BinaryOp {
-                    left,
-                    op: BinaryOperator::And,
-                    right,
-                } => open.extend([right.as_ref(), left.as_ref()]),
-                Expr::Nested(inner) => open.push(inner),
-                other => self.conjunct(other, scope, ctes, context)?,
-            }
+        for condition in conjuncts(condition) {
+            self.conjunct(condition, scope, ctes, context)?;
         }
         Ok(())
     }
@@ -107,15 +98,8 @@ impl Analyzer<'_> {
         ctes: &Ctes<'q>,
         context: ContextId,
     ) -> Outcome<()> {
-        let mut open = vec![condition];
-        while let Some(condition) = open.pop() {
+        for condition in conjuncts(condition) {
             match condition {
-                Expr::BinaryOp {
-                    left,
-                    op: BinaryOperator::And,
-                    right,
-                } => open.extend([right.as_ref(), left.as_ref()]),
-                Expr::Nested(inner) => open.push(inner),
                 Expr::BinaryOp {
                     left,
                     op: BinaryOperator::Eq,
@@ -377,6 +361,24 @@ impl Said {
         self.equal.retain(|pair| other.equal.contains(pair));
         self
     }
+}
+
+/// What an AND of conditions consists of, in the order written.
+fn conjuncts(condition: &Expr) -> Vec<&Expr> {
+    let mut open = vec![condition];
+    let mut found = Vec::new();
+    while let Some(condition) = open.pop() {
+        match condition {
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::And,
+                right,
+            } => open.extend([right.as_ref(), left.as_ref()]),
+            Expr::Nested(inner) => open.push(inner),
+            other => found.push(other),
+        }
+    }
+    found
 }
 
 /// A value in the text, or a cast of one: not NULL, and no parameter, which may be NULL.
