@@ -364,6 +364,37 @@ fn whatever_happens_to_a_client_the_next_one_gets_its_own_answers() {
     );
 }
 
+/// A BEGIN can fail like any statement: with a timeout of a millisecond, and more to do than there are processors, it does
+/// every now and then.
+#[test]
+fn what_was_meant_for_a_transaction_does_not_run_without_it() {
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 16").text());
+    let hurried = |simple: bool| {
+        let mut client = connect(&proxy);
+        client.ask("SET statement_timeout = 1").ok();
+        for _ in 0..400 {
+            client.ask("BEGIN").ok();
+            let insert = "INSERT INTO victims VALUES (-6)";
+            let done = if simple {
+                client.ask(insert)
+            } else {
+                client.extended(insert, &[], &[]).expect("an answer")
+            };
+            let failed = done.error.is_some();
+            assert_eq!(client.status, if failed { b'E' } else { b'T' }, "{done:?}");
+            client.ask("ROLLBACK").ok();
+        }
+    };
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let hurried = &hurried;
+            scope.spawn(move || hurried(n % 2 == 0));
+        }
+    });
+    let kept = "SELECT count(*) FROM victims WHERE n = -6";
+    assert_eq!(town().direct(0, 0).ask(kept).ok().value(), "0");
+}
+
 #[test]
 fn a_batch_that_was_never_synced_is_rolled_back_when_its_client_leaves() {
     let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 1").text());

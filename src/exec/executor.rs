@@ -438,13 +438,12 @@ impl Executor {
         held.in_transaction = true;
         held.wrote = held.batch_open && held.wrote;
         held.read = held.batch_open && held.read;
-        let opening = tx.opening();
-        if !tx.opening_may_fail() {
-            // our own words, which cannot fail: sent along with the statement
-            held.server.query(opening.as_bytes(), Fate::Skip);
+        held.server.begin(tx.begin().as_bytes());
+        let missed = tx.missed();
+        if missed.is_empty() {
             return Ok(());
         }
-        match held.run(&opening, Fate::Skip).await {
+        match held.run(&missed, Fate::Skip).await {
             Ok(answer) if answer.own_error.is_none() => {
                 self.held[index].server.vars = self.vars.clone();
                 Ok(())
@@ -565,6 +564,12 @@ impl Executor {
                 continue;
             }
             match held.server.status() {
+                _ if held.server.has_not_begun() => {
+                    if let Some(tx) = &mut self.transaction {
+                        tx.failed = true;
+                        tx.lost = true;
+                    }
+                }
                 Status::Idle if held.in_transaction => {
                     held.in_transaction = false;
                     ended = true;

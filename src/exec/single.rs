@@ -112,7 +112,8 @@ impl Executor {
         };
         if unseen && turned_away && !answer.rows_begun {
             self.client.forget_held();
-            Box::pin(self.give_up_replica(index, result.is_err())).await;
+            let broken = result.is_err() || self.held[index].server.has_not_begun();
+            Box::pin(self.give_up_replica(index, broken)).await;
             return Ok(Attempt::Again);
         }
         self.keep_books(job, index, result.is_ok());
@@ -191,8 +192,7 @@ impl Executor {
         }
         let failed = answer.error.is_some() || answer.own_error.is_some();
         self.held[index].batch_failed = failed && self.held[index].batch_open;
-        if answer.own_query_failed {
-            // BEGIN itself was refused: what followed ran outside
+        if self.held[index].server.has_not_begun() {
             self.drop_held(index);
             if let Some(tx) = &mut self.transaction {
                 tx.failed = true;

@@ -101,9 +101,9 @@ impl Transaction {
         tx
     }
 
-    /// The statement that opens it on a server, with everything a late-comer has missed.
+    /// The statement that opens it on a server.
     #[must_use]
-    pub fn opening(&self) -> String {
+    pub fn begin(&self) -> String {
         let mut sql = String::from("BEGIN");
         match self.isolation {
             Some(Isolation::ReadCommitted) => sql.push_str(" ISOLATION LEVEL READ COMMITTED"),
@@ -119,8 +119,17 @@ impl Transaction {
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }
+        sql
+    }
+
+    /// What a server that joins late has to hear after it: settings, which can fail, and savepoints.
+    #[must_use]
+    pub fn missed(&self) -> String {
+        let mut sql = String::new();
         for heard in &self.heard {
-            sql.push(';');
+            if !sql.is_empty() {
+                sql.push(';');
+            }
             match heard {
                 Heard::Savepoint { name, .. } => {
                     sql.push_str("SAVEPOINT ");
@@ -139,14 +148,6 @@ impl Transaction {
             && self.read_only == Some(true)
             && self.isolation != Some(Isolation::Serializable)
             && !self.deferrable
-    }
-
-    /// The opening can fail: it repeats settings.
-    #[must_use]
-    pub fn opening_may_fail(&self) -> bool {
-        self.heard
-            .iter()
-            .any(|h| matches!(h, Heard::Setting { .. }))
     }
 
     /// A setting was changed on all servers that take part. What it replaces need not be said again.
@@ -263,9 +264,12 @@ mod tests {
         tx.note_setting("work_mem", Kind::SetLocal, "SET LOCAL work_mem = '2MB'");
         tx.note_setting("work_mem", Kind::SetLocal, "SET LOCAL work_mem = '3MB'");
         assert_eq!(
-            tx.opening(),
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET LOCAL work_mem = '1MB';SAVEPOINT \"a\"\"b\";\
-             SET LOCAL work_mem = '3MB'"
+            tx.begin(),
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        );
+        assert_eq!(
+            tx.missed(),
+            "SET LOCAL work_mem = '1MB';SAVEPOINT \"a\"\"b\";SET LOCAL work_mem = '3MB'"
         );
         let (place, _) = tx.savepoint("a\"b").unwrap();
         tx.back_to(place);
@@ -292,7 +296,7 @@ mod tests {
         tx.note_setting("a.b", Kind::Set, "SET a.b = 2");
         assert_eq!(tx.said_of("a.b"), Said::Set("SET a.b = 2"));
         tx.note_setting("a.b", Kind::SetLocal, "SET LOCAL a.b = 3");
-        assert_eq!(tx.opening(), "BEGIN;SET a.b = 2;SET LOCAL a.b = 3");
+        assert_eq!(tx.missed(), "SET a.b = 2;SET LOCAL a.b = 3");
         tx.note_setting("a.b", Kind::Reset, "RESET a.b");
         assert_eq!(tx.said_of("a.b"), Said::Reset);
         tx.note_setting("c.d", Kind::Set, "SET c.d = 3");
@@ -309,6 +313,6 @@ mod tests {
         tx.note_setting("x.y", Kind::SetLocal, "SET LOCAL x.y = 2");
         let (place, _) = tx.savepoint("a").unwrap();
         tx.release(place);
-        assert_eq!(tx.opening(), "BEGIN;SET LOCAL x.y = 1;SET LOCAL x.y = 2");
+        assert_eq!(tx.missed(), "SET LOCAL x.y = 1;SET LOCAL x.y = 2");
     }
 }

@@ -24,6 +24,8 @@ pub enum Reply {
     /// not known
     Syncs,
     Query,
+    /// Parse, Bind and Execute of our own BEGIN, with no Sync behind them
+    Begin,
 }
 
 /// Who sees the reply.
@@ -167,15 +169,16 @@ pub fn effect(tag: u8, front: Option<Reply>) -> Result<Effect, OutOfStep> {
         }
         (Reply::Query, _) => (None, "an answer to Query"),
         (Reply::Parse(_), b'1') | (Reply::Bind, b'2') | (Reply::Close(_), b'3') => (Some(Ends), ""),
-        (Reply::DescribeStatement { .. }, b't') => (Some(Within), ""),
+        (Reply::DescribeStatement { .. }, b't') | (Reply::Begin, b'1' | b'2') => (Some(Within), ""),
         (Reply::DescribeStatement { .. } | Reply::DescribePortal, b'T' | b'n') => (Some(Ends), ""),
-        (Reply::Execute, b'C' | b'I' | b's') => (Some(Ends), ""),
+        (Reply::Execute, b'C' | b'I' | b's') | (Reply::Begin, b'C') => (Some(Ends), ""),
         (Reply::Execute, b'D' | b'G' | b'H' | b'W' | b'd' | b'c') => (Some(Within), ""),
         (Reply::Parse(_), _) => (None, "ParseComplete"),
         (Reply::Bind, _) => (None, "BindComplete"),
         (Reply::Close(_), _) => (None, "CloseComplete"),
         (Reply::DescribeStatement { .. } | Reply::DescribePortal, _) => (None, "a description"),
         (Reply::Execute, _) => (None, "rows or CommandComplete"),
+        (Reply::Begin, _) => (None, "an answer to BEGIN"),
         (Reply::Sync | Reply::Syncs, _) => (None, "ReadyForQuery"),
     };
     found.ok_or(OutOfStep { tag, expected })

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// A row longer than this is passed on in pieces.
 const PIECE: usize = 16 * 1024;
+/// Why a server that could not open a transaction is closed.
+const NOT_BEGUN: &str = "its transaction did not begin";
 /// A message that is not a row must fit in this.
 const MESSAGE_MAX: usize = 1 << 30;
 
@@ -50,8 +52,6 @@ pub struct Answer {
     pub error: Option<Bytes>,
     /// first ErrorResponse of what we asked for ourselves
     pub own_error: Option<Bytes>,
-    /// and it answered a query of ours that stands before the client's: what follows ran without it
-    pub own_query_failed: bool,
     /// a query of ours ended with ROLLBACK
     pub own_rollback: bool,
     /// a row, or copy data, went to the sink: the exchange cannot be run again unseen
@@ -202,6 +202,12 @@ impl Server {
         self.prepared.len()
     }
 
+    /// The transaction it was to open did not begin: what was asked in it has not run.
+    #[must_use]
+    pub fn has_not_begun(&self) -> bool {
+        self.tainted == Some(NOT_BEGUN)
+    }
+
     /// Forgets what the server had prepared (after DISCARD ALL or DEALLOCATE ALL).
     pub fn forget_prepared(&mut self) {
         self.prepared.clear();
@@ -215,6 +221,18 @@ impl Server {
         build::query(&mut self.output, sql);
         self.unnamed = None;
         self.queue.push(Outstanding::Await(Reply::Query, fate));
+    }
+
+    /// Opens a transaction for what is asked next, in the same write. Should it fail (a cancel or a timeout may hit it), the
+    /// server ignores everything up to the next Sync, queries too: nothing runs outside the transaction it was meant for.
+    pub fn begin(&mut self, sql: &[u8]) {
+        build::parse(&mut self.output, b"", sql, &[]);
+        build::bind(&mut self.output, b"", b"", &[0; 6]);
+        build::execute(&mut self.output, b"", 0);
+        self.unnamed = None;
+        self.status = Status::Open;
+        self.queue
+            .push(Outstanding::Await(Reply::Begin, Fate::Skip));
     }
 
     pub fn sync(&mut self) {
@@ -509,6 +527,12 @@ impl Server {
                 for kept in self.queue.drop_until_sync() {
                     self.prepared.put(kept, ());
                 }
+                if matches!(front, Some((Reply::Begin, _))) {
+                    self.taint(NOT_BEGUN);
+                    if self.queue.is_empty() {
+                        self.sync();
+                    }
+                }
             }
             answer.copy_in = false;
             // the Parse that was to replace it may be among what the server now ignores
@@ -609,10 +633,7 @@ fn note_error(message: &[u8], front: Option<(Reply, Fate)>, answer: &mut Answer)
     let slot = match front {
         None => &mut answer.last_words,
         Some((_, Fate::Forward)) => &mut answer.error,
-        Some((reply, _)) => {
-            answer.own_query_failed |= reply == Reply::Query;
-            &mut answer.own_error
-        }
+        Some(_) => &mut answer.own_error,
     };
     slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
 }

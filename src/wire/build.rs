@@ -44,6 +44,14 @@ pub fn bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], rest: &[u8]) {
     });
 }
 
+/// Execute of `portal`, up to `rows` rows; 0 for all.
+pub fn execute(out: &mut BytesMut, portal: &[u8], rows: i32) {
+    frame(out, b'E', |b| {
+        cstr(b, portal);
+        b.put_i32(rows);
+    });
+}
+
 /// Describe or Close: `kind` is `S` (statement) or `P` (portal).
 pub fn named(out: &mut BytesMut, tag: u8, kind: u8, name: &[u8]) {
     frame(out, tag, |b| {
