@@ -15,6 +15,7 @@ pub mod gather;
 pub mod held;
 pub mod job;
 pub mod merge;
+pub mod overrun;
 pub mod relay;
 pub mod scatter;
 pub mod servers;

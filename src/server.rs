@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cancel;
 pub mod inspect;
+mod overtime;
 pub mod sources;
 
 use crate::auth::client::{AcceptContext, Accepted, ListenerSecurity, Login, accept};
@@ -229,6 +230,10 @@ impl App {
             Box::pin(refuse(login, &report)).await;
             return None;
         };
+        if let Some(report) = self.too_many(&config, &login) {
+            Box::pin(refuse(login, &report)).await;
+            return None;
+        }
         if let Some(name) = login.parameters.get("application_name") {
             handle.set_application_name(name);
         }
@@ -259,6 +264,28 @@ impl App {
             closing,
         };
         Some((Box::pin(begin(parts)).await?, registered))
+    }
+
+    /// This client is one more than its user or its database may have.
+    fn too_many(&self, config: &Config, login: &Login) -> Option<Report> {
+        let refused = |whose: String| {
+            Report::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!("too many clients of {whose}"),
+            )
+            .hint(format!(
+                "clients_max in the limits of {whose} in the shard map bounds them."
+            ))
+        };
+        let (user, database) = (&login.user, &login.database);
+        let [of_user, of_database] = config.clients_max(user, database);
+        if of_user.is_some_and(|max| self.clients.count_of(|c| c.user == *user) > max) {
+            return Some(refused(format!("user \"{user}\"")));
+        }
+        if of_database.is_some_and(|max| self.clients.count_of(|c| c.database == *database) > max) {
+            return Some(refused(format!("database \"{database}\"")));
+        }
+        None
     }
 
     async fn console(self: Arc<Self>, mut login: Login, _handle: crate::stats::ClientHandle) {
@@ -303,6 +330,7 @@ impl App {
             });
         }
         tokio::spawn(self.clone().sweep());
+        tokio::spawn(self.clone().oversee());
         tokio::spawn(self.refresh_catalogs());
         Ok(())
     }

@@ -173,25 +173,20 @@ impl Session {
             let Self { exec, closing, .. } = self;
             let quiet = poll_fn(|cx| {
                 if let Poll::Ready(quiet) = exec.poll_idle(cx) {
-                    return Poll::Ready(Some(quiet));
+                    return Poll::Ready(Ok(quiet));
                 }
                 // first the bell, then the look: neither can be missed
                 exec.cancel.bell.register(cx.waker());
                 if idle && closing.load(Ordering::SeqCst) {
-                    Poll::Ready(None)
-                } else {
-                    Poll::Pending
+                    return Poll::Ready(Err(shutting_down()));
+                }
+                match exec.cancel.overrun.of_connection() {
+                    Some(report) => Poll::Ready(Err(report)),
+                    None => Poll::Pending,
                 }
             })
             .await;
-            let Some(quiet) = quiet else {
-                let report = Report::new(
-                    SqlState::ADMIN_SHUTDOWN,
-                    "terminating connection: pgshunt is shutting down",
-                );
-                return Err(report.into());
-            };
-            if quiet? {
+            if quiet?? {
                 return Ok(true);
             }
             self.exec
@@ -249,6 +244,7 @@ impl Session {
 
     pub fn ready(&mut self) {
         self.exec.tell_asides();
+        self.show_state();
         let status = self.exec.status();
         build::ready_for_query(&mut self.exec.client.output, status);
     }
@@ -270,6 +266,13 @@ impl Session {
             }
         }
     }
+}
+
+fn shutting_down() -> Report {
+    Report::new(
+        SqlState::ADMIN_SHUTDOWN,
+        "terminating connection: pgshunt is shutting down",
+    )
 }
 
 impl Executor {

@@ -8,7 +8,7 @@ pub mod queries;
 pub mod shards;
 pub mod totals;
 
-pub use clients::{ClientHandle, ClientInfo, ClientState, ClientStatus, Clients, Identity};
+pub use clients::{ClientHandle, ClientInfo, ClientState, ClientStatus, Clients, Doing, Identity};
 pub use queries::QueryTotals;
 pub use shards::{ShardSet, ShardTally};
 pub use totals::{Counts, Totals};

@@ -352,6 +352,7 @@ fn database(primaries: &[u16]) -> Database {
         },
         control_user: "postgres".to_owned(),
         control_password: None,
+        bounds: pgshunt::config::Bounds::default(),
         positions: Positions::default(),
     }
 }

@@ -13,7 +13,9 @@ use pgshunt::auth::client::{
 use pgshunt::auth::keys::BackendKeys;
 use pgshunt::auth::server::{LoginError, ServerLogin, login};
 use pgshunt::auth::users::Users;
-use pgshunt::config::{Admin, ClientAuth, ListenerTls, ServerAddress, ServerTls, TlsMode, User};
+use pgshunt::config::{
+    Admin, Bounds, ClientAuth, ListenerTls, ServerAddress, ServerTls, TlsMode, User, UserPool,
+};
 use pgshunt::net::{ConnectError, Connector, Stream, listen};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -385,6 +387,8 @@ fn user(name: &str, auth: ClientAuth, databases: &[&str]) -> User {
         server_user: name.into(),
         server_password: None,
         databases,
+        bounds: Bounds::default(),
+        pool: UserPool::default(),
     }
 }
 

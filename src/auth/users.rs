@@ -144,6 +144,8 @@ mod tests {
             server_user: name.into(),
             server_password: None,
             databases,
+            bounds: crate::config::Bounds::default(),
+            pool: crate::config::UserPool::default(),
         }
     }
 

@@ -93,6 +93,37 @@ pub struct UserFile {
     /// Databases this user may use; all when left out.
     #[serde(default)]
     pub databases: Vec<At<String>>,
+    /// Bounds of this user's clients; the tightest of these, the database's and those of all holds.
+    #[serde(default)]
+    pub limits: BoundsFile,
+    /// Bounds of this user's connections to servers, within those of the database's `pool`.
+    #[serde(default)]
+    pub pool: UserPoolFile,
+}
+
+/// Bounds of some clients; nothing is bounded by what is left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BoundsFile {
+    /// Clients at a time.
+    pub clients_max: Option<At<u64>>,
+    /// How long a statement may run, from its arrival to the end of its answer.
+    pub query_ms_max: Option<At<u64>>,
+    /// How long a transaction may be open.
+    pub transaction_ms_max: Option<At<u64>>,
+    /// How long a client may leave its transaction idle.
+    pub transaction_idle_ms_max: Option<At<u64>>,
+    /// How long a client may be idle outside a transaction.
+    pub client_idle_ms_max: Option<At<u64>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UserPoolFile {
+    /// Connections to each server.
+    pub size: Option<At<u64>>,
+    /// How long a statement may wait for a server.
+    pub wait_ms_max: Option<At<u64>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -137,6 +168,9 @@ pub struct DatabaseFile {
     pub consistency: ConsistencyFile,
     #[serde(default)]
     pub server_tls: ServerTlsFile,
+    /// Bounds of this database's clients; the tightest of these, the user's and those of all holds.
+    #[serde(default)]
+    pub limits: BoundsFile,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -397,6 +431,14 @@ pub struct LimitsFile {
     pub gather_bytes_max: At<u64>,
     /// Scratch databases in use at a time, for each database.
     pub gather_connections_max: At<u64>,
+    /// How long a statement may run, from its arrival to the end of its answer.
+    pub query_ms_max: Option<At<u64>>,
+    /// How long a transaction may be open.
+    pub transaction_ms_max: Option<At<u64>>,
+    /// How long a client may leave its transaction idle.
+    pub transaction_idle_ms_max: Option<At<u64>>,
+    /// How long a client may be idle outside a transaction.
+    pub client_idle_ms_max: Option<At<u64>>,
 }
 
 impl Default for LimitsFile {
@@ -414,6 +456,10 @@ impl Default for LimitsFile {
             queries_max: At::default_of(1_000),
             gather_bytes_max: At::default_of(256 << 20),
             gather_connections_max: At::default_of(4),
+            query_ms_max: None,
+            transaction_ms_max: None,
+            transaction_idle_ms_max: None,
+            client_idle_ms_max: None,
         }
     }
 }

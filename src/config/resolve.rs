@@ -2,12 +2,14 @@
 //! The files below make it from what was written; this one only says what it is. `Debug` shows no passwords.
 
 mod amounts;
+mod bounds;
 mod build;
 mod database;
 mod describe;
 mod keyspace;
 mod users;
 
+pub use bounds::{Bound, Bounds, ClientBounds, Holder, UserPool};
 pub(super) use build::resolve;
 
 use super::place::Place;
@@ -66,6 +68,8 @@ pub struct User {
     pub server_password: Option<String>,
     /// databases this user may use; empty means all
     pub databases: Vec<String>,
+    pub bounds: Bounds,
+    pub pool: UserPool,
 }
 
 #[derive(Clone)]
@@ -94,6 +98,7 @@ pub struct Database {
     pub pool: PoolSettings,
     pub consistency: ConsistencySettings,
     pub server_tls: ServerTls,
+    pub bounds: Bounds,
     /// who the control plane logs in as
     pub control_user: String,
     pub control_password: Option<String>,
@@ -312,6 +317,8 @@ pub struct Limits {
     pub gather_bytes_max: u64,
     /// scratch databases in use at a time
     pub gather_connections_max: usize,
+    /// of every client
+    pub bounds: Bounds,
 }
 
 #[derive(Clone, Debug)]

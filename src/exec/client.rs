@@ -1,11 +1,15 @@
 //! The client's socket with its two buffers. What must not be shown yet is held back here.
 
+use super::executor::CancelSlot;
 use crate::net::Stream;
 use crate::net::transfer::{Intake, Push, poll_write_all};
-use crate::wire::frame;
+use crate::wire::build::{self, Severity};
+use crate::wire::{frame, message};
 use bytes::BytesMut;
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// An output buffer that has grown beyond this is not kept.
@@ -35,6 +39,8 @@ pub struct Client {
     traffic: Traffic,
     /// what it is to be shown is kept for later
     keeping: Option<Box<Keeping>>,
+    /// what is said of a statement that was cancelled because it took too long
+    pub cancel: Option<Arc<CancelSlot>>,
 }
 
 /// Output that is not sent but kept.
@@ -83,6 +89,39 @@ impl Client {
             message_max,
             traffic: Traffic::default(),
             keeping: None,
+            cancel: None,
+        }
+    }
+
+    /// A server's error, where a bound of ours was behind it in our words.
+    #[must_use]
+    pub fn worded<'e>(&self, error: &'e [u8]) -> Cow<'e, [u8]> {
+        let report = match message::error_field(error, b'C') {
+            Some("57014") => self.cancel.as_ref().and_then(|c| c.overrun.of_statement()),
+            _ => None,
+        };
+        let Some(report) = report else {
+            return Cow::Borrowed(error);
+        };
+        let mut ours = BytesMut::new();
+        let hint = report.hint.as_deref();
+        build::report(
+            &mut ours,
+            Severity::Error,
+            report.code,
+            &report.message,
+            hint,
+        );
+        Cow::Owned(ours.to_vec())
+    }
+
+    /// The same for an error that stands at the end of what it is to be shown.
+    pub fn word_last(&mut self, error: &[u8]) {
+        if let Cow::Owned(ours) = self.worded(error)
+            && self.output.ends_with(error)
+        {
+            self.output.truncate(self.output.len() - error.len());
+            self.output.extend_from_slice(&ours);
         }
     }
 

@@ -176,6 +176,7 @@ impl Executor {
                     .name
                     .clone();
                 let context = format!("on shard {name}");
+                let error = &self.client.worded(error);
                 build::error_with_context(&mut self.client.output, error, &context, unedited);
                 let others: SmallVec<[ShardId; 8]> = unfinished(sides, streams, n).collect();
                 self.silence_others(&others).await;

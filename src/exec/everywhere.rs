@@ -85,6 +85,7 @@ impl Executor {
         for (n, shard) in shards.iter().enumerate() {
             let index = self.acquire(*shard, Placement::Primary).await?;
             self.note_cancel_target().await;
+            self.still_wanted()?;
             let mut answer = Answer::default();
             job.ask.compose(&mut self.held[index].server);
             self.held[index].wrote |= !job.is_set();

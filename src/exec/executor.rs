@@ -7,6 +7,7 @@ use super::failure::{Failure, Report};
 use super::freshness::Freshness;
 use super::held::{Held, Pin};
 use super::job::{Job, Setting};
+use super::overrun::Overrun;
 use super::relay::RelayError;
 use super::servers::Entry;
 use super::transaction::{Kind, Opened, Transaction};
@@ -23,6 +24,7 @@ use crate::wire::sqlstate::SqlState;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// How many samples a session that reads without pause waits for, so that it gets back to the replicas.
@@ -36,8 +38,6 @@ pub struct CancelTarget {
     pub topology: Option<Arc<Topology>>,
     /// processes that a cancel request may still reach: it was not seen to arrive
     pub doubtful: SmallVec<[i32; 2]>,
-    /// a cancel came while the client waited for a server
-    pub requested: bool,
 }
 
 /// Shared with the one who receives cancel requests. The outer lock is held while a cancel is under way,
@@ -49,9 +49,20 @@ pub struct CancelSlot {
     pub bell: futures::task::AtomicWaker,
     /// wakes a client that waits for a server
     pub wake: tokio::sync::Notify,
+    /// a cancel came for what the client does now: what takes several steps looks here before the next one
+    pub requested: AtomicBool,
+    pub overrun: Overrun,
 }
 
 impl CancelSlot {
+    /// The client has begun something else: what was cancelled is behind it.
+    pub fn begin(&self) {
+        if self.requested.load(Ordering::SeqCst) {
+            self.requested.store(false, Ordering::SeqCst);
+            self.overrun.lift();
+        }
+    }
+
     /// Waits only while a cancel is under way.
     pub(super) async fn lock(&self) -> tokio::sync::MutexGuard<'_, CancelTarget> {
         match self.target.try_lock() {
@@ -373,11 +384,28 @@ impl Executor {
         tokio::select! {
             biased;
             got = self.backend.servers.checkout(&entry) => Ok(got?),
-            () = self.cancel.wake.notified() => Err(Report::new(
-                SqlState::QUERY_CANCELED,
-                "canceling statement due to user request while it waited for a server",
-            ).into()),
+            () = self.cancel.wake.notified() => Err(self.cancelled_waiting("a server").into()),
         }
+    }
+
+    /// A wait that a cancel request has ended, or a bound.
+    pub(super) fn cancelled_waiting(&self, thing: &str) -> Report {
+        self.cancelled(&format!(" while it waited for {thing}"))
+    }
+
+    fn cancelled(&self, circumstances: &str) -> Report {
+        self.cancel.overrun.of_statement().unwrap_or_else(|| {
+            let message = format!("canceling statement due to user request{circumstances}");
+            Report::new(SqlState::QUERY_CANCELED, message)
+        })
+    }
+
+    /// To be asked between the steps of what takes several: a cancel request may have come when there was nothing to stop.
+    pub(super) fn still_wanted(&self) -> Result<(), Report> {
+        if self.cancel.requested.load(Ordering::SeqCst) {
+            return Err(self.cancelled(""));
+        }
+        Ok(())
     }
 
     /// The settings that a server must have: the session's, or those the transaction began with, which it is about to

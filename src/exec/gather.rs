@@ -179,6 +179,7 @@ impl Executor {
         scratch: &mut Scratch,
     ) -> Result<Done, Stop> {
         self.open_scratch(gather, scratch).await?;
+        self.still_wanted()?;
         let conditions = job.conditions.as_deref().unwrap_or_default();
         let by_replica = self
             .fill(gather, conditions, reads, placement, scratch)
@@ -187,6 +188,7 @@ impl Executor {
             self.let_idle_servers_go().await;
         }
         self.note_scratch(scratch).await;
+        self.still_wanted()?;
         let answer = self.answer_from(job, scratch).await?;
         Ok(Done {
             rows: answer.rows,
@@ -288,6 +290,9 @@ impl Executor {
             let (from, had_rows) = (self.client.output.len(), answer.rows_begun);
             let digested = server.digest(Filter::All, &mut self.client.output, &mut answer);
             digested.map_err(|error| broken(&error.into()))?;
+            if let Some(error) = &answer.error {
+                self.client.word_last(error);
+            }
             if !had_rows {
                 let translated = translation.translate(&mut self.client.output, from);
                 translated.map_err(untranslatable)?;

@@ -70,8 +70,11 @@ pub async fn relay(
     answer: &mut Answer,
 ) -> Result<Stand, RelayError> {
     loop {
-        let had_rows = answer.rows_begun;
+        let (had_rows, had_failed) = (answer.rows_begun, answer.error.is_some());
         server.digest(filter, &mut client.output, answer)?;
+        if let (false, Some(error)) = (had_failed, &answer.error) {
+            client.word_last(error);
+        }
         // more than is held back in memory counts as seen
         answer.rows_begun |= ends == Ends::AtOnce && client.held_back() >= OUTPUT_MAX;
         if answer.rows_begun && !had_rows {

@@ -97,6 +97,7 @@ impl Executor {
             self.acquire(*shard, placement).await?;
         }
         self.note_cancel_target().await;
+        self.still_wanted()?;
         for shard in shards {
             let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
                 continue;

@@ -124,12 +124,13 @@ impl Servers {
         if let Some(entry) = pools.get(&key) {
             return entry.clone();
         }
+        let settings = account.pool.within(&self.dialer.database.pool);
         let account = Account {
             member,
             user: account.server_user.clone(),
             password: account.server_password.clone(),
         };
-        let pool = Pool::new(name, self.dialer.database.pool.clone());
+        let pool = Pool::new(name, settings);
         let connections = Arc::<Connections>::default();
         let keeper = PoolKeeper {
             dialer: self.dialer.clone(),

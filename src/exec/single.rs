@@ -251,6 +251,9 @@ async fn copy_one(
     *answer = first;
     client.hold();
     client.output.extend_from_slice(&shown);
+    if let Some(error) = &answer.error {
+        client.word_last(error);
+    }
     copied.map(|_told| ())
 }
 

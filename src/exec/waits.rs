@@ -117,10 +117,7 @@ impl Executor {
             tokio::select! {
                 biased;
                 got = &mut checkout => return Ok(got?),
-                () = self.cancel.wake.notified() => return Err(Report::new(
-                    SqlState::QUERY_CANCELED,
-                    "canceling statement due to user request while it waited for a server",
-                ).into()),
+                () = self.cancel.wake.notified() => return Err(self.cancelled_waiting("a server").into()),
                 () = tokio::time::sleep(LOOK) => {}
             }
             if backend.waits.is_deadlocked(entered.id) {

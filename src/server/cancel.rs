@@ -1,11 +1,14 @@
 //! Cancel requests: from the key a client was given to the servers that work for it at this moment.
 
 use crate::exec::cancel::send_cancel;
-use crate::exec::executor::CancelSlot;
+use crate::exec::executor::{CancelSlot, CancelTarget};
+use crate::exec::overrun::Verdict;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use subtle::ConstantTimeEq;
+use tokio::sync::MutexGuard;
 
 struct Entry {
     secret: Vec<u8>,
@@ -69,18 +72,45 @@ impl Cancels {
             }
             entry.slot.clone()
         };
-        // a client that waits for a server is woken; one that does not has left nothing to wake
-        slot.wake.notify_waiters();
-        // held until every cancel has arrived: none of these servers is lent to anyone else before
-        let mut target = slot.target.lock().await;
-        let Some(topology) = target.topology.clone() else {
-            return;
+        let target = slot.target.lock().await;
+        stop(&slot, target).await;
+    }
+
+    /// Passes this verdict on the client with this key, if it still holds when its turn has come, and stops what it is
+    /// doing.
+    pub async fn overrun(&self, pid: i32, verdict: Verdict, holds: impl Fn() -> bool) {
+        let slot = {
+            let entries = self.entries.lock();
+            let Some(entry) = entries.get(&pid) else {
+                return;
+            };
+            entry.slot.clone()
         };
-        for (member, pid, secret) in std::mem::take(&mut target.running) {
-            if !send_cancel(topology.address(member), pid, secret).await {
-                target.doubtful.push(pid);
-            }
-            target.running.push((member, pid, secret));
+        let target = slot.target.lock().await;
+        slot.overrun.pass(verdict);
+        slot.requested.store(true, Ordering::SeqCst);
+        if !holds() {
+            slot.begin();
+            return;
         }
+        slot.bell.wake();
+        stop(&slot, target).await;
+    }
+}
+
+/// Stops what this client is doing. The target is held until every cancel has arrived: none of these servers is lent to
+/// anyone else before.
+async fn stop(slot: &CancelSlot, mut target: MutexGuard<'_, CancelTarget>) {
+    slot.requested.store(true, Ordering::SeqCst);
+    // a client that waits for a server is woken; one that does not has left nothing to wake
+    slot.wake.notify_waiters();
+    let Some(topology) = target.topology.clone() else {
+        return;
+    };
+    for (member, pid, secret) in std::mem::take(&mut target.running) {
+        if !send_cancel(topology.address(member), pid, secret).await {
+            target.doubtful.push(pid);
+        }
+        target.running.push((member, pid, secret));
     }
 }

@@ -18,7 +18,6 @@ use crate::route::{
 use crate::shard::ShardId;
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::tokens::{TokenKind, tokenize};
-use crate::stats::ClientState;
 use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
@@ -409,9 +408,7 @@ impl Session {
         if let Ask::Batch { end: slot, .. } = &mut work.job.ask {
             *slot = end;
         }
-        let started = Instant::now();
-        self.exec.clock = started;
-        self.handle.set_state(ClientState::Active, started);
+        let started = self.begin_work();
         self.exec.parsed = 0;
         let planned = work.planned.clone();
         let result = match planned.as_ref().and_then(|p| p.statements.first()) {

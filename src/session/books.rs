@@ -58,11 +58,20 @@ impl Session {
             ..Counts::default()
         });
         self.handle.count_queries(1);
-        self.show_state(now);
+    }
+
+    /// The clock is read, and what was said of the work before it no longer counts.
+    pub fn begin_work(&mut self) -> Instant {
+        let now = Instant::now();
+        self.exec.clock = now;
+        self.handle.set_state(ClientState::Active, now);
+        self.exec.cancel.begin();
+        now
     }
 
     /// What SHOW CLIENTS tells of this session.
-    pub fn show_state(&mut self, now: Instant) {
+    pub fn show_state(&mut self) {
+        let now = self.exec.clock;
         match (&self.exec.transaction, self.shown_transaction) {
             (Some(_), false) => self.handle.begin_transaction(now),
             (None, true) => self.handle.end_transaction(),

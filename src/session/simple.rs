@@ -10,7 +10,6 @@ use crate::exec::transaction::{Opened, Transaction};
 use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::lift::Lifted;
-use crate::stats::ClientState;
 use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
@@ -71,9 +70,7 @@ impl Session {
     }
 
     async fn simple(&mut self, text: &Bytes) -> Result<(), Failure> {
-        let started = Instant::now();
-        self.exec.clock = started;
-        self.handle.set_state(ClientState::Active, started);
+        let started = self.begin_work();
         let planned = self.plan_simple(text)?;
         if planned.statements.is_empty() {
             build::bare(&mut self.exec.client.output, b'I');

@@ -111,6 +111,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
     let context = Context::new(&snapshot.catalog, snapshot.version, &user, &vars, None);
     let mut client = Client::new(parts.login.stream, parts.login.unread, message_max);
     client.output = parts.login.unsent;
+    client.cancel = Some(parts.cancel.clone());
     let exec = Executor {
         client,
         backend,

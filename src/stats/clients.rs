@@ -62,7 +62,17 @@ pub struct ClientInfo {
     /// microseconds since `connected_at` of the last change, shifted left by 2; the state in the lowest 2 bits
     state: AtomicU64,
     queries: AtomicU64,
+    /// the state for which it was last found to have taken too long
+    overrun: AtomicU64,
     rest: Mutex<Rest>,
+}
+
+/// What a client is doing, and since when; another moment is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doing {
+    word: u64,
+    pub state: ClientState,
+    pub since: Instant,
 }
 
 /// What changes once a transaction or more rarely.
@@ -96,6 +106,28 @@ impl ClientInfo {
         let micros = now.saturating_duration_since(self.connected_at).as_micros() as u64;
         self.state
             .store(micros << 2 | state as u64, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn doing(&self) -> Doing {
+        let word = self.state.load(Ordering::SeqCst);
+        Doing {
+            word,
+            state: ClientState::of_bits(word),
+            since: self.connected_at + Duration::from_micros(word >> 2),
+        }
+    }
+
+    /// True the first time for each thing it does.
+    #[must_use]
+    pub fn note_overrun(&self, doing: Doing, ends: bool) -> bool {
+        let word = doing.word | u64::from(ends) << 63;
+        self.overrun.swap(word, Ordering::Relaxed) != word
+    }
+
+    #[must_use]
+    pub fn transaction_since(&self) -> Option<Instant> {
+        self.rest.lock().transaction_since
     }
 
     /// Statements done; the session is the only writer, so nothing is locked.
@@ -193,6 +225,7 @@ impl Clients {
             connected_at: now,
             state: AtomicU64::new(0),
             queries: AtomicU64::new(0),
+            overrun: AtomicU64::new(u64::MAX),
             rest: Mutex::default(),
         });
         connected.insert(info.id, Arc::clone(&info));
@@ -205,6 +238,19 @@ impl Clients {
     #[must_use]
     pub fn count(&self) -> usize {
         self.connected.lock().len()
+    }
+
+    /// How many of those connected are like this.
+    #[must_use]
+    pub fn count_of(&self, like: impl Fn(&Identity) -> bool) -> usize {
+        let connected = self.connected.lock();
+        connected.values().filter(|c| like(&c.identity)).count()
+    }
+
+    /// Everybody, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<ClientInfo>> {
+        self.connected.lock().values().cloned().collect()
     }
 
     /// Everybody, in the order of their arrival.

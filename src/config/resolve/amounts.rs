@@ -1,8 +1,10 @@
 //! Numbers within their bounds: pool, consistency and limits. Every bound that is accepted is one the program can keep.
 
-use super::{ConsistencySettings, Limits, PoolMode, PoolSettings};
+use super::{Bounds, ConsistencySettings, Limits, PoolMode, PoolSettings, UserPool};
 use crate::config::error::Problems;
-use crate::config::file::{ConsistencyFile, LevelFile, LimitsFile, PoolFile, PoolModeFile};
+use crate::config::file::{
+    BoundsFile, ConsistencyFile, LevelFile, LimitsFile, PoolFile, PoolModeFile, UserPoolFile,
+};
 use crate::config::place::At;
 use crate::consistency::Level;
 use std::ops::RangeInclusive;
@@ -40,6 +42,46 @@ impl Problems {
 
     fn millis(&mut self, name: &str, written: &At<u64>, bounds: RangeInclusive<u64>) -> Duration {
         Duration::from_millis(self.number(name, written, bounds))
+    }
+
+    /// A time that need not be bounded.
+    fn time(&mut self, name: &str, written: Option<&At<u64>>) -> Option<Duration> {
+        written.map(|written| self.millis(name, written, 1..=YEAR_MS))
+    }
+}
+
+/// Of a user or a database.
+pub(super) fn bounds(written: &BoundsFile, problems: &mut Problems) -> Bounds {
+    let clients = written.clients_max.as_ref();
+    Bounds {
+        clients_max: clients.map(|n| problems.count("clients_max", n, 0..=1_000_000)),
+        query_max: problems.time("query_ms_max", written.query_ms_max.as_ref()),
+        transaction_max: problems.time("transaction_ms_max", written.transaction_ms_max.as_ref()),
+        transaction_idle_max: problems.time(
+            "transaction_idle_ms_max",
+            written.transaction_idle_ms_max.as_ref(),
+        ),
+        client_idle_max: problems.time("client_idle_ms_max", written.client_idle_ms_max.as_ref()),
+    }
+}
+
+/// Of everybody; how many there may be is `limits.clients_max`.
+fn bounds_of_all(written: &LimitsFile, problems: &mut Problems) -> Bounds {
+    let alike = BoundsFile {
+        clients_max: None,
+        query_ms_max: written.query_ms_max.clone(),
+        transaction_ms_max: written.transaction_ms_max.clone(),
+        transaction_idle_ms_max: written.transaction_idle_ms_max.clone(),
+        client_idle_ms_max: written.client_idle_ms_max.clone(),
+    };
+    bounds(&alike, problems)
+}
+
+pub(super) fn user_pool(written: &UserPoolFile, problems: &mut Problems) -> UserPool {
+    let size = written.size.as_ref();
+    UserPool {
+        size: size.map(|n| problems.count("size", n, 1..=10_000)),
+        wait_max: problems.time("wait_ms_max", written.wait_ms_max.as_ref()),
     }
 }
 
@@ -143,5 +185,6 @@ pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
             &written.gather_connections_max,
             1..=1_000,
         ),
+        bounds: bounds_of_all(written, problems),
     }
 }

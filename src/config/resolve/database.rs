@@ -59,6 +59,7 @@ impl Resolver<'_> {
             pool: amounts::pool(&written.pool, &mut self.problems),
             consistency: amounts::consistency(&written.consistency, &mut self.problems),
             server_tls: self.server_tls(&written.server_tls),
+            bounds: amounts::bounds(&written.limits, &mut self.problems),
             control_user: written.control.user.value.clone(),
             control_password: written
                 .control

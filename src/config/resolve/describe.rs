@@ -1,6 +1,6 @@
 //! The configuration as rows for SHOW CONFIG: every bound with its unit, passwords hidden.
 
-use super::{ClientAuth, Config, Database, PoolMode, Shard, ShardedTable, TlsMode, User};
+use super::{Bounds, ClientAuth, Config, Database, PoolMode, Shard, ShardedTable, TlsMode, User};
 use crate::consistency::Level;
 use crate::shard::KeyspaceKind;
 use std::time::Duration;
@@ -91,6 +91,57 @@ impl Rows {
             databases,
             "databases this user may use",
         );
+        self.bounds(&format!("users.{name}.limits"), &user.bounds);
+        let own = |bound: Option<String>| bound.unwrap_or_else(|| "the database's".to_owned());
+        let pool = &user.pool;
+        self.add(
+            format!("users.{name}.pool.size"),
+            own(pool.size.map(|n| n.to_string())),
+            "connections to each server",
+        );
+        self.add(
+            format!("users.{name}.pool.wait_ms_max"),
+            own(pool.wait_max.map(|max| max.as_millis().to_string())),
+            "ms a statement may wait for a server",
+        );
+    }
+
+    /// Those of a user or a database, or of all.
+    fn bounds(&mut self, at: &str, bounds: &Bounds) {
+        let times = [
+            ("query_ms_max", bounds.query_max, "ms a statement may run"),
+            (
+                "transaction_ms_max",
+                bounds.transaction_max,
+                "ms a transaction may be open",
+            ),
+            (
+                "transaction_idle_ms_max",
+                bounds.transaction_idle_max,
+                "ms a client may leave its transaction idle",
+            ),
+            (
+                "client_idle_ms_max",
+                bounds.client_idle_max,
+                "ms a client may be idle outside a transaction",
+            ),
+        ];
+        if at != "limits" {
+            let clients = bounds.clients_max.map(|n| n.to_string());
+            self.add(
+                format!("{at}.clients_max"),
+                clients.unwrap_or_else(|| "none".to_owned()),
+                "clients at a time",
+            );
+        }
+        for (name, max, comment) in times {
+            let max = max.map(|max| max.as_millis().to_string());
+            self.add(
+                format!("{at}.{name}"),
+                max.unwrap_or_else(|| "none".to_owned()),
+                comment,
+            );
+        }
     }
 
     fn database(&mut self, database: &Database) {
@@ -140,6 +191,7 @@ impl Rows {
         );
         self.pool(database);
         self.consistency(database);
+        self.bounds(&at("limits"), &database.bounds);
     }
 
     fn shard(&mut self, at: &str, shard: &Shard) {
@@ -295,6 +347,7 @@ impl Rows {
             limits.login_max,
             "ms from accept to ReadyForQuery",
         );
+        self.bounds("limits", &limits.bounds);
         self.add(
             "limits.message_bytes_max",
             limits.message_bytes_max,

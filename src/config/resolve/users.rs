@@ -1,7 +1,7 @@
 //! Users and passwords. A password is fetched here from where it is kept; no message ever repeats one.
 
 use super::build::Resolver;
-use super::{ClientAuth, User};
+use super::{ClientAuth, User, amounts};
 use crate::config::file::{AuthFile, PasswordFile, UserFile};
 use crate::config::place::At;
 use base64::Engine;
@@ -52,6 +52,8 @@ impl Resolver<'_> {
                 .iter()
                 .map(|name| name.value.clone())
                 .collect(),
+            bounds: amounts::bounds(&written.limits, &mut self.problems),
+            pool: amounts::user_pool(&written.pool, &mut self.problems),
         }
     }
 

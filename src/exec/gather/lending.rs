@@ -316,10 +316,9 @@ impl Executor {
                 Ok(Ok(permit)) => permit,
                 _ => return Err(all_in_use(longest).into()),
             },
-            () = self.cancel.wake.notified() => return Err(Report::new(
-                SqlState::QUERY_CANCELED,
-                "canceling statement due to user request while it waited for a scratch database",
-            ).into()),
+            () = self.cancel.wake.notified() => {
+                return Err(self.cancelled_waiting("a scratch database").into());
+            }
         };
         let home = self.snapshot.database.home;
         let member = backend.topology.primary(home);
