@@ -9,6 +9,7 @@ pub mod finding;
 pub mod health;
 pub mod inspect;
 pub mod load;
+pub mod notifications;
 pub mod sampler;
 pub mod scratch;
 pub mod topology;

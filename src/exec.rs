@@ -14,6 +14,7 @@ pub mod freshness;
 pub mod gather;
 pub mod held;
 pub mod job;
+pub mod listening;
 pub mod merge;
 pub mod overrun;
 pub mod relay;

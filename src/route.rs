@@ -179,7 +179,10 @@ pub enum Command {
     DeclareOver,
     /// DECLARE, FETCH, MOVE, CLOSE: on the server that the transaction holds
     Cursor,
-    /// LISTEN, NOTIFY, UNLISTEN, LOAD, VACUUM, LOCK, CALL, DO, ...
+    Listen(String),
+    /// None is `*`
+    Unlisten(Option<String>),
+    /// NOTIFY, LOAD, VACUUM, LOCK, CALL, DO, ...
     Other,
 }
 
@@ -200,6 +203,8 @@ pub struct Effects {
     pub ddl: bool,
     /// it asks a clock, and two servers of one transaction would answer differently
     pub clock: bool,
+    /// it asks which channels the session listens to, which no server knows
+    pub asks_channels: bool,
 }
 
 /// An INSERT without its identity or serial shard key: pgshunt draws `rows` values from the sequence

@@ -110,7 +110,7 @@ pub fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
 async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> {
     let config = Arc::new(config);
     let users = Users::new(&config).map_err(|e| e.to_string())?;
-    let backends = build::backends(&config, build::Strictness::Serve).await?;
+    let backends = build::backends(&config, build::Strictness::Serve, &Backends::new()).await?;
     let app = Arc::new(App {
         path: path.to_owned(),
         backends: ArcSwap::from_pointee(backends),
@@ -396,13 +396,17 @@ impl App {
         let _one = self.reload.lock().await;
         let config = Arc::new(crate::config::load(&self.path).map_err(|e| e.to_string())?);
         let users = Users::new(&config).map_err(|e| e.to_string())?;
-        let fresh = build::backends(&config, build::Strictness::Serve).await?;
         let old = self.backends.load_full();
+        let fresh = build::backends(&config, build::Strictness::Serve, &old).await?;
         let mut merged = Backends::new();
         for (name, slot) in fresh {
             match old.get(&name) {
                 Some(existing) => {
-                    existing.store(slot.load_full());
+                    let before = existing.swap(slot.load_full());
+                    let listeners = &existing.load().notifications;
+                    if !Arc::ptr_eq(&before.notifications, listeners) {
+                        before.notifications.retire();
+                    }
                     merged.insert(name, existing.clone());
                 }
                 None => {

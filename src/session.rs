@@ -180,6 +180,9 @@ impl Session {
                 if idle && closing.load(Ordering::SeqCst) {
                     return Poll::Ready(Err(shutting_down()));
                 }
+                if idle && exec.has_mail(cx) {
+                    return Poll::Ready(exec.tell_mail().map(|()| Ok(false)));
+                }
                 match exec.cancel.overrun.of_connection() {
                     Some(report) => Poll::Ready(Err(report)),
                     None => Poll::Pending,
@@ -242,8 +245,18 @@ impl Session {
         let _ = self.exec.client.send().await;
     }
 
+    /// ReadyForQuery, after the notifications that have come in.
+    async fn ready_with_mail(&mut self) -> Result<(), Failure> {
+        if self.exec.listening.is_some() {
+            Box::pin(self.exec.hear_own()).await;
+            self.exec.tell_mail()?;
+        }
+        self.ready();
+        Ok(())
+    }
+
     pub fn ready(&mut self) {
-        self.exec.tell_asides();
+        self.exec.tell_parameters();
         self.show_state();
         let status = self.exec.status();
         build::ready_for_query(&mut self.exec.client.output, status);

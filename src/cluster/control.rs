@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_postgres::Socket;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Connections to one server: one stays with the sampler, the others are for loads and draws.
@@ -25,6 +27,10 @@ type Manager = PostgresConnectionManager<MakeRustlsConnect>;
 
 /// Dereferences to `tokio_postgres::Client`; goes back to its pool on drop.
 pub type ControlClient = PooledConnection<'static, Manager>;
+
+/// The half of a connection that reads and writes.
+pub type ControlConnection =
+    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -127,12 +133,29 @@ impl ControlPools {
             config.user(&owner.user);
             config.password(owner.password.as_deref().unwrap_or_default());
         }
-        let connecting = config.connect(self.tls.clone());
-        let (client, connection) = tokio::time::timeout(CONNECT_MAX, connecting)
-            .await
-            .map_err(|_| ControlError::TimedOut)??;
+        let (client, connection) = self.dial_with(&config).await?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// A connection of its own to a database of a server, as the control user; its other half is the caller's to read.
+    pub async fn dial(
+        &self,
+        address: &ServerAddress,
+        database: &str,
+    ) -> Result<(tokio_postgres::Client, ControlConnection), ControlError> {
+        let mut config = settings(&self.database, address);
+        config.dbname(database);
+        self.dial_with(&config).await
+    }
+
+    async fn dial_with(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> Result<(tokio_postgres::Client, ControlConnection), ControlError> {
+        let connecting = config.connect(self.tls.clone());
+        let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
+        Ok(connected.map_err(|_| ControlError::TimedOut)??)
     }
 
     pub async fn client(&self, address: &ServerAddress) -> Result<ControlClient, ControlError> {

@@ -427,6 +427,8 @@ pub struct LimitsFile {
     pub drain_ms_max: At<u64>,
     /// Statements kept apart in SHOW QUERIES.
     pub queries_max: At<u64>,
+    /// Notifications that wait for one client.
+    pub notify_bytes_max: At<u64>,
     /// Bytes that one statement may bring together in a scratch database.
     pub gather_bytes_max: At<u64>,
     /// Scratch databases in use at a time, for each database.
@@ -454,6 +456,7 @@ impl Default for LimitsFile {
             client_prepared_max: At::default_of(10_000),
             drain_ms_max: At::default_of(30_000),
             queries_max: At::default_of(1_000),
+            notify_bytes_max: At::default_of(8 << 20),
             gather_bytes_max: At::default_of(256 << 20),
             gather_connections_max: At::default_of(4),
             query_ms_max: None,

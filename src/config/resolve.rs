@@ -313,6 +313,8 @@ pub struct Limits {
     pub drain_max: Duration,
     /// fingerprints kept for SHOW QUERIES
     pub queries_max: usize,
+    /// notifications that wait for one client
+    pub notify_bytes_max: usize,
     /// what one statement may bring together in a scratch database
     pub gather_bytes_max: u64,
     /// scratch databases in use at a time

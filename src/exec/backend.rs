@@ -5,6 +5,7 @@ use super::gather::Scratches;
 use super::servers::Servers;
 use super::waits::Waits;
 use crate::catalog::Catalog;
+use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
 use crate::config::{Config, Database, ServerAddress, User};
@@ -68,6 +69,7 @@ pub struct Backend {
     pub plans: PlanCache<PlannedText>,
     pub templates: Templates,
     pub scratches: Scratches,
+    pub notifications: Arc<Notifications>,
     /// what servers report at log-in, by user and settings
     pub greetings: Mutex<Greetings>,
     snapshot: ArcSwap<Snapshot>,
@@ -104,6 +106,7 @@ impl Backend {
         catalog: Catalog,
         topology: Arc<Topology>,
         servers: Servers,
+        notifications: Arc<Notifications>,
         loader: Box<dyn Loader>,
     ) -> Self {
         let snapshot = Snapshot {
@@ -120,6 +123,7 @@ impl Backend {
             config,
             topology,
             servers,
+            notifications,
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             refresh: tokio::sync::Mutex::new(()),

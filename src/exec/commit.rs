@@ -5,6 +5,7 @@
 use super::executor::{Executor, in_failed_transaction};
 use super::failure::{Failure, Report};
 use super::held::Held;
+use super::listening::wishes;
 use super::transaction::{Heard, Transaction, quote_ident};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
@@ -32,6 +33,24 @@ impl Executor {
             self.roll_back(tx).await;
             return Ok(Ended::RolledBack);
         }
+        let wishes = wishes(&tx);
+        if wishes.is_empty() {
+            return self.commit_members(tx).await;
+        }
+        let channels = self.channels();
+        if let Err(report) = Box::pin(self.begin_listening(&wishes)).await {
+            self.roll_back(tx).await;
+            return Err(report.into());
+        }
+        let ended = self.commit_members(tx).await;
+        match &ended {
+            Ok(Ended::Committed) => self.end_listening(&wishes),
+            _ => self.stay_with(&channels),
+        }
+        ended
+    }
+
+    async fn commit_members(&mut self, tx: Transaction) -> Result<Ended, Failure> {
         self.note_cancel_target().await;
         let writers = self.members(|h| h.wrote);
         let readers = self.members(|h| !h.wrote);
@@ -97,7 +116,6 @@ impl Executor {
             Err(error) => return Err(self.lost(index, &error)),
         };
         leave(&mut self.held[index]);
-        self.asides.extend_from_slice(&answer.asides);
         self.observe(index);
         if answer.own_error.is_none() && !answer.own_rollback {
             return Ok(());
@@ -229,7 +247,6 @@ impl Executor {
         held.server.sync();
         let mut answer = crate::pool::server::Answer::default();
         let settled = super::relay::settle(&mut held.server, &mut answer).await;
-        self.asides.extend_from_slice(&answer.asides);
         if let Some(error) = &answer.own_error {
             self.client.output.extend_from_slice(error);
             self.note_failure();

@@ -7,6 +7,7 @@ use super::failure::{Failure, Report};
 use super::freshness::Freshness;
 use super::held::{Held, Pin};
 use super::job::{Job, Setting};
+use super::listening::Listening;
 use super::overrun::Overrun;
 use super::relay::RelayError;
 use super::servers::Entry;
@@ -21,7 +22,7 @@ use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::build;
 use crate::wire::sqlstate::SqlState;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,8 +93,8 @@ pub struct Executor {
     pub reported_hash: u64,
     /// as a server that has the session's settings reports them now, if that differs
     pub observed: Option<Vec<(String, String)>>,
-    /// notifications that wait for the next ReadyForQuery
-    pub asides: BytesMut,
+    /// the channels it listens to
+    pub listening: Option<Box<Listening>>,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
     /// the clock as last read: when the work at hand began, or when its answer had come in
@@ -663,12 +664,8 @@ impl Executor {
         }
     }
 
-    /// Tells the client what has changed since it was last told: notifications, parameters.
-    pub fn tell_asides(&mut self) {
-        if !self.asides.is_empty() {
-            let asides = self.asides.split();
-            self.client.output.extend_from_slice(&asides);
-        }
+    /// Tells the client which parameters have changed since it was last told.
+    pub fn tell_parameters(&mut self) {
         let Some(observed) = self.observed.take() else {
             return;
         };

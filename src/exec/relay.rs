@@ -158,7 +158,6 @@ pub async fn settle(server: &mut Server, answer: &mut Answer) -> Result<(), Rela
     let mut nothing = bytes::BytesMut::new();
     loop {
         server.digest(Filter::Errors, &mut nothing, answer)?;
-        answer.asides.unsplit(nothing.split());
         if server.is_answered() {
             return Ok(());
         }

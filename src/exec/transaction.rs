@@ -1,5 +1,6 @@
 //! The client's transaction as pgshunt sees it: begun when the client says so, on a server when one is needed.
 
+use super::listening::Wish;
 use crate::route::{Command, Isolation};
 use crate::vars::Vars;
 
@@ -14,6 +15,8 @@ pub enum Heard {
         kind: Kind,
         statement: String,
     },
+    /// no server hears it
+    Wish(Wish),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +130,11 @@ impl Transaction {
     pub fn missed(&self) -> String {
         let mut sql = String::new();
         for heard in &self.heard {
-            if !sql.is_empty() {
+            if !sql.is_empty() && !matches!(heard, Heard::Wish(_)) {
                 sql.push(';');
             }
             match heard {
+                Heard::Wish(_) => {}
                 Heard::Savepoint { name, .. } => {
                     sql.push_str("SAVEPOINT ");
                     sql.push_str(&quote_ident(name));

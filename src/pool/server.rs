@@ -64,8 +64,6 @@ pub struct Answer {
     pub captured: Vec<Bytes>,
     /// an ErrorResponse after which the server goes
     pub last_words: Option<Bytes>,
-    /// notifications that came while nothing was shown
-    pub asides: BytesMut,
     /// ReadyForQueries where it was in doubt how many would come
     pub syncs: usize,
     /// where in the sink the first CommandComplete stands
@@ -519,26 +517,12 @@ impl Server {
             return Ok(());
         }
         if effect == Effect::Error {
-            if std::mem::take(&mut self.doubts_sync) {
-                self.queue.doubt_sync();
-            }
-            note_error(message, front, answer);
-            if front.is_some_and(|(reply, _)| reply != Reply::Query) {
-                for kept in self.queue.drop_until_sync() {
-                    self.prepared.put(kept, ());
-                }
-                if matches!(front, Some((Reply::Begin, _))) {
-                    self.taint(NOT_BEGUN);
-                    if self.queue.is_empty() {
-                        self.sync();
-                    }
-                }
-            }
-            answer.copy_in = false;
-            // the Parse that was to replace it may be among what the server now ignores
-            self.unnamed = None;
+            self.fail(message, front, answer);
         }
-        if tag == b'A' || (fate == Fate::Forward && shows(filter, tag)) {
+        if tag == b'A' {
+            // sessions listen elsewhere: some function has said LISTEN here, and the next session is not to hear of it
+            self.taint("it listens to notifications");
+        } else if fate == Fate::Forward && shows(filter, tag) {
             self.forward(message, front, sink);
         }
         if effect == Effect::Ends {
@@ -550,6 +534,28 @@ impl Server {
             self.queue.pop();
         }
         Ok(())
+    }
+
+    /// What an ErrorResponse does to what is owed.
+    fn fail(&mut self, message: &[u8], front: Option<(Reply, Fate)>, answer: &mut Answer) {
+        if std::mem::take(&mut self.doubts_sync) {
+            self.queue.doubt_sync();
+        }
+        note_error(message, front, answer);
+        if front.is_some_and(|(reply, _)| reply != Reply::Query) {
+            for kept in self.queue.drop_until_sync() {
+                self.prepared.put(kept, ());
+            }
+            if matches!(front, Some((Reply::Begin, _))) {
+                self.taint(NOT_BEGUN);
+                if self.queue.is_empty() {
+                    self.sync();
+                }
+            }
+        }
+        answer.copy_in = false;
+        // the Parse that was to replace it may be among what the server now ignores
+        self.unnamed = None;
     }
 
     fn forward(&self, message: &[u8], front: Option<(Reply, Fate)>, sink: &mut BytesMut) {

@@ -304,8 +304,9 @@ fn bad_hint(message: String, hint: &str) -> Refusal {
 /// Statements that pgshunt sends to a server by their own content.
 fn may_be_hinted(plan: &Plan) -> bool {
     use Command::{
-        Begin, Commit, Cursor, Deallocate, DiscardAll, ExecutePrepared, Prepare, ReleaseSavepoint,
-        Reset, Rollback, RollbackToSavepoint, Savepoint, Set, SetLocal, SetTransaction, ShowLocal,
+        Begin, Commit, Cursor, Deallocate, DiscardAll, ExecutePrepared, Listen, Prepare,
+        ReleaseSavepoint, Reset, Rollback, RollbackToSavepoint, Savepoint, Set, SetLocal,
+        SetTransaction, ShowLocal, Unlisten,
     };
     let session = matches!(
         plan.command,
@@ -324,6 +325,8 @@ fn may_be_hinted(plan: &Plan) -> bool {
             | Deallocate(_)
             | ExecutePrepared(_)
             | Prepare(_)
+            | Listen(_)
+            | Unlisten(_)
     );
     !(session || plan.command == Cursor && plan.because == utility::HELD)
 }

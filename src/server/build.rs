@@ -8,6 +8,7 @@ use crate::cluster::draw::draw_on_one_shard;
 use crate::cluster::finding::{Report, Severity};
 use crate::cluster::inspect::{Member, home_catalog, inspect_all};
 use crate::cluster::load::load;
+use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{self, Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
 use crate::config::{Config, Database, ServerAddress};
@@ -31,10 +32,16 @@ pub enum Strictness {
     Check,
 }
 
-pub async fn backends(config: &Arc<Config>, strictness: Strictness) -> Result<Backends, String> {
+/// One for each database of the map; what goes on listening is taken over from those that run.
+pub async fn backends(
+    config: &Arc<Config>,
+    strictness: Strictness,
+    running: &Backends,
+) -> Result<Backends, String> {
     let mut backends = Backends::new();
     for database in &config.databases {
-        let backend = backend(config, database, strictness).await?;
+        let running = running.get(&database.name).map(|slot| slot.load_full());
+        let backend = backend(config, database, strictness, running.as_deref()).await?;
         backends.insert(
             database.name.clone(),
             Arc::new(ArcSwap::from_pointee(backend)),
@@ -47,6 +54,7 @@ async fn backend(
     config: &Arc<Config>,
     database: &Database,
     strictness: Strictness,
+    running: Option<&Backend>,
 ) -> Result<Backend, String> {
     let database = Arc::new(database.clone());
     let control = Arc::new(ControlPools::new(&database).map_err(|e| e.to_string())?);
@@ -63,6 +71,10 @@ async fn backend(
     topology.wait_first_samples(Duration::from_secs(2)).await;
     let connector = Connector::new(&database.server_tls).map_err(|e| e.to_string())?;
     let servers = Servers::new(database.clone(), connector, topology.clone());
+    let notifications = match running {
+        Some(running) if running.notifications.serves(&database) => running.notifications.clone(),
+        _ => Notifications::new(control.clone(), &database, config.limits.notify_bytes_max),
+    };
     let loader = Box::new(ControlLoader {
         database: database.clone(),
         control,
@@ -74,6 +86,7 @@ async fn backend(
         catalog,
         topology,
         servers,
+        notifications,
         loader,
     ))
 }

@@ -169,7 +169,7 @@ impl Session {
                 self.gathering.skipping |= result.is_err();
                 self.tell(result)?;
                 self.sync().await;
-                self.ready();
+                self.ready_with_mail().await?;
                 Ok(())
             }
             b'H' => Box::pin(self.flush()).await,

@@ -50,6 +50,9 @@ impl Session {
             served_by,
             shards,
         });
+        if write && let Some(listening) = &mut self.exec.listening {
+            listening.expects = true;
+        }
         let traffic = self.exec.client.take_traffic();
         self.recorder.count(&Counts {
             transactions: u64::from(self.exec.transaction.is_none()),

@@ -122,7 +122,7 @@ fn said(transaction: Option<&Transaction>) -> impl Iterator<Item = (&str, &str)>
         Heard::Setting {
             name, statement, ..
         } => Some((name.as_str(), statement.as_str())),
-        Heard::Savepoint { .. } => None,
+        Heard::Savepoint { .. } | Heard::Wish(_) => None,
     })
 }
 

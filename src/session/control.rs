@@ -8,6 +8,7 @@ use crate::exec::executor::{Done, Placement};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
 use crate::exec::job::{Ask, Job, Setting};
+use crate::exec::listening::Wish;
 use crate::exec::transaction::{Opened, Transaction};
 use crate::pool::outstanding::Fate;
 use crate::route::{Access, Command, Merge, Plan, Routing, Targets, Values};
@@ -84,6 +85,16 @@ impl Session {
                 } else {
                     "RESET".to_owned()
                 }
+            }
+            Command::Listen(channel) => {
+                self.exec.wish(Wish::Listen(channel.clone())).await?;
+                "LISTEN".to_owned()
+            }
+            Command::Unlisten(channel) => {
+                let channel = channel.clone();
+                let wish = channel.map_or(Wish::UnlistenAll, Wish::Unlisten);
+                self.exec.wish(wish).await?;
+                "UNLISTEN".to_owned()
             }
             Command::ShowLocal(name) => {
                 let value = self.show_local(name).await?;
@@ -287,6 +298,7 @@ impl Session {
         }
         self.statements.clear();
         self.portals.clear();
+        self.exec.listening = None;
         self.exec.vars = self.start_vars.clone();
         for held in &mut self.exec.held {
             held.pin = None;
@@ -497,6 +509,9 @@ impl Session {
 
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        if plan.effects.asks_channels && self.exec.listens() {
+            return Err(unknown_channels().into());
+        }
         let level = self.level_of(plan);
         let Some(name) = &plan.session else {
             return self.exec.run(job, level).await;
@@ -514,6 +529,14 @@ impl Session {
         self.exec.freshness.with(|own| own.merge(&theirs));
         result
     }
+}
+
+fn unknown_channels() -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "pg_listening_channels() in a session that listens: no server knows its channels",
+    )
+    .hint("The session itself knows what it has asked for with LISTEN.")
 }
 
 pub fn all_shards(count: usize) -> smallvec::SmallVec<[ShardId; 8]> {

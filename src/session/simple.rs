@@ -52,8 +52,7 @@ impl Session {
             Err(malformed) => Err(super::startup::protocol_violation(malformed).into()),
         };
         self.tell(result)?;
-        self.ready();
-        Ok(())
+        self.ready_with_mail().await
     }
 
     /// Says what went wrong, if anything; only a vanished client goes further up.

@@ -127,7 +127,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         reported: Arc::default(),
         reported_hash: 0,
         observed: None,
-        asides: bytes::BytesMut::new(),
+        listening: None,
         parsed: 0,
         clock: Instant::now(),
     };

@@ -196,6 +196,15 @@ pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
     });
 }
 
+/// NotificationResponse.
+pub fn notification(out: &mut BytesMut, pid: i32, channel: &str, payload: &str) {
+    frame(out, b'A', |b| {
+        b.put_i32(pid);
+        cstr(b, channel.as_bytes());
+        cstr(b, payload.as_bytes());
+    });
+}
+
 pub fn backend_key_data(out: &mut BytesMut, pid: i32, secret: &[u8]) {
     frame(out, b'K', |b| {
         b.put_i32(pid);

@@ -175,6 +175,11 @@ pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
         ),
         drain_max: problems.millis("drain_ms_max", &written.drain_ms_max, 0..=DAY_MS),
         queries_max: problems.count("queries_max", &written.queries_max, 1..=100_000),
+        notify_bytes_max: problems.count(
+            "notify_bytes_max",
+            &written.notify_bytes_max,
+            16_384..=1 << 32,
+        ),
         gather_bytes_max: problems.number(
             "gather_bytes_max",
             &written.gather_bytes_max,

@@ -1,6 +1,8 @@
 //! The configuration as rows for SHOW CONFIG: every bound with its unit, passwords hidden.
 
-use super::{Bounds, ClientAuth, Config, Database, PoolMode, Shard, ShardedTable, TlsMode, User};
+use super::{
+    Bounds, ClientAuth, Config, Database, Limits, PoolMode, Shard, ShardedTable, TlsMode, User,
+};
 use crate::consistency::Level;
 use crate::shard::KeyspaceKind;
 use std::time::Duration;
@@ -335,6 +337,30 @@ impl Rows {
         );
     }
 
+    /// Of statements over several shards.
+    fn several_shards(&mut self, limits: &Limits) {
+        self.add(
+            "limits.combine_bytes_max",
+            limits.combine_bytes_max,
+            "bytes of rows that one statement puts together",
+        );
+        self.add(
+            "limits.portal_bytes_max",
+            limits.portal_bytes_max,
+            "bytes of rows that one client's portals and cursors over several shards keep",
+        );
+        self.add(
+            "limits.gather_bytes_max",
+            limits.gather_bytes_max,
+            "bytes one statement may bring together in a scratch database",
+        );
+        self.add(
+            "limits.gather_connections_max",
+            limits.gather_connections_max,
+            "scratch databases in use at a time",
+        );
+    }
+
     fn limits(&mut self, config: &Config) {
         let limits = &config.limits;
         self.add(
@@ -359,16 +385,7 @@ impl Rows {
             "bytes of SQL parsed for routing",
         );
         self.add("limits.plans_max", limits.plans_max, "plans kept");
-        self.add(
-            "limits.combine_bytes_max",
-            limits.combine_bytes_max,
-            "bytes of rows that one statement puts together",
-        );
-        self.add(
-            "limits.portal_bytes_max",
-            limits.portal_bytes_max,
-            "bytes of rows that one client's portals and cursors over several shards keep",
-        );
+        self.several_shards(limits);
         self.add(
             "limits.client_prepared_max",
             limits.client_prepared_max,
@@ -385,14 +402,9 @@ impl Rows {
             "statements kept apart in SHOW QUERIES",
         );
         self.add(
-            "limits.gather_bytes_max",
-            limits.gather_bytes_max,
-            "bytes one statement may bring together in a scratch database",
-        );
-        self.add(
-            "limits.gather_connections_max",
-            limits.gather_connections_max,
-            "scratch databases in use at a time",
+            "limits.notify_bytes_max",
+            limits.notify_bytes_max,
+            "bytes of notifications that wait for one client",
         );
         self.add("log.level", &config.log.level, "least severity logged");
         self.add(

@@ -75,11 +75,9 @@ impl Statement<'_> {
             Words::Fetch | Words::Move | Words::CloseCursor(_) => {
                 self.at(Command::Cursor, Routing::AnyShard, HELD)
             }
-            Words::Listen(_) | Words::Unlisten(_) | Words::Notify(_) => {
-                let mut plan = home(Command::Other, "notifications go over the home shard");
-                plan.effects.pins = matches!(words, Words::Listen(_)).then_some("LISTEN");
-                plan
-            }
+            Words::Listen(channel) => self.listening(Command::Listen(channel.clone())),
+            Words::Unlisten(channel) => self.listening(Command::Unlisten(channel.clone())),
+            Words::Notify(_) => home(Command::Other, "notifications go over the home shard"),
             Words::PrepareTransaction(_)
             | Words::CommitPrepared(_)
             | Words::RollbackPrepared(_) => self.refused(
@@ -97,6 +95,12 @@ impl Statement<'_> {
         let mut plan = self.context.blank(command);
         plan.routing = routing;
         because.clone_into(&mut plan.because);
+        plan
+    }
+
+    fn listening(&self, command: Command) -> Plan {
+        let mut plan = self.at(command, Routing::Local, "pgshunt listens for its sessions");
+        plan.access = Access::Read;
         plan
     }
 

@@ -1,0 +1,408 @@
+//! LISTEN for many clients over one connection: a channel is listened to on the home shard's primary as long as somebody
+//! wants it, and what is said there goes into the mailbox of everybody who does. Knows channels and mailboxes, no sessions.
+
+use super::control::{ControlConnection, ControlError, ControlPools, words};
+use crate::config::{Database, ServerAddress};
+use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Context;
+use std::time::Duration;
+use tokio_postgres::AsyncMessage;
+
+/// Pauses between attempts to connect again.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// One command on the listening connection.
+const COMMAND_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// of the server process that sent it
+    pub pid: i32,
+    pub channel: Arc<str>,
+    pub payload: Arc<str>,
+}
+
+impl Notification {
+    fn bytes(&self) -> usize {
+        self.channel.len() + self.payload.len() + 64
+    }
+}
+
+/// What a listener finds in its mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mail {
+    Said(Notification),
+    /// the connection was lost for a while: what was said meanwhile is not known
+    Gap,
+    /// more came than was fetched: the rest is lost
+    Overflow,
+    /// the home shard is elsewhere now: nothing more will come
+    Moved,
+}
+
+/// One session's notifications until it fetches them.
+#[derive(Default)]
+pub struct Mailbox {
+    waker: AtomicWaker,
+    any: AtomicBool,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    mail: VecDeque<Mail>,
+    bytes: usize,
+}
+
+impl Mailbox {
+    /// True when there is something; else the task is woken when there is.
+    pub fn poll(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.any.load(Ordering::SeqCst)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.any.load(Ordering::SeqCst)
+    }
+
+    pub fn fetch(&self) -> VecDeque<Mail> {
+        let mut inbox = self.inbox.lock();
+        self.any.store(false, Ordering::SeqCst);
+        inbox.bytes = 0;
+        std::mem::take(&mut inbox.mail)
+    }
+
+    fn put(&self, mail: Mail, bytes_max: usize) {
+        let mut inbox = self.inbox.lock();
+        if inbox.mail.back() == Some(&Mail::Overflow) {
+            return;
+        }
+        let bytes = match &mail {
+            Mail::Said(notification) => notification.bytes(),
+            Mail::Gap | Mail::Overflow | Mail::Moved => 0,
+        };
+        let fits = inbox.bytes + bytes <= bytes_max;
+        inbox.bytes += bytes;
+        inbox
+            .mail
+            .push_back(if fits { mail } else { Mail::Overflow });
+        self.any.store(true, Ordering::SeqCst);
+        drop(inbox);
+        self.waker.wake();
+    }
+}
+
+/// Where it is listened, and as whom.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    home: ServerAddress,
+    database: String,
+    user: String,
+    password: Option<String>,
+}
+
+impl Place {
+    fn of(database: &Database) -> Self {
+        Self {
+            home: database.shards[database.home.index()].primary.clone(),
+            database: database.server_database.clone(),
+            user: database.control_user.clone(),
+            password: database.control_password.clone(),
+        }
+    }
+}
+
+/// The listeners of one database.
+pub struct Notifications {
+    control: Arc<ControlPools>,
+    place: Place,
+    bytes_max: usize,
+    listeners: Mutex<HashMap<Arc<str>, Vec<Weak<Mailbox>>>>,
+    /// one LISTEN or UNLISTEN at a time
+    line: tokio::sync::Mutex<Option<tokio_postgres::Client>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("{}", words(.0))]
+    Server(#[from] tokio_postgres::Error),
+    #[error("no answer within {COMMAND_MAX:?}")]
+    TimedOut,
+}
+
+impl Notifications {
+    #[must_use]
+    pub fn new(control: Arc<ControlPools>, database: &Database, bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            control,
+            place: Place::of(database),
+            bytes_max,
+            listeners: Mutex::default(),
+            line: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Whether this is how one would listen for this database.
+    #[must_use]
+    pub fn serves(&self, database: &Database) -> bool {
+        self.place == Place::of(database)
+    }
+
+    /// Another one has taken its place, somewhere else.
+    pub fn retire(&self) {
+        self.tell_everybody(&Mail::Moved);
+    }
+
+    /// From the return of this on, everything said on the channel is in the mailbox.
+    pub async fn listen(
+        self: &Arc<Self>,
+        channel: &str,
+        mailbox: &Arc<Mailbox>,
+    ) -> Result<(), ListenError> {
+        let mut line = self.line.lock().await;
+        if !self.enlist(channel, mailbox) && line.is_some() {
+            return Ok(());
+        }
+        let result = self
+            .say(&mut line, &format!("LISTEN {}", quoted(channel)))
+            .await;
+        drop(line);
+        if result.is_err() {
+            self.strike(channel, mailbox);
+        }
+        result
+    }
+
+    /// From now on nothing more of this channel.
+    pub fn unlisten(self: &Arc<Self>, channel: &str, mailbox: &Arc<Mailbox>) {
+        if self.strike(channel, mailbox) {
+            let (this, channel) = (self.clone(), channel.to_owned());
+            tokio::spawn(async move { this.fall_silent(&channel).await });
+        }
+    }
+
+    /// Everything that was committed before this call is in the mailboxes when it returns.
+    pub async fn catch_up(self: &Arc<Self>) -> Result<(), ListenError> {
+        let mut line = self.line.lock().await;
+        match line.as_mut() {
+            // one that is lost is being replaced, and says so
+            None => Ok(()),
+            Some(line) => ask(line, "").await,
+        }
+    }
+
+    /// True when nobody was there before.
+    fn enlist(&self, channel: &str, mailbox: &Arc<Mailbox>) -> bool {
+        let mut listeners = self.listeners.lock();
+        let there = listeners.entry(channel.into()).or_default();
+        there.retain(|known| known.strong_count() > 0);
+        let first = there.is_empty();
+        if !there
+            .iter()
+            .any(|known| known.ptr_eq(&Arc::downgrade(mailbox)))
+        {
+            there.push(Arc::downgrade(mailbox));
+        }
+        first
+    }
+
+    /// True when nobody is left.
+    fn strike(&self, channel: &str, mailbox: &Arc<Mailbox>) -> bool {
+        let mut listeners = self.listeners.lock();
+        let Some(there) = listeners.get_mut(channel) else {
+            return false;
+        };
+        there.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&Arc::downgrade(mailbox)));
+        let nobody = there.is_empty();
+        if nobody {
+            listeners.remove(channel);
+        }
+        nobody
+    }
+
+    async fn fall_silent(self: &Arc<Self>, channel: &str) {
+        let mut line = self.line.lock().await;
+        let wanted_again = self.listeners.lock().contains_key(channel);
+        let Some(open) = line.as_mut().filter(|_| !wanted_again) else {
+            return;
+        };
+        if ask(open, &format!("UNLISTEN {}", quoted(channel)))
+            .await
+            .is_err()
+        {
+            *line = None;
+        }
+    }
+
+    async fn say(
+        self: &Arc<Self>,
+        line: &mut Option<tokio_postgres::Client>,
+        sql: &str,
+    ) -> Result<(), ListenError> {
+        if line.as_ref().is_none_or(tokio_postgres::Client::is_closed) {
+            *line = Some(self.connect().await?);
+            return Ok(());
+        }
+        let Some(open) = line.as_mut() else {
+            return Err(ListenError::TimedOut);
+        };
+        let said = ask(open, sql).await;
+        if said.is_err() {
+            *line = None;
+        }
+        said
+    }
+
+    /// A connection that listens to every channel that somebody wants.
+    async fn connect(self: &Arc<Self>) -> Result<tokio_postgres::Client, ListenError> {
+        let (client, connection) = self
+            .control
+            .dial(&self.place.home, &self.place.database)
+            .await?;
+        tokio::spawn(read(Arc::downgrade(self), connection));
+        let channels: Vec<Arc<str>> = self.listeners.lock().keys().cloned().collect();
+        let all: Vec<String> = channels
+            .iter()
+            .map(|channel| format!("LISTEN {}", quoted(channel)))
+            .collect();
+        ask(&client, &all.join(";")).await?;
+        Ok(client)
+    }
+
+    fn deliver(&self, pid: i32, channel: &str, payload: &str) {
+        let listeners = self.listeners.lock();
+        let Some((channel, there)) = listeners.get_key_value(channel) else {
+            return;
+        };
+        let notification = Notification {
+            pid,
+            channel: channel.clone(),
+            payload: payload.into(),
+        };
+        for mailbox in there.iter().filter_map(Weak::upgrade) {
+            mailbox.put(Mail::Said(notification.clone()), self.bytes_max);
+        }
+    }
+
+    /// The connection was lost: another one takes its place as long as anybody listens, and everybody is told.
+    fn repair(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.connect_again().await })
+    }
+
+    async fn connect_again(self: &Arc<Self>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            {
+                let mut line = self.line.lock().await;
+                if line.as_ref().is_some_and(|line| !line.is_closed()) {
+                    break;
+                }
+                *line = None;
+                if self.listeners.lock().is_empty() {
+                    return;
+                }
+                match self.connect().await {
+                    Ok(fresh) => {
+                        *line = Some(fresh);
+                        break;
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot listen on the home shard"),
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        self.tell_everybody(&Mail::Gap);
+    }
+
+    fn tell_everybody(&self, mail: &Mail) {
+        let mut told: Vec<Arc<Mailbox>> = Vec::new();
+        for there in self.listeners.lock().values() {
+            for mailbox in there.iter().filter_map(Weak::upgrade) {
+                if !told.iter().any(|known| Arc::ptr_eq(known, &mailbox)) {
+                    told.push(mailbox);
+                }
+            }
+        }
+        for mailbox in told {
+            mailbox.put(mail.clone(), self.bytes_max);
+        }
+    }
+}
+
+/// Reads until the connection ends.
+async fn read(listeners: Weak<Notifications>, mut connection: ControlConnection) {
+    loop {
+        match poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notification(said))) => {
+                let Some(listeners) = listeners.upgrade() else {
+                    return;
+                };
+                listeners.deliver(said.process_id(), said.channel(), said.payload());
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break,
+        }
+    }
+    if let Some(listeners) = listeners.upgrade() {
+        listeners.repair().await;
+    }
+}
+
+async fn ask(client: &tokio_postgres::Client, sql: &str) -> Result<(), ListenError> {
+    match tokio::time::timeout(COMMAND_MAX, client.batch_execute(sql)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ListenError::TimedOut),
+    }
+}
+
+fn quoted(channel: &str) -> String {
+    format!("\"{}\"", channel.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(payload: &str) -> Mail {
+        Mail::Said(Notification {
+            pid: 7,
+            channel: "news".into(),
+            payload: payload.into(),
+        })
+    }
+
+    #[test]
+    fn mail_is_fetched_in_order_and_once() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.is_empty());
+        mailbox.put(said("a"), 1000);
+        mailbox.put(Mail::Gap, 1000);
+        assert!(!mailbox.is_empty());
+        assert_eq!(mailbox.fetch(), [said("a"), Mail::Gap]);
+        assert!(mailbox.is_empty() && mailbox.fetch().is_empty());
+    }
+
+    #[test]
+    fn a_full_mailbox_says_so_and_takes_nothing_more() {
+        let mailbox = Mailbox::default();
+        for _ in 0..10 {
+            mailbox.put(said("a"), 150);
+        }
+        assert_eq!(mailbox.fetch(), [said("a"), said("a"), Mail::Overflow]);
+    }
+
+    #[test]
+    fn a_channel_is_an_identifier_whatever_is_in_it() {
+        assert_eq!(quoted("a\"b; DROP"), "\"a\"\"b; DROP\"");
+    }
+}

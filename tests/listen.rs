@@ -1,0 +1,243 @@
+//! LISTEN and NOTIFY over a pool: many listen, none of them holds a server, everything committed is heard, once, by those
+//! who asked for it.
+
+mod support {
+    pub mod cluster;
+    pub mod raw;
+    pub mod town;
+}
+
+use std::sync::OnceLock;
+use std::time::Duration;
+use support::cluster::Proxy;
+use support::raw::{self, Raw};
+use support::town::{Map, Town};
+
+fn town() -> &'static Town {
+    static TOWN: OnceLock<Town> = OnceLock::new();
+    TOWN.get_or_init(|| {
+        let town = Town::start("listen", 2, 1);
+        town.on_primaries(
+            "CREATE TABLE accounts (k bigint PRIMARY KEY, v bigint);
+             CREATE TABLE notes (n int);
+             CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_notify('notes', NEW.n::text); RETURN NEW; END $$;
+             CREATE TRIGGER tell AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION tell();",
+        );
+        town
+    })
+}
+
+const TABLES: &str = "\
+keyspaces:
+  - name: by_key
+    type: bigint
+    hash: { buckets: 64 }
+tables:
+  - { name: accounts, keyspace: by_key, key: k }
+";
+
+fn proxy(rest: &str) -> Proxy {
+    let map = Map::of(town(), 2, 1)
+        .tables(TABLES)
+        .pool("size: 3")
+        .rest(rest);
+    Proxy::start(&map.text())
+}
+
+fn connect(proxy: &Proxy) -> Raw {
+    Raw::connect(proxy.port(), "app", "social").expect("pgshunt")
+}
+
+/// The next notification to a client that only waits: channel and payload.
+fn next(client: &mut Raw) -> (String, String) {
+    let message = client.receive().expect("a notification");
+    assert_eq!(
+        message.tag,
+        b'A',
+        "{}",
+        String::from_utf8_lossy(&message.body)
+    );
+    let words: Vec<String> = message.body[4..]
+        .split(|b| *b == 0)
+        .map(|w| String::from_utf8_lossy(w).into_owned())
+        .collect();
+    (words[0].clone(), words[1].clone())
+}
+
+/// Tags of an answer in which notifications may stand.
+fn tags(client: &mut Raw, sql: &str) -> String {
+    client.ask(sql).ok().messages
+}
+
+#[test]
+fn a_hundred_listen_and_none_holds_a_server() {
+    let proxy = proxy("");
+    let mut listeners: Vec<Raw> = (0..100).map(|_| connect(&proxy)).collect();
+    for (n, listener) in listeners.iter_mut().enumerate() {
+        listener.ask("LISTEN everybody").ok();
+        listener.ask(&format!("LISTEN only_{n}")).ok();
+    }
+    let mut speaker = connect(&proxy);
+    for round in 0..20 {
+        speaker.ask(&format!("NOTIFY everybody, '{round}'")).ok();
+    }
+    speaker.ask("NOTIFY only_42, 'you'").ok();
+    for (n, listener) in listeners.iter_mut().enumerate() {
+        for round in 0..20 {
+            assert_eq!(next(listener), ("everybody".into(), round.to_string()));
+        }
+        if n == 42 {
+            assert_eq!(next(listener), ("only_42".into(), "you".into()));
+        }
+        assert_eq!(listener.ask("SELECT 1").ok().value(), "1");
+    }
+    drop(listeners);
+    // the channels are given up when nobody wants them
+    town().eventually("silence", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'UNLISTEN%'";
+        town().superuser(0, 0, "social").ask(sql).ok().value() != "0"
+    });
+}
+
+#[test]
+fn a_transaction_begins_and_ends_listening_when_it_commits() {
+    let proxy = proxy("");
+    let (mut client, mut speaker) = (connect(&proxy), connect(&proxy));
+    client.ask("BEGIN").ok();
+    client.ask("LISTEN a").ok();
+    client.ask("SAVEPOINT s").ok();
+    client.ask("LISTEN b").ok();
+    client.ask("ROLLBACK TO s").ok();
+    client.ask("LISTEN c").ok();
+    speaker.ask("NOTIFY a, 'too early'").ok();
+    client.ask("COMMIT").ok();
+    speaker.ask("NOTIFY b, 'rolled back'").ok();
+    speaker.ask("NOTIFY a, '1'").ok();
+    speaker.ask("NOTIFY c, '2'").ok();
+    assert_eq!(next(&mut client), ("a".into(), "1".into()));
+    assert_eq!(next(&mut client), ("c".into(), "2".into()));
+    // not while a transaction is open, and all of it behind its end
+    client.ask("BEGIN").ok();
+    speaker.ask("NOTIFY a, '3'").ok();
+    assert!(!tags(&mut client, "SELECT pg_sleep(0.2)").contains('A'));
+    client.ask("UNLISTEN a").ok();
+    client.ask("ROLLBACK").ok();
+    speaker.ask("NOTIFY a, '4'").ok();
+    speaker.ask("NOTIFY c, '5'").ok();
+    let mut heard = Vec::new();
+    while heard.last() != Some(&"5".to_owned()) {
+        // '3' may stand before ROLLBACK's ReadyForQuery, which `ask` has read
+        heard.push(next(&mut client).1);
+    }
+    assert!(
+        heard.ends_with(&["4".to_owned(), "5".to_owned()]),
+        "{heard:?}"
+    );
+    client.ask("BEGIN; LISTEN gone; ROLLBACK").ok();
+    client.ask("UNLISTEN *").ok();
+    speaker.ask("NOTIFY gone, '6'").ok();
+    speaker.ask("NOTIFY c, '7'").ok();
+    client.ask("LISTEN last").ok();
+    speaker.ask("NOTIFY last, '8'").ok();
+    assert_eq!(next(&mut client), ("last".into(), "8".into()));
+    client.ask("DISCARD ALL").ok();
+    speaker.ask("NOTIFY last, '9'").ok();
+    assert!(!tags(&mut client, "SELECT pg_sleep(0.2)").contains('A'));
+}
+
+#[test]
+fn a_notification_is_heard_after_its_commit_and_never_without() {
+    let proxy = proxy("");
+    let (mut client, mut speaker) = (connect(&proxy), connect(&proxy));
+    client.ask("LISTEN notes").ok();
+    speaker.ask("BEGIN").ok();
+    speaker.ask("INSERT INTO notes VALUES (1)").ok();
+    speaker.ask("ROLLBACK").ok();
+    speaker.ask("BEGIN").ok();
+    speaker.ask("INSERT INTO notes VALUES (2)").ok();
+    speaker.ask("NOTIFY notes, 'by hand'").ok();
+    assert!(!tags(&mut client, "SELECT pg_sleep(0.2)").contains('A'));
+    speaker.ask("COMMIT").ok();
+    assert_eq!(next(&mut client), ("notes".into(), "2".into()));
+    assert_eq!(next(&mut client), ("notes".into(), "by hand".into()));
+    // its own are there before it may go on, in both protocols
+    assert!(tags(&mut client, "INSERT INTO notes VALUES (3)").contains("CAZ"));
+    let answer = client
+        .extended("SELECT pg_notify('notes', $1)", &[], &[Some("4")])
+        .expect("an answer");
+    assert!(answer.ok().messages.contains("CAZ"));
+    assert_eq!(tags(&mut client, "SELECT 1"), "TCZ");
+}
+
+#[test]
+fn a_lost_connection_is_replaced_and_the_gap_is_told() {
+    let proxy = proxy("");
+    let mut client = connect(&proxy);
+    client.ask("LISTEN far").ok();
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE usename = 'pgshunt' AND query LIKE 'LISTEN%'";
+    assert_ne!(town().superuser(0, 0, "social").ask(kill).ok().value(), "0");
+    let told = client.receive().expect("a warning");
+    assert_eq!(told.tag, b'N');
+    assert!(String::from_utf8_lossy(&told.body).contains("may have been lost"));
+    connect(&proxy).ask("NOTIFY far, 'again'").ok();
+    assert_eq!(next(&mut client), ("far".into(), "again".into()));
+}
+
+#[test]
+fn who_does_not_fetch_is_told_that_it_missed_something() {
+    let proxy = proxy("limits: { notify_bytes_max: 16384 }\n");
+    let mut client = connect(&proxy);
+    client.ask("LISTEN flood").ok();
+    client.ask("BEGIN").ok();
+    let mut speaker = connect(&proxy);
+    for n in 0..30 {
+        speaker
+            .ask(&format!(
+                "SELECT pg_notify('flood', repeat('{}', 1000))",
+                n % 10
+            ))
+            .ok();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    client.send(&raw::query("COMMIT")).expect("sent");
+    let mut last = String::new();
+    while let Ok(message) = client.receive() {
+        last = String::from_utf8_lossy(&message.body).into_owned();
+    }
+    assert!(last.contains("more notifications wait"), "{last}");
+}
+
+#[test]
+fn names_are_identifiers_and_channels_are_the_sessions_own_secret() {
+    let proxy = proxy("");
+    let (mut client, mut speaker) = (connect(&proxy), connect(&proxy));
+    client.ask("LISTEN Mixed").ok();
+    client.ask("LISTEN \"Odd \"\" One; DROP\"").ok();
+    let long = "x".repeat(70);
+    client.ask(&format!("LISTEN {long}")).ok();
+    speaker.ask("NOTIFY mixed, '1'").ok();
+    speaker.ask("NOTIFY \"Odd \"\" One; DROP\", '2'").ok();
+    speaker
+        .ask(&format!("SELECT pg_notify('{}', '3')", &long[..63]))
+        .ok();
+    for n in ["1", "2", "3"] {
+        assert_eq!(next(&mut client).1, n);
+    }
+    assert_eq!(client.ask("SELECT pg_listening_channels()").code(), "0A000");
+    assert_eq!(
+        speaker
+            .ask("SELECT pg_listening_channels()")
+            .ok()
+            .rows
+            .len(),
+        0
+    );
+    // a function that listens leaves nothing to whoever gets its server next
+    speaker.ask("DO $$ BEGIN EXECUTE 'LISTEN hidden'; END $$");
+    speaker.ask("NOTIFY hidden, 'x'").ok();
+    for _ in 0..10 {
+        assert_eq!(tags(&mut client, "SELECT 1"), "TCZ");
+    }
+}
