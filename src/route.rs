@@ -8,7 +8,7 @@ pub mod planner;
 pub mod resolve;
 
 pub use crate::sql::combine::{self, Amount, Combination};
-pub use gather::{Gather, Gathered, Source};
+pub use gather::{Gather, Gathered, Keys, Part, Source};
 
 pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
 pub use crate::sql::statement::{ColumnValues, KeyTuple, ValueSource};

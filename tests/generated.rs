@@ -23,11 +23,13 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn random_queries_are_exact_or_refused() {
     let long = std::env::var("PGSHUNT_LONG").is_ok();
-    let seed = number("PGSHUNT_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    let seed = number("PGSHUNT_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 7919);
     let count = number("PGSHUNT_QUERIES").unwrap_or(if long { 10_000 } else { 500 });
     println!("PGSHUNT_SEED={seed} PGSHUNT_QUERIES={count} repeats this");
     let ways: &[usize] = if long { &[2, 4] } else { &[2] };
-    let mut world = World::start(&shop::setting("generated", ways));
+    // an even seed shards by hashes, an odd one by ranges
+    let sharded = [shop::setting, shop::ranged][usize::from(seed % 2 == 1)];
+    let mut world = World::start(&sharded("generated", ways));
     world.load(&shop::rows());
     world.hurry();
     let mut dice = Dice(seed ^ 0x5eed);
@@ -52,6 +54,10 @@ fn random_queries_are_exact_or_refused() {
             );
         }
         let undetermined = world.undetermined(&asked, manner, &expected);
+        if undetermined.is_some() && sorts_too_little(&asked.literal()) {
+            heavy += 1;
+            continue;
+        }
         assert_eq!(undetermined, None, "#{n}, not settled: {}", asked.literal());
         for (way, (shards, verdict)) in verdicts.into_iter().enumerate() {
             let mut statement = asked.literal();
@@ -69,6 +75,14 @@ fn random_queries_are_exact_or_refused() {
     );
     tally.show("random queries");
     tally.require("random queries", support::bounds::GENERATED);
+}
+
+/// One PostgreSQL takes two columns that stand for the same one below for equal, which they are not where a grouping set leaves one of
+/// them NULL, and sorts by the first alone: the order is then that of its plan.
+fn sorts_too_little(sql: &str) -> bool {
+    ["GROUPING SETS", "ROLLUP", "CUBE"]
+        .iter()
+        .any(|word| sql.contains(word))
 }
 
 /// Takes words away while the answer stays wrong.

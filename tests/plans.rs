@@ -44,7 +44,27 @@ databases:
         list:
           - { shard: s1, values: [de, at] }
           - { shard: s2, values: ["no", se] }
+      - name: by_word
+        type: text
+        ranges:
+          - { shard: s1, to: h }
+          - { shard: s2, from: h, to: q }
+          - { shard: s3, from: q }
+      - name: by_day
+        type: date
+        ranges:
+          - { shard: s1, to: "2024-01-01" }
+          - { shard: s2, from: "2024-01-01", to: "2025-01-01" }
+      - name: by_price
+        type: numeric
+        ranges:
+          - { shard: s1, to: "9.99" }
+          - { shard: s3, from: "9.99" }
     tables:
+      - { name: words, keyspace: by_word, key: word }
+      - { name: nouns, keyspace: by_word, key: word }
+      - { name: days, keyspace: by_day, key: day }
+      - { name: offers, keyspace: by_price, key: price }
       - { name: users, keyspace: by_user, key: id }
       - { name: accounts, keyspace: by_user, key: id }
       - { name: posts, keyspace: by_user, key: user_id }
@@ -154,6 +174,15 @@ fn catalog() -> Catalog {
             &["at"],
         )
         .table("cities", &[("code", "text"), ("name", "text")], &["code"])
+        .table("words", &[("word", "text"), ("said", "bigint")], &["word"])
+        .by_bytes("words", "word")
+        .table("nouns", &[("word", "text")], &["word"])
+        .table("days", &[("day", "date"), ("rain", "integer")], &["day"])
+        .table(
+            "offers",
+            &[("price", "numeric"), ("what", "text")],
+            &["price", "what"],
+        )
         .table(
             "countries",
             &[("code", "text"), ("name", "text")],

@@ -8,7 +8,7 @@ mod pg;
 
 use bytes::BytesMut;
 use pgshunt::catalog::{Catalog, CatalogBuilder};
-use pgshunt::config::{self, Config};
+use pgshunt::config::{self, Config, Database};
 use pgshunt::exec::merge::row::put_columns;
 use pgshunt::exec::merge::{self, Combiner, Formats, Run, Step, Stream};
 use pgshunt::route::planner::{PlanContext, plan};
@@ -86,7 +86,24 @@ impl Maker {
     fn condition(&mut self, seen: &[String], depth: u32) -> String {
         let column = self.column(seen);
         let number = self.random.random_range(0..8);
-        match self.random.random_range(0..19) {
+        match self.random.random_range(0..24) {
+            19 => format!("{column} {} {number}", self.pick(&["<", "<=", ">", ">="])),
+            20 => format!("{number} {} {column}", self.pick(&["<", "<=", ">", ">="])),
+            21 => format!(
+                "{column} {}BETWEEN {number} AND {}",
+                self.pick(&["", "", "", "NOT "]),
+                self.random.random_range(0..9)
+            ),
+            22 => format!(
+                "({column} > {number} AND {} OR {column} < {})",
+                self.condition(seen, 0),
+                self.random.random_range(0..8)
+            ),
+            23 => format!(
+                "({column}, {}) {} ({number}, 3)",
+                self.column(seen),
+                self.pick(&["<", "<=", ">", ">="])
+            ),
             16 => format!(
                 "({column} = {number} AND {} OR {column} = {} AND {})",
                 self.condition(seen, 0),
@@ -459,7 +476,7 @@ fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Targeted> {
                 }
                 Merge::Gather(gather) => {
                     let values = Literals(sql.as_bytes(), &lifted);
-                    targeted.gathered = Some(brought(gather, &values));
+                    targeted.gathered = Some(brought(gather, &values, &config.databases[0]));
                 }
                 merge => assert_eq!(*merge, Merge::Concatenate, "{sql}"),
             }
@@ -512,12 +529,20 @@ fn combined(made: &Arc<Combination>, answers: Vec<Vec<Row>>) -> Vec<Row> {
 }
 
 /// Rows and columns that are not gathered are not there.
-fn brought(gather: &Gather, values: &dyn Values) -> String {
+fn brought(gather: &Gather, values: &dyn Values, database: &Database) -> String {
     let mut sql = String::from("BEGIN;");
-    for (table, condition) in gather.tables.iter().zip(gather.conditions(values)) {
+    for (table, part) in gather.tables.iter().zip(gather.parts(values, database)) {
         let name = &table.table.name;
-        if let Some(condition) = condition {
+        if let Some(condition) = part.condition {
             let _ = write!(sql, "DELETE FROM {name} WHERE ({condition}) IS NOT TRUE;");
+        }
+        if let Some(shards) = part.shards {
+            let here: Vec<String> = shards.iter().map(|shard| shard.0.to_string()).collect();
+            let array = here.join(",");
+            let _ = write!(
+                sql,
+                "DELETE FROM {name} WHERE width_bucket(k, ARRAY[3, 6]::bigint[]) <> ALL ('{{{array}}}');"
+            );
         }
         for column in ["k", "x", "t"] {
             if !table.columns.iter().any(|c| c == column) {

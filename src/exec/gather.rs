@@ -17,8 +17,8 @@ use crate::cluster::scratch::Object;
 use crate::consistency::Level;
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Answer, Filter};
-use crate::route::{Gather, Gathered, Source};
-use crate::shard::ShardId;
+use crate::route::{Gather, Gathered, Part, Source};
+use crate::shard::{ShardId, ShardSet};
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
 use answer::{Translation, Untranslatable};
@@ -61,7 +61,7 @@ impl Executor {
         shards: &[ShardId],
         level: Level,
     ) -> Result<Done, Failure> {
-        let reads = self.reads(gather, shards);
+        let reads = self.reads(gather, job.parts.as_deref().unwrap_or_default(), shards);
         self.guard_gather(job)?;
         let mut placement = if gather.primary_only {
             Placement::Primary
@@ -89,28 +89,42 @@ impl Executor {
         }
     }
 
-    /// Which tables each shard is read for.
+    /// Which tables each shard is read for. Each table is read somewhere, so that the client's rights to it are asked for.
     fn reads<'g>(
         &self,
         gather: &'g Gather,
+        parts: &[Part],
         shards: &[ShardId],
     ) -> Vec<(ShardId, Vec<&'g Gathered>)> {
         let home = self.snapshot.database.home;
-        let any = shards.first().copied().unwrap_or(home);
-        let mut all: Vec<ShardId> = shards.to_vec();
-        if gather.tables.iter().any(|t| t.source == Source::Home) && !all.contains(&home) {
-            all.push(home);
-        }
-        all.sort_unstable();
-        let read = |shard: ShardId| {
-            let here = |t: &&Gathered| match t.source {
-                Source::Sharded => shards.contains(&shard),
-                Source::Reference => shard == any,
-                Source::Home => shard == home,
-            };
-            (shard, gather.tables.iter().filter(here).collect::<Vec<_>>())
+        let places: Vec<Option<&ShardSet>> = (0..gather.tables.len())
+            .map(|at| parts.get(at)?.shards.as_ref())
+            .collect();
+        let narrow = places.iter().flatten().flat_map(|places| places.iter());
+        let all_narrow = gather
+            .tables
+            .iter()
+            .zip(&places)
+            .all(|(table, places)| table.source != Source::Sharded || places.is_some());
+        let narrowest = narrow.min().filter(|_| all_narrow).copied();
+        let any = narrowest.or(shards.first().copied()).unwrap_or(home);
+        let is_read = |table: &Gathered, places: Option<&ShardSet>, shard: ShardId| match (
+            table.source,
+            places,
+        ) {
+            (Source::Home, _) => shard == home,
+            (Source::Reference, _) => shard == any,
+            (Source::Sharded, None) => shards.contains(&shard),
+            (Source::Sharded, Some(places)) if places.is_empty() => shard == any,
+            (Source::Sharded, Some(places)) => places.contains(&shard),
         };
-        let reads = all.into_iter().map(read);
+        let everywhere =
+            (0..self.snapshot.database.shards.len()).filter_map(|n| u16::try_from(n).ok());
+        let reads = everywhere.map(ShardId).map(|shard| {
+            let tables = gather.tables.iter().zip(&places);
+            let here = tables.filter(|(table, places)| is_read(table, **places, shard));
+            (shard, here.map(|(table, _)| table).collect::<Vec<_>>())
+        });
         reads.filter(|(_, tables)| !tables.is_empty()).collect()
     }
 
@@ -180,10 +194,8 @@ impl Executor {
     ) -> Result<Done, Stop> {
         self.open_scratch(gather, scratch).await?;
         self.still_wanted()?;
-        let conditions = job.conditions.as_deref().unwrap_or_default();
-        let by_replica = self
-            .fill(gather, conditions, reads, placement, scratch)
-            .await?;
+        let parts = job.parts.as_deref().unwrap_or_default();
+        let by_replica = self.fill(gather, parts, reads, placement, scratch).await?;
         if self.transaction.is_none() {
             self.let_idle_servers_go().await;
         }

@@ -5,7 +5,7 @@ use super::merge::Run;
 use super::transaction::{ALL, Kind, quote_ident};
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::Server;
-use crate::route::{Access, Effects, Merge, PlannedText, Targets};
+use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -174,8 +174,8 @@ pub struct Job {
     pub settings: Vec<Setting>,
     /// false: statements are only parsed and described, nothing runs
     pub executes: bool,
-    /// `Merge::Gather`: what is asked of the rows of each table
-    pub conditions: Option<Box<[Option<String>]>>,
+    /// `Merge::Gather`: what is asked of each table
+    pub parts: Option<Box<[Part]>>,
 }
 
 /// What a SET or RESET does to the session's settings.
@@ -236,7 +236,7 @@ impl Job {
             limited: false,
             settings: Vec::new(),
             executes: true,
-            conditions: None,
+            parts: None,
         }
     }
 

@@ -62,13 +62,16 @@ impl Routing {
                     .keyspaces
                     .get(*keyspace)
                     .map_or("?", |keyspace| keyspace.name.as_str());
+                let ranges = tuples.iter().flatten();
+                let ranges = ranges.filter(|v| matches!(v, ValueSource::Between(_)));
+                let word = if ranges.count() > 0 { "in" } else { "=" };
                 let tuples: Vec<String> = tuples
                     .iter()
                     .take(16)
                     .map(|tuple| tuple_text(tuple))
                     .collect();
                 format!(
-                    "{name} = {}",
+                    "{name} {word} {}",
                     if tuples.is_empty() {
                         "nothing".to_owned()
                     } else {
@@ -95,9 +98,16 @@ impl fmt::Display for ValueSource {
             Self::Param(n) => write!(f, "${n}"),
             Self::ArrayParam(n) => write!(f, "any of ${n}"),
             Self::ArraySlot(n) => write!(f, "any of literal {}", n + 1),
+            Self::Between(limits) => {
+                for (n, limit) in limits.iter().enumerate() {
+                    let and = if n == 0 { "" } else { " and " };
+                    write!(f, "{and}{} {}", limit.operator(), limit.value)?;
+                }
+                Ok(())
+            }
             Self::Fixed(KeyValue::Int(value)) => write!(f, "{value}"),
             Self::Fixed(KeyValue::Text(text)) => write!(f, "'{}'", String::from_utf8_lossy(text)),
-            Self::Fixed(other) => write!(f, "{other:?}"),
+            Self::Fixed(other) => write!(f, "{other}"),
         }
     }
 }

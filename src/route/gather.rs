@@ -1,10 +1,14 @@
 //! What has to be brought together in a scratch database before a statement can run there: which columns of which tables,
 //! and from where. Plain data.
 
-use super::{ColumnValues, ParamValue, ValueSource, Values};
+use super::resolve::narrowed;
+use super::{ColumnValues, KeyTuple, ValueSource, Values};
 use crate::catalog::QualifiedName;
-use crate::shard::KeyValue;
+use crate::config::Database;
+use crate::shard::ShardSet;
 use std::fmt;
+
+mod condition;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gather {
@@ -26,8 +30,26 @@ pub struct Gathered {
     /// fewer than the table has
     pub partly: bool,
     pub source: Source,
-    /// only rows with these values matter
-    pub only: Vec<ColumnValues>,
+    /// of a sharded table: only shards with these keys have rows that matter
+    pub keys: Option<Keys>,
+    /// what all rows that matter fulfil: the conditions of one of the table's uses; empty for all rows
+    pub only: Vec<Vec<ColumnValues>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keys {
+    /// index into `Database::keyspaces`
+    pub keyspace: usize,
+    pub tuples: Vec<KeyTuple>,
+}
+
+/// What is asked of one table in one execution.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Part {
+    /// as SQL; None for all of its rows
+    pub condition: Option<String>,
+    /// the shards that may hold rows that matter; None for those of the statement
+    pub shards: Option<ShardSet>,
 }
 
 /// Which shards hold the rows of a table.
@@ -41,78 +63,41 @@ pub enum Source {
 }
 
 impl Gather {
-    /// What is asked of the rows of each table, as SQL; None for all of them.
+    /// What is asked of each table.
     #[must_use]
-    pub fn conditions(&self, values: &dyn Values) -> Vec<Option<String>> {
-        self.tables.iter().map(|t| t.condition(values)).collect()
+    pub fn parts(&self, values: &dyn Values, database: &Database) -> Vec<Part> {
+        let part = |table: &Gathered| Part {
+            condition: table.condition(values),
+            shards: table.shards(values, database),
+        };
+        self.tables.iter().map(part).collect()
     }
 }
 
 impl Gathered {
     fn condition(&self, values: &dyn Values) -> Option<String> {
-        let known: Vec<String> = self
-            .only
-            .iter()
-            .filter_map(|column| column_condition(column, values))
-            .collect();
-        (!known.is_empty()).then(|| known.join(" AND "))
-    }
-}
-
-/// `"column" IN (…)`; None where a value cannot be written with certainty.
-fn column_condition(column: &ColumnValues, values: &dyn Values) -> Option<String> {
-    let mut texts = Vec::new();
-    for source in &column.values {
-        if let Some(text) = value_text(source, column.type_oid, values)? {
-            texts.push(text);
+        let mut uses = Vec::with_capacity(self.only.len());
+        for columns in &self.only {
+            let known = columns.iter().filter_map(|c| condition::of(c, values));
+            let known: Vec<String> = known.collect();
+            // one of its uses may look at any row
+            if known.is_empty() {
+                return None;
+            }
+            uses.push(known.join(" AND "));
+        }
+        match uses.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(format!("({})", several.join(") OR ("))),
         }
     }
-    if texts.is_empty() {
-        return Some("false".to_owned());
-    }
-    let name = column.column.replace('"', "\"\"");
-    Some(format!("\"{name}\" IN ({})", texts.join(", ")))
-}
 
-/// One value as SQL; Some(None) for NULL, which equals nothing.
-fn value_text(source: &ValueSource, type_oid: u32, values: &dyn Values) -> Option<Option<String>> {
-    match source {
-        ValueSource::Slot(n) => {
-            let text = std::str::from_utf8(values.slot(*n)?).ok()?;
-            Some(Some(text.to_owned()))
-        }
-        ValueSource::Fixed(KeyValue::Int(value)) => Some(Some(value.to_string())),
-        ValueSource::Fixed(KeyValue::Text(text)) if text.is_ascii() => quoted(text),
-        ValueSource::Param(n) => match values.param(*n)? {
-            ParamValue::Null => Some(None),
-            ParamValue::Text(text) => quoted(text),
-            ParamValue::Binary(oid, bytes) => binary(oid, bytes, type_oid),
-        },
-        ValueSource::Fixed(_) | ValueSource::ArrayParam(_) | ValueSource::ArraySlot(_) => None,
+    fn shards(&self, values: &dyn Values, database: &Database) -> Option<ShardSet> {
+        let keys = self.keys.as_ref()?;
+        let keyspace = database.keyspaces.get(keys.keyspace)?;
+        narrowed(keyspace, &keys.tuples, values)
     }
-}
-
-fn quoted(text: &[u8]) -> Option<Option<String>> {
-    let text = std::str::from_utf8(text).ok()?;
-    // a backslash means what the session's settings say
-    (!text.contains('\\')).then(|| Some(format!("'{}'", text.replace('\'', "''"))))
-}
-
-fn binary(oid: u32, bytes: &[u8], type_oid: u32) -> Option<Option<String>> {
-    let integer = |oid| matches!(oid, 20 | 21 | 23);
-    let text = |oid| matches!(oid, 25 | 1043);
-    if text(type_oid) && (oid == 0 || text(oid)) {
-        return quoted(bytes);
-    }
-    if !integer(type_oid) || !(oid == 0 || integer(oid)) {
-        return None;
-    }
-    let number = match bytes {
-        [_, _] => i64::from(i16::from_be_bytes(bytes.try_into().ok()?)),
-        [_, _, _, _] => i64::from(i32::from_be_bytes(bytes.try_into().ok()?)),
-        _ => i64::from_be_bytes(bytes.try_into().ok()?),
-    };
-    Some(Some(number.to_string()))
 }
 
 impl fmt::Display for Gather {
@@ -131,10 +116,27 @@ impl fmt::Display for Gathered {
         if self.partly {
             write!(f, "({})", self.columns.join(", "))?;
         }
-        for (n, column) in self.only.iter().enumerate() {
-            let values: Vec<String> = column.values.iter().map(ToString::to_string).collect();
-            let word = if n == 0 { "where" } else { "and" };
-            write!(f, " {word} {} = {}", column.column, values.join(" | "))?;
+        for (n, columns) in self.only.iter().enumerate() {
+            for (m, column) in columns.iter().enumerate() {
+                let word = match (n, m) {
+                    (0, 0) => "where",
+                    (_, 0) => "or",
+                    _ => "and",
+                };
+                let values: Vec<String> = column.values.iter().map(ToString::to_string).collect();
+                let range = |value: &ValueSource| matches!(value, ValueSource::Between(_));
+                let is = if column.values.iter().any(range) {
+                    "in"
+                } else {
+                    "="
+                };
+                let values = if values.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    values.join(" | ")
+                };
+                write!(f, " {word} {} {is} {values}", column.column)?;
+            }
         }
         f.write_str(match self.source {
             Source::Sharded => "",

@@ -1,11 +1,14 @@
 //! A plan and the values of one execution to shards. Values are read exactly as Postgres would read them; what depends on
 //! session settings narrows nothing, what Postgres would refuse goes to a server that words the error.
 
+mod range;
+
 use super::{Command, KeyTuple, ParamValue, Plan, Refusal, Routing, Targets, ValueSource, Values};
 use crate::config::Database;
-use crate::shard::{KeyError, KeyType, KeyValue, Keyspace, ShardId, Unmapped};
+use crate::shard::{KeyError, KeyType, KeyValue, Keyspace, ShardId, ShardSet, Unmapped};
 use crate::sql::array;
 use crate::wire::sqlstate::SqlState;
+use range::between;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -60,10 +63,14 @@ impl Plan {
         values: &dyn Values,
         database: &Database,
     ) -> Result<Targets, Refusal> {
-        let stores = self.command == Command::Insert;
+        let execution = Execution {
+            values,
+            stores: self.command == Command::Insert,
+            key_lengths: &self.key_lengths,
+        };
         let mut shards: SmallVec<[ShardId; 8]> = SmallVec::new();
         for tuple in tuples {
-            match self.tuple_shards(keyspace, tuple, values, stores, &mut shards) {
+            match execution.tuple_shards(keyspace, tuple, &mut shards) {
                 Ok(()) => {}
                 Err(Stop::TooLong(most)) => return Err(too_long(most)),
                 Err(Stop::Miss(Miss::Ambiguous)) => return Ok(all_shards(database)),
@@ -80,18 +87,51 @@ impl Plan {
             _ => Targets::Many(shards),
         })
     }
+}
 
+/// The shards that may hold rows with one of these keys; None for all of them.
+pub(super) fn narrowed(
+    keyspace: &Keyspace,
+    tuples: &[KeyTuple],
+    values: &dyn Values,
+) -> Option<ShardSet> {
+    let execution = Execution {
+        values,
+        stores: false,
+        key_lengths: &[],
+    };
+    let mut shards = ShardSet::new();
+    for tuple in tuples {
+        execution.tuple_shards(keyspace, tuple, &mut shards).ok()?;
+    }
+    shards.sort_unstable();
+    Some(shards)
+}
+
+/// What a plan is executed with.
+struct Execution<'a> {
+    values: &'a dyn Values,
+    /// the keys are those of rows to be stored
+    stores: bool,
+    /// characters that each key column takes, where it is bounded
+    key_lengths: &'a [Option<u32>],
+}
+
+impl Execution<'_> {
     fn tuple_shards(
         &self,
         keyspace: &Keyspace,
         tuple: &KeyTuple,
-        values: &dyn Values,
-        stores: bool,
-        shards: &mut SmallVec<[ShardId; 8]>,
+        shards: &mut ShardSet,
     ) -> Result<(), Stop> {
+        let (values, stores) = (self.values, self.stores);
         let unmapped = |unmapped: Unmapped| Stop::Unmapped(unmapped.to_string());
-        if let ([source], [key_type], []) = (&tuple[..], &keyspace.types[..], &self.key_lengths[..])
-        {
+        if let ([source], [key_type], []) = (&tuple[..], &keyspace.types[..], self.key_lengths) {
+            if let ValueSource::Between(limits) = source {
+                let between = between(keyspace, limits, *key_type, values).map_err(Stop::Miss)?;
+                between.iter().for_each(|shard| add(shards, *shard));
+                return Ok(());
+            }
             let found = source_values(source, *key_type, values, stores).map_err(Stop::Miss)?;
             if found.len() > KEYS_MAX {
                 return Err(Stop::Miss(Miss::Ambiguous));
@@ -131,7 +171,7 @@ impl Plan {
     }
 }
 
-fn add(shards: &mut SmallVec<[ShardId; 8]>, shard: ShardId) {
+fn add(shards: &mut ShardSet, shard: ShardId) {
     if !shards.contains(&shard) {
         shards.push(shard);
     }
@@ -225,6 +265,8 @@ fn source_values(
                     .collect()
             }
         },
+        // a range is no value; where one stands for several columns, it leaves no shard out
+        ValueSource::Between(_) => Err(Miss::Ambiguous),
     }
 }
 

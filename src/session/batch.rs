@@ -647,9 +647,9 @@ impl Session {
             },
         );
         let plan = prepared.planned.statements.first();
-        let conditions = match (plan.map(|plan| &plan.merge), &targets) {
+        let parts = match (plan.map(|plan| &plan.merge), &targets) {
             (Some(Merge::Gather(gather)), Targets::Many(_)) => {
-                Some(gather.conditions(&bound).into())
+                Some(gather.parts(&bound, &self.exec.snapshot.database).into())
             }
             _ => None,
         };
@@ -662,7 +662,7 @@ impl Session {
         };
         with_work(segments, destination, &prepared, |work| {
             push(work, step);
-            work.job.conditions = conditions;
+            work.job.parts = parts;
             work.job.combine = combine.or(work.job.combine.take());
         });
         Ok(())
@@ -996,7 +996,7 @@ fn new_work(destination: &Destination) -> Work {
             limited: false,
             settings: Vec::new(),
             executes: false,
-            conditions: None,
+            parts: None,
         },
         planned: None,
         parsed: SmallVec::new(),

@@ -396,7 +396,7 @@ impl Session {
             limited: false,
             settings,
             executes: true,
-            conditions: None,
+            parts: None,
         }
     }
 

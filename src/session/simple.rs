@@ -184,7 +184,7 @@ impl Session {
         let settings = self.settings_of(plan, &sql)?;
         let mut job = self.job(plan, Ask::Simple(sql), targets, settings);
         if let (Merge::Gather(gather), Targets::Many(_)) = (&plan.merge, &job.targets) {
-            job.conditions = Some(gather.conditions(&literals).into());
+            job.parts = Some(gather.parts(&literals, &self.exec.snapshot.database).into());
         }
         Ok(job)
     }

@@ -10,6 +10,7 @@ mod from;
 mod gather;
 mod predicate;
 mod query;
+mod range;
 mod scope;
 mod write;
 
@@ -22,6 +23,7 @@ use super::statement::{
 use super::tokens::{Token, TokenKind};
 use crate::catalog::{Catalog, QualifiedName, Relation};
 use crate::config::Database;
+use crate::shard::KeyspaceKind;
 use combine::{Across, Amounts};
 pub use expr::is_syntax;
 use facts::{Alternatives, Closure, ContextId, FactBase, Node};
@@ -223,7 +225,7 @@ impl Analyzer<'_> {
             .map(|(instance, closure)| Touched {
                 table: instance.table.clone(),
                 placement: instance.placement,
-                proof: proof(instance, closure, &unsafe_params),
+                proof: proof(&self.env, instance, closure, &unsafe_params),
                 tied: tied(instance, closure),
                 primary_only: instance.primary_only,
                 row_security: instance.row_security,
@@ -307,7 +309,11 @@ impl Analyzer<'_> {
 }
 
 fn uses(value: &ValueSource, unsafe_params: &HashSet<usize>) -> bool {
-    matches!(value, ValueSource::Param(n) | ValueSource::ArrayParam(n) if unsafe_params.contains(n))
+    match value {
+        ValueSource::Param(n) | ValueSource::ArrayParam(n) => unsafe_params.contains(n),
+        ValueSource::Between(limits) => limits.iter().any(|l| uses(&l.value, unsafe_params)),
+        ValueSource::Slot(_) | ValueSource::Fixed(_) | ValueSource::ArraySlot(_) => false,
+    }
 }
 
 impl WriteFacts {
@@ -335,13 +341,24 @@ impl WriteFacts {
     }
 }
 
-fn proof(instance: &Instance, closure: &Closure, unsafe_params: &HashSet<usize>) -> KeyProof {
-    if !matches!(instance.placement, Placement::Sharded(_)) {
+fn proof(
+    env: &Env<'_>,
+    instance: &Instance,
+    closure: &Closure,
+    unsafe_params: &HashSet<usize>,
+) -> KeyProof {
+    let Placement::Sharded(table) = instance.placement else {
         return KeyProof::NotSharded;
-    }
+    };
+    let by_range = is_by_range(env, table);
     let mut tuples: Vec<KeyTuple> = vec![SmallVec::new()];
     for &key in &instance.keys {
-        let Some(values) = closure.values(key) else {
+        let known = if by_range {
+            closure.known(key)
+        } else {
+            closure.values(key).cloned()
+        };
+        let Some(values) = known else {
             return KeyProof::Unproven;
         };
         if values.iter().any(|v| uses(v, unsafe_params))
@@ -349,13 +366,20 @@ fn proof(instance: &Instance, closure: &Closure, unsafe_params: &HashSet<usize>)
         {
             return KeyProof::Unproven;
         }
-        tuples = product(&tuples, values);
+        tuples = product(&tuples, &values);
     }
     if instance.keys.is_empty() {
         KeyProof::Unproven
     } else {
         KeyProof::Tuples(tuples)
     }
+}
+
+/// Neighbouring keys of the table are on the same shard.
+fn is_by_range(env: &Env<'_>, table: usize) -> bool {
+    let keyspace = env.database.tables.get(table).map(|table| table.keyspace);
+    let keyspace = keyspace.and_then(|at| env.database.keyspaces.get(at));
+    keyspace.is_some_and(|keyspace| matches!(keyspace.kind, KeyspaceKind::Range { .. }))
 }
 
 fn product(tuples: &[KeyTuple], values: &Alternatives) -> Vec<KeyTuple> {

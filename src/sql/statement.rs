@@ -20,6 +20,37 @@ pub enum ValueSource {
     ArrayParam(usize),
     /// a literal slot that is an array text `'{1,2}'`
     ArraySlot(usize),
+    /// every value within all of these limits; only where values compare here as they do at PostgreSQL
+    Between(Arc<[Limit]>),
+}
+
+/// One end of a range of values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    pub end: End,
+    /// the value itself is within
+    pub inclusive: bool,
+    /// one value: no array, no range
+    pub value: ValueSource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Low,
+    High,
+}
+
+impl Limit {
+    /// As SQL says it of the column.
+    #[must_use]
+    pub fn operator(&self) -> &'static str {
+        match (self.end, self.inclusive) {
+            (End::Low, true) => ">=",
+            (End::Low, false) => ">",
+            (End::High, true) => "<=",
+            (End::High, false) => "<",
+        }
+    }
 }
 
 /// One alternative of a constraint: one source per key column of the keyspace.

@@ -113,7 +113,7 @@ pub struct World {
 /// How the servers' databases come to be.
 pub struct Setting<'a> {
     pub name: &'a str,
-    /// keyspaces, tables and reference tables, from column 0
+    /// keyspaces, tables and reference tables, from column 0; BY_RANGE stands for ranges of small numbers
     pub tables: &'a str,
     pub schema: &'a str,
     /// more words of CREATE DATABASE
@@ -144,6 +144,9 @@ impl World {
         let proxy = Proxy::start(&map);
         let direct = |name| Raw::connect(town.port(0, 0), "app", name).expect("the one Postgres");
         let (plain, reversed) = (direct("plain"), direct("reversed"));
+        let mut reversed = reversed;
+        // another plan, too
+        reversed.ask("SET enable_hashagg = off").ok();
         let through = |&shards: &usize| {
             let name = format!("over_{shards}");
             let raw = Raw::connect(proxy.port(), "app", &name).expect("pgshunt");
@@ -217,6 +220,18 @@ impl World {
     }
 }
 
+/// The numbers from 1 to 14, and all others, over so many shards.
+fn ranges(shards: usize) -> String {
+    let end = |shard: usize| 1 + 14 * shard / shards;
+    let range = |shard: usize| match shard {
+        1 => format!("{{ shard: s1, to: {} }}", end(1)),
+        last if last == shards => format!("{{ shard: s{last}, from: {} }}", end(last - 1)),
+        n => format!("{{ shard: s{n}, from: {}, to: {} }}", end(n - 1), end(n)),
+    };
+    let ranges: Vec<String> = (1..=shards).map(range).collect();
+    format!("[{}]", ranges.join(", "))
+}
+
 fn map(town: &Town, setting: &Setting<'_>) -> String {
     let mut text = "listen:\n  - address: 127.0.0.1:LISTEN_PORT\nusers:\n  - { name: app, auth: trust }\ndatabases:\n".to_owned();
     for &shards in setting.ways {
@@ -231,7 +246,7 @@ fn map(town: &Town, setting: &Setting<'_>) -> String {
             );
         }
         for line in setting.tables.lines() {
-            text += &format!("    {line}\n");
+            text += &format!("    {}\n", line.replace("BY_RANGE", &ranges(shards)));
         }
     }
     text

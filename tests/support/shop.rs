@@ -8,9 +8,23 @@ use super::town::Dice;
 
 pub const TENANTS: u64 = 14;
 
-const TABLES: &str = "\
+const HASHES: &str = "\
 keyspaces:
   - { name: by_tenant, type: bigint, hash: { buckets: 64 } }
+  - { name: by_device, type: uuid, hash: { buckets: 64 } }
+tables:
+  - { name: tenants, keyspace: by_tenant, key: id }
+  - { name: members, keyspace: by_tenant, key: tenant_id }
+  - { name: projects, keyspace: by_tenant, key: tenant_id }
+  - { name: tasks, keyspace: by_tenant, key: tenant_id }
+  - { name: invoices, keyspace: by_tenant, key: tenant_id }
+  - { name: events, keyspace: by_tenant, key: tenant_id }
+  - { name: devices, keyspace: by_device, key: id }
+reference_tables: [countries]
+";
+const RANGES: &str = "\
+keyspaces:
+  - { name: by_tenant, type: bigint, ranges: BY_RANGE }
   - { name: by_device, type: uuid, hash: { buckets: 64 } }
 tables:
   - { name: tenants, keyspace: by_tenant, key: id }
@@ -27,10 +41,18 @@ reference_tables: [countries]
 pub fn setting<'a>(name: &'a str, ways: &'a [usize]) -> Setting<'a> {
     Setting {
         name,
-        tables: TABLES,
+        tables: HASHES,
         schema: include_str!("../oracle/shop-schema.sql"),
         database: "LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0",
         ways,
+    }
+}
+
+/// The same, with neighbouring tenants on one shard.
+pub fn ranged<'a>(name: &'a str, ways: &'a [usize]) -> Setting<'a> {
+    Setting {
+        tables: RANGES,
+        ..setting(name, ways)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::exec::relay::{RelayError, poll_client_presence, poll_server, send_onl
 use crate::exec::single::replica_cannot;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Filter, Server, Status};
-use crate::route::{Gather, Gathered, Isolation};
+use crate::route::{Gather, Gathered, Isolation, Part};
 use crate::shard::ShardId;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
@@ -77,7 +77,7 @@ impl Executor {
     pub(super) async fn fill(
         &mut self,
         gather: &Gather,
-        conditions: &[Option<String>],
+        parts: &[Part],
         reads: &[(ShardId, Vec<&Gathered>)],
         placement: Placement,
         scratch: &mut Scratch,
@@ -91,7 +91,7 @@ impl Executor {
         self.note_scratch(scratch).await;
         let by_replica = self.any_replica(&shards);
         let recipe = scratch.recipe.clone();
-        let asked = Asked { gather, conditions };
+        let asked = Asked { gather, parts };
         let ways = Ways::new(&recipe, self.within(), asked, encoding(&scratch.server));
         let mut feeds = self.start_reading(reads, &gather.views, &ways).await?;
         let mut result = self.fill_tables(gather, &mut feeds, &ways, scratch).await;

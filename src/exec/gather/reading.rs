@@ -3,7 +3,7 @@
 
 use crate::catalog::QualifiedName;
 use crate::cluster::scratch::{Recipe, rights, signatures};
-use crate::route::{Gather, Gathered};
+use crate::route::{Gather, Gathered, Part};
 use crate::wire::frame;
 use bytes::{Buf, BytesMut};
 
@@ -46,15 +46,15 @@ pub struct Ways<'a> {
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub gather: &'a Gather,
-    /// one for each table of it; None for all rows
-    pub conditions: &'a [Option<String>],
+    /// one for each table of it
+    pub parts: &'a [Part],
 }
 
 impl Asked<'_> {
     /// `FROM` and `WHERE` for the rows of a table.
     fn from(&self, table: &Gathered) -> String {
         let at = self.gather.tables.iter().position(|t| t == table);
-        let condition = at.and_then(|at| self.conditions.get(at)?.as_ref());
+        let condition = at.and_then(|at| self.parts.get(at)?.condition.as_ref());
         let condition = condition.map_or_else(String::new, |c| format!(" WHERE {c}"));
         format!("FROM {}{condition}", table.table.quoted())
     }
@@ -307,6 +307,7 @@ mod tests {
             columns: columns.iter().map(ToString::to_string).collect(),
             partly: false,
             source: crate::route::Source::Sharded,
+            keys: None,
             only: Vec::new(),
         };
         let (a, b) = (table("a", &["x"]), table("b", &["y", "z"]));

@@ -2,14 +2,17 @@
 //! and what has to be copied? What is not certain to be the same there is refused.
 
 use super::Statement;
-use super::data::is_sharded;
+use super::data::{is_sharded, tuples};
 use super::functions::Calls;
 use crate::catalog::{QualifiedName, Relation, RelationKind};
-use crate::route::{Access, Gather, Gathered, Merge, Plan, Refusal, Routing, Source};
+use crate::config::Database;
+use crate::route::{Access, Gather, Gathered, Keys, Merge, Plan, Refusal, Routing, Source};
 use crate::sql::analyze::{Needed, is_reference, says_only, sharded_index};
-use crate::sql::statement::{Facts, Placement};
+use crate::sql::statement::{Facts, Placement, Touched};
 use std::sync::Arc;
 
+/// A table that stands in the statement more often is read as a whole.
+const USES_MAX: usize = 8;
 /// They answer by the name of the database they run in.
 const OF_DATABASE: [&str; 2] = ["current_database", "current_catalog"];
 
@@ -91,7 +94,7 @@ impl Statement<'_> {
                 )?;
             }
         }
-        narrow(facts, &mut gather, &under_views);
+        narrow(facts, self.context.database, &mut gather, &under_views);
         gather.tables.sort_by(|a, b| a.table.cmp(&b.table));
         if facts.touched.iter().any(is_sharded) {
             Ok(gather)
@@ -146,15 +149,30 @@ impl Statement<'_> {
     }
 }
 
-/// Rows that cannot matter stay where they are, of tables that stand in the statement once.
-fn narrow(facts: &Facts, gather: &mut Gather, under_views: &[QualifiedName]) {
-    for table in &mut gather.tables {
-        let mut uses = facts.touched.iter().filter(|t| t.table == table.table);
-        let (first, second) = (uses.next(), uses.next());
-        if let (Some(only), None, false) = (first, second, under_views.contains(&table.table)) {
-            table.only.clone_from(&only.equals);
+/// Rows that cannot matter stay where they are: those that none of the table's uses looks at.
+fn narrow(facts: &Facts, database: &Database, gather: &mut Gather, under: &[QualifiedName]) {
+    let tables = gather.tables.iter_mut();
+    for table in tables.filter(|t| !under.contains(&t.table)) {
+        let uses = || facts.touched.iter().filter(|t| t.table == table.table);
+        let mut only: Vec<_> = uses().map(|t| t.equals.clone()).collect();
+        only.dedup();
+        if only.len() <= USES_MAX && !only.iter().any(Vec::is_empty) {
+            table.only = only;
         }
+        table.keys = keys(uses(), database);
     }
+}
+
+/// The keys of all its uses, where each says some.
+fn keys<'f>(uses: impl Iterator<Item = &'f Touched>, database: &Database) -> Option<Keys> {
+    let uses: Vec<&Touched> = uses.collect();
+    let Placement::Sharded(index) = uses.first()?.placement else {
+        return None;
+    };
+    Some(Keys {
+        keyspace: database.tables.get(index)?.keyspace,
+        tuples: tuples(uses.into_iter())?,
+    })
 }
 
 fn source(placement: Placement) -> Source {
@@ -228,6 +246,7 @@ fn add(
             partly: columns.len() < all.len(),
             columns,
             source,
+            keys: None,
             only: Vec::new(),
         });
         return Ok(());

@@ -2,7 +2,7 @@
 //! block, the nullable side of an outer join, a subquery); it sees its own facts and those of the contexts around it,
 //! never those within. Knows columns only as numbered nodes.
 
-use crate::sql::statement::ValueSource;
+use crate::sql::statement::{Limit, ValueSource};
 use std::collections::HashMap;
 
 /// One column of one relation at one place of the statement.
@@ -146,15 +146,44 @@ impl Closure {
         self.find(a) == self.find(b)
     }
 
-    /// The fewest alternatives known of a node.
+    /// The fewest values known of a node.
     pub fn values(&self, node: Node) -> Option<&Alternatives> {
+        self.said_of(node)
+            .filter(|values| !values.iter().any(is_range))
+            .min_by_key(|v| weight(v))
+    }
+
+    /// The same; where no values are known, between which limits they are.
+    pub fn known(&self, node: Node) -> Option<Alternatives> {
+        if let Some(values) = self.values(node) {
+            return Some(values.clone());
+        }
+        let one_range = |values: &'_ Alternatives| match values.as_slice() {
+            [ValueSource::Between(limits)] => Some(limits.clone()),
+            _ => None,
+        };
+        let limits: Vec<Limit> = self
+            .said_of(node)
+            .filter_map(one_range)
+            .flat_map(|limits| limits.to_vec())
+            .collect();
+        if limits.is_empty() {
+            return self.said_of(node).min_by_key(|v| v.len()).cloned();
+        }
+        Some(vec![ValueSource::Between(limits.into())])
+    }
+
+    fn said_of(&self, node: Node) -> impl Iterator<Item = &Alternatives> {
         let class = self.find(node);
         self.constants
             .iter()
-            .filter(|(n, _)| self.find(*n) == class)
+            .filter(move |(n, _)| self.find(*n) == class)
             .map(|(_, values)| values)
-            .min_by_key(|v| weight(v))
     }
+}
+
+fn is_range(value: &ValueSource) -> bool {
+    matches!(value, ValueSource::Between(_))
 }
 
 /// Fixed and single values first: arrays may turn out long.
@@ -167,6 +196,7 @@ fn weight(values: &Alternatives) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::statement::End;
 
     #[test]
     fn facts_of_a_nullable_side_do_not_leave_it() {
@@ -177,6 +207,30 @@ mod tests {
         base.constant(nullable, b, vec![ValueSource::Slot(0)]);
         assert!(base.closure(outer).values(a).is_none());
         assert!(base.closure(nullable).values(a).is_some());
+    }
+
+    #[test]
+    fn limits_of_one_class_hold_together_and_values_say_more() {
+        let limit = |end, at| {
+            let limit = Limit {
+                end,
+                inclusive: true,
+                value: ValueSource::Slot(at),
+            };
+            vec![ValueSource::Between([limit].into())]
+        };
+        let mut base = FactBase::default();
+        let (context, a, b) = (base.root(), base.node(20), base.node(20));
+        base.equal(context, a, b);
+        base.constant(context, a, limit(End::Low, 0));
+        base.constant(context, b, limit(End::High, 1));
+        let closure = base.closure(context);
+        assert!(closure.values(a).is_none());
+        let known = closure.known(a).unwrap();
+        assert!(matches!(&known[..], [ValueSource::Between(limits)] if limits.len() == 2));
+        base.constant(context, b, vec![ValueSource::Slot(2)]);
+        let closure = base.closure(context);
+        assert_eq!(closure.known(a), Some(vec![ValueSource::Slot(2)]));
     }
 
     #[test]

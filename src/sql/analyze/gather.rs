@@ -6,7 +6,7 @@ use super::facts::{Closure, Node};
 use super::{Analyzer, Instance, uses};
 use crate::catalog::QualifiedName;
 use crate::sql::name::identifier;
-use crate::sql::statement::ColumnValues;
+use crate::sql::statement::{ColumnValues, ValueSource};
 use crate::sql::tokens::{Token, TokenKind};
 use std::collections::HashSet;
 
@@ -99,13 +99,19 @@ impl Analyzer<'_> {
         unsafe_params: &HashSet<usize>,
     ) -> Vec<ColumnValues> {
         let proven = |(column, node): &(String, Option<Node>)| {
-            let values = closure.values((*node)?)?;
-            let known =
-                values.len() <= VALUES_MAX && !values.iter().any(|v| uses(v, unsafe_params));
+            let values = closure.known((*node)?)?;
+            // what is limited by bytes elsewhere may compare otherwise here
+            let type_oid = node.map_or(0, |node| self.base.type_of(node));
+            let text = matches!(type_oid, 25 | 1043);
+            let by_bytes = node.is_some_and(|node| self.base.collation_of(node).by_bytes);
+            let range = |value: &ValueSource| matches!(value, ValueSource::Between(_));
+            let known = values.len() <= VALUES_MAX
+                && !values.iter().any(|v| uses(v, unsafe_params))
+                && (!text || by_bytes || !values.iter().any(range));
             known.then(|| ColumnValues {
                 column: column.clone(),
-                type_oid: node.map_or(0, |node| self.base.type_of(node)),
-                values: values.clone(),
+                type_oid,
+                values,
             })
         };
         instance.columns.iter().filter_map(proven).collect()

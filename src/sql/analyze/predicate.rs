@@ -76,6 +76,9 @@ impl Analyzer<'_> {
                 op: BinaryOperator::Or,
                 ..
             } => self.alternatives(condition, scope, context),
+            Expr::BinaryOp { .. } | Expr::Between { .. } => {
+                self.note_ranges(condition, scope, context);
+            }
             // as `=`, when the other side is certainly not NULL
             Expr::IsNotDistinctFrom(left, right) => {
                 for (one, other) in [(left, right), (right, left)] {
@@ -109,6 +112,10 @@ impl Analyzer<'_> {
                 }
                 Expr::InList { negated: false, .. } => {
                     self.conjunct(condition, scope, ctes, context)?;
+                }
+                Expr::Between { .. } | Expr::BinaryOp { .. } => {
+                    self.note_ranges(condition, scope, context);
+                    self.expr(condition, scope, ctes, context)?;
                 }
                 other => self.expr(other, scope, ctes, context)?,
             }
@@ -255,7 +262,12 @@ impl Analyzer<'_> {
                     list,
                     negated: false,
                 } => (expr, list.as_slice()),
-                _ => continue,
+                other => {
+                    for (node, range) in self.ranges(other, scope) {
+                        said.add_range(node, range);
+                    }
+                    continue;
+                }
             };
             if let Some(node) = column(operand, scope)
                 && said.has_room(node)
@@ -325,7 +337,7 @@ impl Analyzer<'_> {
         self.inner -= 1;
         let out = columns?.and_then(|columns| columns.first().and_then(|column| column.node));
         if let (Some(node), Some(out)) = (column(one, scope), out)
-            && let Some(values) = self.base.own_closure(inside).values(out).cloned()
+            && let Some(values) = self.base.own_closure(inside).known(out)
             && self.base.type_of(node) == self.base.type_of(out)
         {
             self.base.constant(context, node, values);
@@ -347,6 +359,21 @@ struct Said {
 impl Said {
     fn has_room(&self, node: Node) -> bool {
         self.values.len() < SAID_MAX && self.values.iter().all(|(known, _)| *known != node)
+    }
+
+    /// A range, within those already said of the same column; values say more.
+    fn add_range(&mut self, node: Node, range: Alternatives) {
+        let known = self.values.iter_mut().find(|(known, _)| *known == node);
+        let Some((_, known)) = known else {
+            if self.values.len() < SAID_MAX {
+                self.values.push((node, range));
+            }
+            return;
+        };
+        if let ([ValueSource::Between(a)], [ValueSource::Between(b)]) = (&known[..], &range[..]) {
+            let both: Vec<_> = a.iter().chain(b.iter()).cloned().collect();
+            *known = vec![ValueSource::Between(both.into())];
+        }
     }
 
     /// What holds where the one or the other does.

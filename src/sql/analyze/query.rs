@@ -201,8 +201,8 @@ impl Analyzer<'_> {
             if column.pushable {
                 self.base.equal(inside, node, inner);
             }
-            if let Some(values) = own.values(inner) {
-                self.base.constant(context, node, values.clone());
+            if let Some(values) = own.known(inner) {
+                self.base.constant(context, node, values);
             }
             OutColumn {
                 node: Some(node),
@@ -368,8 +368,8 @@ impl Analyzer<'_> {
                 return column;
             };
             let node = self.base.node(self.base.type_of(inner));
-            if let Some(values) = own.values(inner) {
-                self.base.constant(context, node, values.clone());
+            if let Some(values) = own.known(inner) {
+                self.base.constant(context, node, values);
             }
             OutColumn {
                 node: Some(node),
@@ -454,7 +454,7 @@ impl Analyzer<'_> {
             let values: Option<Vec<Alternatives>> = branches
                 .iter()
                 .zip(&closures)
-                .map(|(b, closure)| inner(b).and_then(|(n, _)| closure.values(n).cloned()))
+                .map(|(b, closure)| inner(b).and_then(|(n, _)| closure.known(n)))
                 .collect();
             if let Some(values) = values.filter(|_| same) {
                 self.base.constant(context, node, values.concat());
@@ -811,7 +811,7 @@ impl Analyzer<'_> {
             .map(|column| BoundColumn {
                 name: column.name,
                 type_oid: column.node.map_or(0, |node| self.base.type_of(node)),
-                values: column.node.and_then(|node| own.values(node).cloned()),
+                values: column.node.and_then(|node| own.known(node)),
             })
             .collect();
         for (column, name) in bound.iter_mut().zip(names) {
