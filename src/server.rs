@@ -36,6 +36,9 @@ const LOGINS_MAX: usize = 512;
 /// Pause between two rounds of the statistics' upkeep.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
+/// Before the first look at scratch databases that nobody needs, and between two of them.
+const SCRATCH_FIRST: Duration = Duration::from_secs(2);
+const SCRATCH_PAUSE: Duration = Duration::from_secs(300);
 /// Pause between two looks at the home shard's schema.
 const CATALOG_PAUSE: Duration = Duration::from_secs(30);
 
@@ -58,6 +61,8 @@ pub struct App {
     logins: Arc<Semaphore>,
     /// one reload at a time
     reload: tokio::sync::Mutex<()>,
+    /// after each reload
+    reloaded: tokio::sync::Notify,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -124,6 +129,7 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
         closing: Arc::default(),
         logins: Arc::new(Semaphore::new(LOGINS_MAX)),
         reload: tokio::sync::Mutex::new(()),
+        reloaded: tokio::sync::Notify::new(),
         config: ArcSwap::new(config.clone()),
     });
     app.clone().listen(&config)?;
@@ -331,8 +337,22 @@ impl App {
         }
         tokio::spawn(self.clone().sweep());
         tokio::spawn(self.clone().oversee());
+        tokio::spawn(self.clone().drop_old_scratches());
         tokio::spawn(self.refresh_catalogs());
         Ok(())
+    }
+
+    /// Soon after the start, after each reload, and now and then.
+    async fn drop_old_scratches(self: Arc<Self>) {
+        tokio::time::sleep(SCRATCH_FIRST).await;
+        loop {
+            let slots: Vec<_> = self.backends.load().values().cloned().collect();
+            for slot in slots {
+                slot.load_full().drop_old_scratches().await;
+            }
+            let reloaded = self.reloaded.notified();
+            let _ = tokio::time::timeout(SCRATCH_PAUSE, reloaded).await;
+        }
     }
 
     async fn sweep(self: Arc<Self>) {
@@ -424,6 +444,7 @@ impl App {
         self.backends.store(Arc::new(merged));
         self.config.store(config);
         self.users.store(Arc::new(users));
+        self.reloaded.notify_one();
         let note = if differ {
             "; listeners change only with a restart"
         } else {

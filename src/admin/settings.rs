@@ -117,6 +117,26 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
         time(limits.drain_max),
         "how long a stop waits for transactions",
     );
+    let gathered = [
+        (
+            "gather_bytes_max",
+            limits.gather_bytes_max,
+            "what one statement may bring together in a scratch database",
+        ),
+        (
+            "gather_connections_max",
+            limits.gather_connections_max as u64,
+            "scratch databases in use at a time",
+        ),
+        (
+            "gather_disk_bytes_max",
+            limits.gather_disk_bytes_max,
+            "what all scratch databases of a server may have on disk",
+        ),
+    ];
+    for (name, value, note) in gathered {
+        row(name, value.to_string(), note);
+    }
 }
 
 fn shared(database: &Database, rows: &mut Vec<ConfigRow>) {

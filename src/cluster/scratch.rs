@@ -1,6 +1,8 @@
 //! Scratch databases: empty copies of the home shard's schema, in which Postgres answers what the shards cannot answer each
 //! for itself. Here they are designed after the home shard's catalog, made and taken away. It does not know what runs there.
 
+pub mod rubbish;
+
 use super::control::{ControlError, ControlPools, words};
 use crate::catalog::QualifiedName;
 use crate::config::{Database, ServerAddress};
@@ -234,6 +236,19 @@ pub enum State {
     },
 }
 
+#[derive(Debug)]
+pub struct Contents {
+    /// types and relations
+    pub objects: Objects,
+    /// tables with rows that were left behind, and their bytes
+    pub litter: Vec<(QualifiedName, u64)>,
+}
+
+const LITTER: &str = "SELECT n.nspname::text, c.relname::text, pg_catalog.pg_total_relation_size(c.oid) FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' \
+    AND n.nspname <> 'information_schema' AND pg_catalog.pg_relation_size(c.oid) > 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid \
+    AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e')";
+
 /// Makes and takes away the scratch databases of one server.
 pub struct Workshop<'a> {
     pub control: &'a ControlPools,
@@ -259,7 +274,12 @@ impl Workshop<'_> {
             ))
             .await
         {
-            Ok(()) => Ok(State::New),
+            Ok(()) => {
+                client
+                    .batch_execute(&self.comment(name, UNFINISHED))
+                    .await?;
+                Ok(State::New)
+            }
             Err(error) => match error.code() {
                 // another instance was quicker
                 Some(&SqlState::DUPLICATE_DATABASE | &SqlState::UNIQUE_VIOLATION) => {
@@ -330,13 +350,19 @@ impl Workshop<'_> {
                 }
             }
         }
-        control
-            .batch_execute(&format!(
-                "COMMENT ON DATABASE {database} IS '{MARK}{:016x}'",
-                recipe.fingerprint
-            ))
-            .await?;
+        let schema = format!("{SCHEMA}{:016x}", recipe.fingerprint);
+        control.batch_execute(&self.comment(name, &schema)).await?;
         Ok(())
+    }
+
+    /// What the comment on a scratch database says first: whose it is.
+    fn mark(&self) -> String {
+        format!("{MARK}{}, ", self.database.server_database)
+    }
+
+    fn comment(&self, name: &str, what: &str) -> String {
+        let comment = literal(&(self.mark() + what));
+        format!("COMMENT ON DATABASE {} IS {comment}", quoted(name))
     }
 
     async fn furnish_as_owner(
@@ -388,22 +414,31 @@ impl Workshop<'_> {
         Ok(())
     }
 
-    /// Types and relations of the scratch database.
-    pub async fn objects(&self, name: &str) -> Result<Objects, ScratchError> {
+    /// What is in the scratch database.
+    pub async fn contents(&self, name: &str) -> Result<Contents, ScratchError> {
         let client = self.control.connect(self.address, None, name).await?;
-        named(&client.query(OBJECTS, &[]).await?)
+        let objects = named(&client.query(OBJECTS, &[]).await?)?;
+        let rows = client.query(LITTER, &[]).await?;
+        let left = |row: &tokio_postgres::Row| {
+            let table =
+                QualifiedName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
+            let bytes: i64 = row.try_get(2)?;
+            Ok::<_, ScratchError>((table, u64::try_from(bytes).unwrap_or(0)))
+        };
+        let litter = rows.iter().map(left).collect::<Result<_, _>>()?;
+        Ok(Contents { objects, litter })
     }
 }
 
-/// Before the fingerprint in the database's comment.
-const MARK: &str = "pgshunt scratch database, schema ";
+/// What the comment on a scratch database consists of: this and the name of the database that it is for, and then one of those.
+const MARK: &str = "pgshunt scratch database of ";
+const UNFINISHED: &str = "unfinished";
+const SCHEMA: &str = "schema ";
 
 fn state(comment: &str) -> State {
-    match comment
-        .strip_prefix(MARK)
-        .map(|hex| u64::from_str_radix(hex, 16))
-    {
-        Some(Ok(fingerprint)) => State::Finished { fingerprint },
+    let schema = comment.rsplit_once(SCHEMA).map(|(_, hex)| hex);
+    match schema.map(|hex| u64::from_str_radix(hex, 16)) {
+        Some(Ok(fingerprint)) if comment.starts_with(MARK) => State::Finished { fingerprint },
         _ => State::Unfinished,
     }
 }

@@ -441,6 +441,8 @@ pub struct LimitsFile {
     pub transaction_idle_ms_max: Option<At<u64>>,
     /// How long a client may be idle outside a transaction.
     pub client_idle_ms_max: Option<At<u64>>,
+    /// Bytes on disk that the scratch databases of one server may have in all, those of other instances among them.
+    pub gather_disk_bytes_max: At<u64>,
 }
 
 impl Default for LimitsFile {
@@ -463,6 +465,7 @@ impl Default for LimitsFile {
             transaction_ms_max: None,
             transaction_idle_ms_max: None,
             client_idle_ms_max: None,
+            gather_disk_bytes_max: At::default_of(4 << 30),
         }
     }
 }

@@ -321,6 +321,8 @@ pub struct Limits {
     pub gather_connections_max: usize,
     /// of every client
     pub bounds: Bounds,
+    /// what all scratch databases of a server may have on disk
+    pub gather_disk_bytes_max: u64,
 }
 
 #[derive(Clone, Debug)]

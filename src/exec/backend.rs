@@ -117,7 +117,10 @@ impl Backend {
         Self {
             plans: PlanCache::new(config.limits.plans_max),
             templates: Templates::new(config.limits.plans_max),
-            scratches: Scratches::new(config.limits.gather_connections_max),
+            scratches: Scratches::new(
+                config.limits.gather_connections_max,
+                config.limits.gather_disk_bytes_max,
+            ),
             named: NamedSessions::new(database.consistency.sessions_max),
             greetings: Mutex::new(lru::LruCache::new(GREETINGS_MAX)),
             config,

@@ -3,9 +3,11 @@
 //! client's transaction; whatever happens, nothing of it stays.
 
 mod answer;
+mod disk;
 mod filling;
 mod lending;
 mod reading;
+mod upkeep;
 
 use super::cancel::send_cancel;
 use super::executor::{Done, Executor, Placement};
@@ -28,9 +30,6 @@ use std::future::poll_fn;
 use std::time::Instant;
 
 pub use lending::Scratches;
-
-/// Invisible rows in a scratch database before they are taken away.
-const LITTER_MAX: u64 = 1 << 20;
 
 /// Why an attempt came to nothing.
 enum Stop {
@@ -440,9 +439,8 @@ async fn cleaned(mut lent: Lent) -> Option<Lent> {
     if !matches!(emptied, Ok(answer) if answer.own_error.is_none()) {
         return None;
     }
-    if scratch.litter > LITTER_MAX {
-        let swept = scratch.run("VACUUM", Fate::Skip).await.ok()?;
-        scratch.litter = 0;
+    if let Some(sql) = scratch.litter.swept() {
+        let swept = scratch.run(&sql, Fate::Skip).await.ok()?;
         if swept.own_error.is_some() {
             return None;
         }

@@ -355,10 +355,10 @@ fn login_report(
             let (code, message) = (&error.code, &error.message);
             // 57P03: starting up or shutting down; that says nothing about our credentials
             let down = code == "57P03";
-            let state = if down {
-                SqlState::CANNOT_CONNECT
-            } else {
-                SqlState::CONNECTION_FAILURE
+            let state = match code.as_str() {
+                "57P03" => SqlState::CANNOT_CONNECT,
+                "3D000" => SqlState::INVALID_CATALOG_NAME,
+                _ => SqlState::CONNECTION_FAILURE,
             };
             let report = Report::new(state, format!("{name} refused the login: {code}: {message}"))
                 .hint("Check server_user and server_password of this user in the shard map, and the server's pg_hba.conf.");

@@ -27,6 +27,7 @@ impl SqlState {
     pub const UNDEFINED_OBJECT: Self = Self("42704");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self("53400");
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self("54000");
     pub const QUERY_CANCELED: Self = Self("57014");
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");

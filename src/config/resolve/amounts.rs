@@ -191,5 +191,10 @@ pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
             1..=1_000,
         ),
         bounds: bounds_of_all(written, problems),
+        gather_disk_bytes_max: problems.number(
+            "gather_disk_bytes_max",
+            &written.gather_disk_bytes_max,
+            0..=1 << 50,
+        ),
     }
 }

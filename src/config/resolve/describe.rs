@@ -46,6 +46,7 @@ impl Config {
             .iter()
             .for_each(|database| rows.database(database));
         rows.limits(self);
+        rows.process(self);
         rows.0
     }
 }
@@ -406,6 +407,14 @@ impl Rows {
             limits.notify_bytes_max,
             "bytes of notifications that wait for one client",
         );
+        self.add(
+            "limits.gather_disk_bytes_max",
+            limits.gather_disk_bytes_max,
+            "bytes on disk of all scratch databases of a server",
+        );
+    }
+
+    fn process(&mut self, config: &Config) {
         self.add("log.level", &config.log.level, "least severity logged");
         self.add(
             "log.format",

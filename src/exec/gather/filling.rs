@@ -5,6 +5,7 @@ use super::Stop;
 use super::lending::{Scratch, broken};
 use super::reading::{self, Asked, Form, TRAILER, Ways, Within};
 use crate::catalog::QualifiedName;
+use crate::exec::backend::Backend;
 use crate::exec::cancel::send_cancel;
 use crate::exec::client::Client;
 use crate::exec::executor::{Executor, Placement};
@@ -57,6 +58,7 @@ struct Filling<'a> {
     form: Form,
     bytes: u64,
     bytes_max: u64,
+    backend: &'a Backend,
 }
 
 /// How reading from a shard ended early.
@@ -66,6 +68,7 @@ enum Broken {
     Lost(RelayError),
     Scratch(RelayError),
     TooMuch,
+    NoRoom(Report),
     Schema(String),
     /// the client may not read this view
     Rights(String),
@@ -178,7 +181,8 @@ impl Executor {
         ways: &Ways<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), Stop> {
-        let bytes_max = self.backend.config.limits.gather_bytes_max;
+        let backend = self.backend.clone();
+        let bytes_max = backend.config.limits.gather_bytes_max;
         let (mut bytes, mut large) = (0, Vec::new());
         for table in &gather.tables {
             let form = ways.form(&table.table);
@@ -201,9 +205,12 @@ impl Executor {
                     form,
                     bytes,
                     bytes_max,
+                    backend: &backend,
                 };
                 let copied = self.copy_part(feed, table, &mut filling).await;
+                let came = filling.bytes - bytes;
                 bytes = filling.bytes;
+                scratch.litter.add(&table.table, came);
                 if let Err(broken) = copied {
                     return Err(self.explain(feed, broken));
                 }
@@ -214,7 +221,6 @@ impl Executor {
             scratch.server.send(COPY_DONE);
             self.scratch_answers(scratch, |_, server| server.is_answered())
                 .await?;
-            scratch.litter += bytes - before;
             if bytes - before > ANALYZED_MIN {
                 large.push(name);
             }
@@ -260,10 +266,7 @@ impl Executor {
                     return Ok(());
                 }
                 b'd' => {
-                    filling.bytes += frame.len() as u64;
-                    if filling.bytes > filling.bytes_max {
-                        return Err(Broken::TooMuch);
-                    }
+                    filling.count(frame.len() as u64).await?;
                     if !feed.pass(frame, table, filling)? {
                         return Ok(());
                     }
@@ -353,6 +356,7 @@ impl Executor {
                 format!("shard {name} is out of step: {why}"),
             )
             .into(),
+            (Broken::NoRoom(report), _) => report.into(),
             (Broken::TooMuch, _) => Report::new(
                 SqlState::PROGRAM_LIMIT_EXCEEDED,
                 "the statement would have to bring together more than gather_bytes_max from the shards",
@@ -412,6 +416,23 @@ impl Executor {
         let words = with_context(error, "while the scratch database was filled");
         self.client.output.extend_from_slice(&words);
         Failure::Shown.into()
+    }
+}
+
+impl Filling<'_> {
+    /// So much has come.
+    async fn count(&mut self, bytes: u64) -> Result<(), Broken> {
+        self.bytes += bytes;
+        if self.bytes > self.bytes_max {
+            return Err(Broken::TooMuch);
+        }
+        let scratches = &self.backend.scratches;
+        scratches.disk.note(bytes);
+        if !scratches.disk.is_in_doubt() {
+            return Ok(());
+        }
+        let found = Box::pin(scratches.measure_again(self.backend)).await;
+        found.map_err(Broken::NoRoom)
     }
 }
 

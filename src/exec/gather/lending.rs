@@ -1,6 +1,7 @@
 //! Scratch databases and the connections to them: one connection a database, taken by an advisory lock, kept for the next
 //! statement of the same role. What is bounded is how many are in use; no more than that many are kept.
 
+use super::disk::{Disk, Litter};
 use crate::cluster::scratch::{
     Known, Object, Objects, Owner, Recipe, ScratchError, State, Workshop, database_name,
 };
@@ -37,6 +38,7 @@ pub struct Scratches {
     recipe: tokio::sync::Mutex<Option<(u64, Arc<Recipe>)>>,
     names: Arc<Names>,
     returning: Arc<Returning>,
+    pub disk: Disk,
 }
 
 /// Scratch databases that are being emptied: soon there will be one that need not be made.
@@ -80,8 +82,7 @@ pub struct Scratch {
     here: Objects,
     /// their OIDs here to what they are on the home shard
     pub oids: HashMap<u32, Known>,
-    /// rows left behind, invisible, since they were last taken away
-    pub litter: u64,
+    pub litter: Litter,
     user: String,
     _name: Name,
 }
@@ -138,7 +139,7 @@ async fn run(server: &mut Server, sql: &str, fate: Fate) -> Result<Answer, Relay
 
 impl Scratches {
     #[must_use]
-    pub fn new(connections_max: usize) -> Self {
+    pub fn new(connections_max: usize, disk_bytes_max: u64) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections_max)),
             connections_max,
@@ -146,7 +147,18 @@ impl Scratches {
             recipe: tokio::sync::Mutex::default(),
             names: Arc::default(),
             returning: Arc::default(),
+            disk: Disk::new(disk_bytes_max),
         }
+    }
+
+    pub fn has_idle(&self) -> bool {
+        !self.idle.lock().is_empty()
+    }
+
+    /// Connections to databases of another schema keep them for nothing.
+    pub fn close_idle_of_others(&self, fingerprint: u64) {
+        let is_current = |scratch: &Scratch| scratch.recipe.fingerprint == fingerprint;
+        self.idle.lock().retain(is_current);
     }
 
     pub fn cleaning(&self) -> Cleaning {
@@ -203,7 +215,11 @@ impl Scratches {
     }
 
     /// The schema as of this version of the catalog.
-    async fn recipe(&self, backend: &Backend, version: u64) -> Result<Arc<Recipe>, ScratchError> {
+    pub async fn recipe(
+        &self,
+        backend: &Backend,
+        version: u64,
+    ) -> Result<Arc<Recipe>, ScratchError> {
         let mut known = self.recipe.lock().await;
         if let Some((of, recipe)) = known.as_ref()
             && *of == version
@@ -246,14 +262,19 @@ impl Making<'_> {
                 continue;
             };
             if let Some(server) = self.furnished(&name.name).await? {
-                let here = self.workshop.objects(&name.name).await;
+                let contents = self.workshop.contents(&name.name).await;
+                let contents = contents.map_err(report)?;
+                let mut litter = Litter::default();
+                for (table, bytes) in contents.litter {
+                    litter.add(&table, bytes);
+                }
                 let mut scratch = Scratch {
                     server,
                     member: self.entry.member,
                     recipe: self.recipe.clone(),
-                    here: here.map_err(report)?,
+                    here: contents.objects,
                     oids: HashMap::new(),
-                    litter: 0,
+                    litter,
                     user: self.owner.user.clone(),
                     _name: name,
                 };
@@ -295,7 +316,12 @@ impl Making<'_> {
     }
 
     async fn claim(&self, name: &str) -> Result<Option<Server>, Report> {
-        let mut server = self.backend.servers.connect_aside(self.entry, name).await?;
+        let mut server = match self.backend.servers.connect_aside(self.entry, name).await {
+            Ok(server) => server,
+            // another instance has dropped it
+            Err(report) if report.code == SqlState::INVALID_CATALOG_NAME => return Ok(None),
+            Err(report) => return Err(report),
+        };
         let answer = run(&mut server, CLAIM, Fate::Capture).await;
         let answer = answer.map_err(|error| broken(&error))?;
         let ours = answer.captured.first().is_some_and(|value| value == "t");
@@ -320,6 +346,7 @@ impl Executor {
                 return Err(self.cancelled_waiting("a scratch database").into());
             }
         };
+        scratches.find_room(&backend).await?;
         let home = self.snapshot.database.home;
         let member = backend.topology.primary(home);
         let entry = self.entry(member)?;

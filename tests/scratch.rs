@@ -1,0 +1,195 @@
+//! The life of scratch databases: how much disk they may have, when old ones go, and that nobody loses one in use.
+
+mod support {
+    pub mod cluster;
+    pub mod raw;
+    pub mod town;
+}
+
+use std::time::Duration;
+use support::cluster::Proxy;
+use support::raw::Raw;
+use support::town::{Town, eventually};
+
+const TABLES: &str = "\
+keyspaces:
+  - { name: by_key, type: bigint, hash: { buckets: 8 } }
+tables: [{ name: rows, keyspace: by_key, key: k }]
+";
+const SCHEMA: &str = "CREATE TABLE rows (k bigint PRIMARY KEY, v text)";
+const MEDIAN: &str = "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY v) FROM rows";
+
+fn town(name: &str) -> Town {
+    let town = Town::start(name, 2, 0);
+    town.on_primaries(SCHEMA);
+    town
+}
+
+fn client(proxy: &Proxy) -> Raw {
+    Raw::connect(proxy.port(), "app", "social").expect("pgshunt")
+}
+
+/// Names of the scratch databases, in order.
+fn scratches(town: &Town) -> Vec<String> {
+    let sql = "SELECT datname FROM pg_database WHERE datname LIKE 'pgshunt_scratch_%' ORDER BY 1";
+    let answer = town.superuser(0, 0, "postgres").ask(sql).ok();
+    answer.rows.into_iter().flatten().flatten().collect()
+}
+
+#[test]
+fn they_have_no_more_on_disk_than_the_bound() {
+    let town = town("scratch-disk");
+    let map = format!(
+        "{}\nlimits: {{ gather_disk_bytes_max: 20000000 }}\n",
+        town.cluster.map_with(TABLES)
+    );
+    let proxy = Proxy::start(&map);
+    let mut sharded = client(&proxy);
+    sharded.ask("INSERT INTO rows VALUES (1, 'one')").ok();
+    assert_eq!(sharded.ask(MEDIAN).ok().value(), "one");
+    for shard in 0..2 {
+        let fill = format!(
+            "INSERT INTO rows SELECT g, repeat(md5(g::text), 10) FROM generate_series({}, {}) g",
+            10 + 100_000 * shard,
+            40_000 + 100_000 * shard
+        );
+        town.direct(shard, 0).ask(&fill).ok();
+    }
+    let answer = sharded.ask(MEDIAN);
+    assert_eq!(answer.code(), "53400", "{answer:?}");
+    let error = answer.error.expect("an error");
+    assert!(error.hint.contains("gather_disk_bytes_max"), "{error:?}");
+    // nothing of it stays
+    eventually(Duration::from_secs(20), "there is room again", &mut || {
+        sharded
+            .ask("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY v) FROM rows WHERE k < 5")
+            .code()
+            .is_empty()
+    });
+    // what others have counts, too
+    let mut root = town.superuser(0, 0, "postgres");
+    root.ask("CREATE DATABASE pgshunt_scratch_of_another").ok();
+    town.superuser(0, 0, "pgshunt_scratch_of_another")
+        .ask("CREATE TABLE t AS SELECT repeat('x', 100) FROM generate_series(1, 200000)")
+        .ok();
+    root.ask("GRANT pg_read_all_stats TO pgshunt").ok();
+    eventually(Duration::from_secs(30), "it is seen", &mut || {
+        sharded
+            .ask("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY v) FROM rows WHERE k < 5")
+            .code()
+            == "53400"
+    });
+    assert!(scratches(&town).contains(&"pgshunt_scratch_of_another".to_owned()));
+}
+
+#[test]
+fn old_ones_are_dropped_and_those_in_use_are_not() {
+    let town = town("scratch-old");
+    let map = town.cluster.map_with(TABLES);
+    let first = Proxy::start(&map);
+    let mut sharded = client(&first);
+    sharded.ask("INSERT INTO rows VALUES (1, 'one')").ok();
+    sharded.ask(MEDIAN).ok();
+    let made = scratches(&town);
+    assert_eq!(made.len(), 1, "{made:?}");
+    // left by the one that is gone: the next takes it over
+    drop((sharded, first));
+    let second = Proxy::start(&map);
+    let mut sharded = client(&second);
+    assert_eq!(sharded.ask(MEDIAN).ok().value(), "one");
+    assert!(!second.log().contains("made scratch"), "{}", second.log());
+    assert_eq!(scratches(&town), made);
+    // two at a time: both instances use theirs, and neither drops the other's
+    let third = Proxy::start(&map);
+    let mut other = client(&third);
+    for _ in 0..4 {
+        assert_eq!(other.ask(MEDIAN).ok().value(), "one");
+        assert_eq!(sharded.ask(MEDIAN).ok().value(), "one");
+        for proxy in [&second, &third] {
+            reload(proxy);
+        }
+    }
+    assert_eq!(scratches(&town).len(), 2);
+    // another schema: what is not in use goes
+    drop((other, third));
+    sharded.ask("ALTER TABLE rows ADD COLUMN more int").ok();
+    let mut root = town.superuser(0, 0, "postgres");
+    let unknown = "CREATE DATABASE pgshunt_scratch_0_1";
+    root.ask(unknown).ok();
+    let others = "CREATE DATABASE pgshunt_scratch_0_2; COMMENT ON DATABASE pgshunt_scratch_0_2 IS 'pgshunt scratch database of other, unfinished'";
+    for sql in others.split("; ") {
+        root.ask(sql).ok();
+    }
+    for (name, what) in [("0_3", "unfinished"), ("0_4", "schema 0000000000000001")] {
+        root.ask(&format!(
+            "CREATE DATABASE pgshunt_scratch_{name} OWNER pgshunt"
+        ))
+        .ok();
+        root.ask(&format!(
+            "COMMENT ON DATABASE pgshunt_scratch_{name} IS 'pgshunt scratch database of social, {what}'"
+        ))
+        .ok();
+    }
+    // somebody is in it
+    let mut inside = town.superuser(0, 0, "pgshunt_scratch_0_4");
+    sharded.ask(MEDIAN).ok();
+    reload(&second);
+    let left = [
+        "pgshunt_scratch_0_1",
+        "pgshunt_scratch_0_2",
+        "pgshunt_scratch_0_4",
+    ];
+    eventually(Duration::from_secs(30), "old ones are gone", &mut || {
+        let found = scratches(&town);
+        left.iter().all(|name| found.iter().any(|f| f == name)) && found.len() == 4
+    });
+    inside.ask("SELECT 1").ok();
+    drop(inside);
+    eventually(Duration::from_secs(30), "the last one is gone", &mut || {
+        reload(&second);
+        !scratches(&town).contains(&"pgshunt_scratch_0_4".to_owned())
+    });
+    assert_eq!(client(&second).ask(MEDIAN).ok().value(), "one");
+}
+
+/// SIGHUP, until it has been heard.
+fn reload(proxy: &Proxy) {
+    let times = proxy.log().matches("reloaded: ").count();
+    let pid = proxy.pid().to_string();
+    let status = std::process::Command::new("kill")
+        .args(["-HUP", &pid])
+        .status();
+    assert!(status.expect("kill").success());
+    eventually(Duration::from_secs(20), "it has reloaded", &mut || {
+        proxy.log().matches("reloaded: ").count() > times
+    });
+}
+
+/// Two instances that drop and make them at the same time lose no statement by it.
+#[test]
+fn instances_do_not_take_each_others_away() {
+    let town = town("scratch-two");
+    let map = town.cluster.map_with(TABLES);
+    let proxies = [Proxy::start(&map), Proxy::start(&map)];
+    client(&proxies[0])
+        .ask("INSERT INTO rows VALUES (1, 'one')")
+        .ok();
+    std::thread::scope(|scope| {
+        for proxy in &proxies {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        // a new session each time, now and then with a new schema
+                        assert_eq!(client(proxy).ask(MEDIAN).ok().value(), "one");
+                    }
+                });
+            }
+        }
+        scope.spawn(|| {
+            for _ in 0..4 {
+                proxies.iter().for_each(reload);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        });
+    });
+}
