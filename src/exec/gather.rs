@@ -35,6 +35,8 @@ pub use lending::Scratches;
 enum Stop {
     /// a replica failed before anything was shown
     Replica,
+    /// the client's role may not lock a table by name: it may still read some of its columns
+    Columns,
     /// this table is not what the scratch database takes it for
     Schema(String),
     Failed(Failure),
@@ -78,6 +80,8 @@ impl Executor {
                 Ok(done) => return Ok(done),
                 Err(Stop::Failed(failure)) => return Err(failure),
                 Err(Stop::Replica) => placement = Placement::Primary,
+                // it is not a way that ends so again
+                Err(Stop::Columns) => self.backend.scratches.read_by_columns(&self.user),
                 Err(Stop::Schema(_)) if !looked_again && self.transaction.is_none() => {
                     looked_again = true;
                     self.backend.scratches.forget_recipe().await;

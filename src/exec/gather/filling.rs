@@ -44,6 +44,8 @@ struct Feed<'g> {
     verified: bool,
     /// one statement brings all tables
     together: bool,
+    /// it locks tables by name, which takes more than the right to single columns
+    locks: bool,
     /// its first copy data has come in
     begun: bool,
     /// all rows have come in
@@ -121,6 +123,7 @@ impl Executor {
 
     fn within(&self) -> Within {
         match &self.transaction {
+            None if self.backend.scratches.reads_by_columns(&self.user) => Within::ByColumns,
             None => Within::Own,
             Some(tx) if tx.isolation.is_some_and(|i| i != Isolation::ReadCommitted) => {
                 Within::OneSnapshot
@@ -161,6 +164,7 @@ impl Executor {
                 signatures: HashMap::new(),
                 verified: false,
                 together: ways.together(tables),
+                locks: ways.locks(),
                 begun: false,
                 ended: false,
                 ahead: None,
@@ -328,6 +332,13 @@ impl Executor {
         let name = &self.snapshot.database.shards[feed.shard.index()].name;
         let index = self.held.iter().position(|h| h.shard == feed.shard);
         match (broken, index) {
+            (Broken::Said(words), _)
+                if message::error_field(&words, b'C') == Some("42501")
+                    && feed.locks
+                    && self.transaction.is_none() =>
+            {
+                Stop::Columns
+            }
             (Broken::Said(words), _)
                 if message::error_field(&words, b'C') == Some("42501") && !feed.views.is_empty() =>
             {

@@ -14,7 +14,7 @@ use crate::exec::servers::Entry;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Server};
 use crate::wire::sqlstate::SqlState;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +39,8 @@ pub struct Scratches {
     names: Arc<Names>,
     returning: Arc<Returning>,
     pub disk: Disk,
+    /// users who have turned out to have rights to columns only; no more than the map has
+    by_columns: RwLock<HashSet<String>>,
 }
 
 /// Scratch databases that are being emptied: soon there will be one that need not be made.
@@ -148,7 +150,16 @@ impl Scratches {
             names: Arc::default(),
             returning: Arc::default(),
             disk: Disk::new(disk_bytes_max),
+            by_columns: RwLock::default(),
         }
+    }
+
+    pub fn reads_by_columns(&self, user: &str) -> bool {
+        self.by_columns.read().contains(user)
+    }
+
+    pub fn read_by_columns(&self, user: &str) {
+        self.by_columns.write().insert(user.to_owned());
     }
 
     pub fn has_idle(&self) -> bool {

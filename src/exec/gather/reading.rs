@@ -25,10 +25,24 @@ pub enum Form {
 pub enum Within {
     /// one of ours
     Own,
+    /// one of ours for a role that may read single columns only, and so may not lock tables by name: one statement brings all
+    /// tables, after others that read no row have locked them
+    ByColumns,
     /// the client's, with one snapshot for all of it
     OneSnapshot,
     /// the client's, with a snapshot for each statement: one statement brings all tables (hazard 4)
     EachStatement,
+}
+
+impl Within {
+    /// Each statement has a snapshot of its own.
+    fn by_one_statement(self) -> bool {
+        matches!(self, Self::ByColumns | Self::EachStatement)
+    }
+
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Own | Self::ByColumns)
+    }
 }
 
 /// How the tables of one statement are read.
@@ -70,7 +84,7 @@ impl<'a> Ways<'a> {
             asked,
         };
         let text = |t: &Gathered| ways.form(&t.table) == Form::Text;
-        ways.all_text = within == Within::EachStatement && asked.gather.tables.iter().any(text);
+        ways.all_text = within.by_one_statement() && asked.gather.tables.iter().any(text);
         ways
     }
 
@@ -90,9 +104,13 @@ impl<'a> Ways<'a> {
         format!("(FORMAT {form}, ENCODING '{}')", self.encoding)
     }
 
+    pub fn locks(&self) -> bool {
+        !self.within.by_one_statement()
+    }
+
     /// One statement has to bring all these tables.
     pub fn together(&self, tables: &[&Gathered]) -> bool {
-        self.within == Within::EachStatement && tables.len() > 1
+        self.within.by_one_statement() && tables.len() > 1
     }
 
     /// The text for one shard.
@@ -100,13 +118,13 @@ impl<'a> Ways<'a> {
         let names: Vec<&QualifiedName> = tables.iter().map(|t| &t.table).collect();
         let quoted: Vec<String> = names.iter().map(|name| name.quoted()).collect();
         let as_text = names.iter().any(|name| self.form(name) == Form::Text);
-        let aside = self.within != Within::Own && (as_text || self.together(tables));
-        let mut sql = String::new();
-        if self.within == Within::Own {
-            sql.push_str("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;");
-        } else if aside {
-            sql.push_str(&format!("SAVEPOINT {SAVEPOINT};"));
-        }
+        let aside = !self.within.is_ours() && (as_text || self.together(tables));
+        let mut sql = match self.within {
+            Within::Own => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;".to_owned(),
+            Within::ByColumns => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;".to_owned(),
+            _ if aside => format!("SAVEPOINT {SAVEPOINT};"),
+            _ => String::new(),
+        };
         if as_text {
             sql.push_str(
                 "SET LOCAL extra_float_digits = 3;SET LOCAL DateStyle = ISO;\
@@ -114,11 +132,17 @@ impl<'a> Ways<'a> {
             );
         }
         // the lock before the snapshot: nobody changes the columns between the look at them and the copy
-        sql.push_str(&format!(
-            "LOCK TABLE {} IN ACCESS SHARE MODE;{};",
-            quoted.join(", "),
-            signatures(&names)
-        ));
+        if self.within.by_one_statement() {
+            for table in tables {
+                let (columns, name) = (columns(table), table.table.quoted());
+                sql.push_str(&format!("SELECT {columns} FROM {name} LIMIT 0;"));
+            }
+        } else {
+            let tables = quoted.join(", ");
+            sql.push_str(&format!("LOCK TABLE {tables} IN ACCESS SHARE MODE;"));
+        }
+        sql.push_str(&signatures(&names));
+        sql.push(';');
         if !self.asked.gather.views.is_empty() {
             sql.push_str(&rights(&self.asked.gather.views));
             sql.push(';');
@@ -133,7 +157,7 @@ impl<'a> Ways<'a> {
                 sql.push_str(&self.copy(&select, &[table]));
             }
         }
-        if self.within == Within::Own {
+        if self.within.is_ours() {
             sql.push_str("COMMIT");
         } else if aside {
             sql.push_str(&format!(
