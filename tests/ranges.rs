@@ -369,6 +369,40 @@ fn joins_and_subqueries() {
 }
 
 #[test]
+fn set_operations() {
+    let mut pair = pair();
+    for sql in [
+        "SELECT k, v FROM numbers UNION ALL SELECT v, k FROM others ORDER BY 1, 2",
+        "SELECT k AS n FROM numbers UNION ALL SELECT v FROM others ORDER BY n DESC LIMIT 7",
+        "SELECT k FROM numbers UNION ALL SELECT k FROM others ORDER BY 1 LIMIT 5 OFFSET 3",
+        "SELECT k FROM numbers WHERE k > 5 UNION ALL SELECT v FROM others WHERE k < 5 ORDER BY 1",
+        "SELECT k, v FROM numbers UNION SELECT k, v % 3 FROM others ORDER BY 1, 2",
+        "SELECT k FROM numbers INTERSECT SELECT k FROM others WHERE v > 1 ORDER BY 1",
+        "SELECT k, v % 3 FROM numbers EXCEPT SELECT k, v FROM others ORDER BY 1, 2",
+        "SELECT v % 3 FROM numbers EXCEPT ALL SELECT v FROM others ORDER BY 1",
+        "SELECT v FROM numbers UNION SELECT v FROM others ORDER BY 1",
+        "SELECT k FROM numbers UNION ALL SELECT 1 ORDER BY 1",
+        "SELECT a.k FROM numbers a JOIN others b USING (k) UNION ALL SELECT k FROM others ORDER BY 1",
+        "SELECT k FROM numbers WHERE v = 1 UNION ALL SELECT 1/(v - 1) FROM others ORDER BY 1",
+        "SELECT k FROM numbers UNION ALL SELECT 'x' FROM others ORDER BY 1",
+        "SELECT k FROM bytes UNION SELECT k FROM bytes WHERE v > 3 ORDER BY 1",
+        "SELECT k FROM prices UNION ALL SELECT v FROM prices ORDER BY 1",
+        "SELECT v FROM days UNION ALL SELECT k FROM numbers ORDER BY 1",
+    ] {
+        pair.same(sql);
+        pair.extended(sql, &[], &[]);
+    }
+    let count =
+        "SELECT count(*) FROM (SELECT k FROM numbers UNION ALL SELECT v FROM others LIMIT 5) x";
+    pair.same(count);
+    let limit =
+        "SELECT k FROM numbers UNION ALL SELECT v FROM others ORDER BY 1 LIMIT $1 OFFSET $2";
+    for (limit_is, offset) in [("3", "2"), ("0", "0"), ("100", "19"), ("-1", "0")] {
+        pair.extended(limit, &[20, 20], &[Some(limit_is), Some(offset)]);
+    }
+}
+
+#[test]
 fn only_the_shards_that_can_hold_rows_are_asked() {
     // its own servers, whose statistics of statements nothing else fills
     let town = Town::start("ranges-asked", 3, 0);

@@ -24,6 +24,7 @@ use super::tokens::{Token, TokenKind};
 use crate::catalog::{Catalog, QualifiedName, Relation};
 use crate::config::Database;
 use crate::shard::KeyspaceKind;
+use combine::united::United;
 use combine::{Across, Amounts};
 pub use expr::is_syntax;
 use facts::{Alternatives, Closure, ContextId, FactBase, Node};
@@ -83,6 +84,8 @@ struct Analyzer<'e> {
     /// where the outermost SELECT is in memory, to be known again, and its LIMIT
     main: Option<(usize, Amounts)>,
     across: Option<Across>,
+    /// the outermost set operation
+    united: Option<United>,
     base: FactBase,
     instances: Vec<Instance>,
     functions: HashSet<FunctionUse>,
@@ -121,6 +124,7 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
         tokens,
         main: None,
         across: None,
+        united: None,
         base,
         instances: Vec::new(),
         functions: HashSet::new(),
@@ -198,39 +202,27 @@ impl Analyzer<'_> {
     fn finish(mut self, tokens: &[Token]) -> Facts {
         let unsafe_params = self.unsafe_params(tokens);
         let on_copies = self.on_copies(tokens);
-        let anchor = self
-            .instances
-            .iter()
-            .position(|i| i.anchors && matches!(i.placement, Placement::Sharded(_)));
         let closures: Vec<Closure> = self
             .instances
             .iter()
             .map(|i| self.base.closure(i.context))
             .collect();
-        let anchor_keys = anchor.map(|at| self.instances[at].keys.clone());
-        let tied = |instance: &Instance, closure: &Closure| {
-            let Some(keys) = &anchor_keys else {
-                return false;
-            };
-            keys.len() == instance.keys.len()
-                && keys
-                    .iter()
-                    .zip(&instance.keys)
-                    .all(|(&a, &b)| closure.tied(a, b))
-        };
+        let anchors = self.anchor_keys();
         let instances = std::mem::take(&mut self.instances);
-        let touched = instances
-            .iter()
-            .zip(&closures)
-            .map(|(instance, closure)| Touched {
-                table: instance.table.clone(),
-                placement: instance.placement,
-                proof: proof(&self.env, instance, closure, &unsafe_params),
-                tied: tied(instance, closure),
-                primary_only: instance.primary_only,
-                row_security: instance.row_security,
-                equals: self.equals(instance, closure, &unsafe_params),
-            });
+        let touched =
+            instances
+                .iter()
+                .zip(&closures)
+                .zip(&anchors)
+                .map(|((instance, closure), keys)| Touched {
+                    table: instance.table.clone(),
+                    placement: instance.placement,
+                    proof: proof(&self.env, instance, closure, &unsafe_params),
+                    tied: tied(instance, closure, keys.as_deref()),
+                    primary_only: instance.primary_only,
+                    row_security: instance.row_security,
+                    equals: self.equals(instance, closure, &unsafe_params),
+                });
         let touched: Vec<Touched> = touched.collect();
         let mut functions: Vec<FunctionUse> = self.functions.into_iter().collect();
         functions.sort_by(|a, b| a.name.cmp(&b.name));
@@ -262,6 +254,22 @@ impl Analyzer<'_> {
             subqueries: self.subqueries,
             on_copies,
         }
+    }
+
+    /// For each instance the keys of the relation that it has to be tied to: of its arm in a set operation.
+    fn anchor_keys(&self) -> Vec<Option<Vec<Node>>> {
+        let is_anchor = |i: &Instance| i.anchors && matches!(i.placement, Placement::Sharded(_));
+        let only = self.instances.iter().position(is_anchor);
+        let anchor = |at: usize| match &self.united {
+            None => only,
+            Some(united) => {
+                let mut arms = united.arms.iter();
+                let arm = arms.find(|arm| arm.instances.contains(&at))?;
+                arm.anchor(&self.instances)
+            }
+        };
+        let keys = |at| Some(self.instances.get(anchor(at)?)?.keys.clone());
+        (0..self.instances.len()).map(keys).collect()
     }
 
     /// Parameters whose type the client left open and that also stand where their type is not plain: what they mean to
@@ -380,6 +388,15 @@ fn is_by_range(env: &Env<'_>, table: usize) -> bool {
     let keyspace = env.database.tables.get(table).map(|table| table.keyspace);
     let keyspace = keyspace.and_then(|at| env.database.keyspaces.get(at));
     keyspace.is_some_and(|keyspace| matches!(keyspace.kind, KeyspaceKind::Range { .. }))
+}
+
+fn tied(instance: &Instance, closure: &Closure, keys: Option<&[Node]>) -> bool {
+    let Some(keys) = keys else { return false };
+    keys.len() == instance.keys.len()
+        && keys
+            .iter()
+            .zip(&instance.keys)
+            .all(|(&a, &b)| closure.tied(a, b))
 }
 
 fn product(tuples: &[KeyTuple], values: &Alternatives) -> Vec<KeyTuple> {

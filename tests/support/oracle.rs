@@ -144,9 +144,6 @@ impl World {
         let proxy = Proxy::start(&map);
         let direct = |name| Raw::connect(town.port(0, 0), "app", name).expect("the one Postgres");
         let (plain, reversed) = (direct("plain"), direct("reversed"));
-        let mut reversed = reversed;
-        // another plan, too
-        reversed.ask("SET enable_hashagg = off").ok();
         let through = |&shards: &usize| {
             let name = format!("over_{shards}");
             let raw = Raw::connect(proxy.port(), "app", &name).expect("pgshunt");

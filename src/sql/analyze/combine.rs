@@ -6,6 +6,7 @@ mod amounts;
 mod grouped;
 mod places;
 mod types;
+pub(super) mod united;
 
 use super::facts::Closure;
 use super::predicate::{column, resolve, unwrap};

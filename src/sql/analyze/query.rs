@@ -2,6 +2,7 @@
 //! A block is *flat* when each of its rows is a row of its joins and nothing looks at several: facts then flow both ways.
 //! Out of other blocks flow the values of their columns; into them only what their columns allow (grouped ones).
 
+use super::combine::united::{self, Arm, United};
 use super::facts::Alternatives;
 use super::predicate::{column, unwrap};
 use super::scope::{Rel, Scope, folded, schema_and_name};
@@ -88,7 +89,20 @@ impl Analyzer<'_> {
         {
             self.main = Some((address(select), Amounts::of(query)));
         }
-        self.query(query, &None, None, top).map(|_| ())
+        let simple = query.with.as_ref().is_none_or(|with| !with.recursive)
+            && query.locks.is_empty()
+            && matches!(query.body.as_ref(), SetExpr::SetOperation { .. });
+        if simple {
+            self.united = Some(United {
+                at: united::address(&query.body),
+                arms: Vec::new(),
+            });
+        }
+        self.query(query, &None, None, top)?;
+        if simple {
+            self.across = self.across_arms(query);
+        }
+        Ok(())
     }
 
     /// The clause that looks at rows of several shards together.
@@ -388,6 +402,7 @@ impl Analyzer<'_> {
         outer: Option<&Scope<'_>>,
         context: ContextId,
     ) -> Outcome<Columns> {
+        let united = self.is_united(body);
         let mut branches = Vec::new();
         let mut open = vec![body];
         while let Some(branch) = open.pop() {
@@ -410,12 +425,46 @@ impl Analyzer<'_> {
         for branch in branches {
             self.count_block()?;
             let inside = self.base.child(context);
-            self.inner += 1;
-            let columns = self.body(branch, ctes, outer, inside);
-            self.inner -= 1;
+            let columns = if united {
+                self.arm(branch, ctes, inside)
+            } else {
+                self.inner += 1;
+                let columns = self.body(branch, ctes, outer, inside);
+                self.inner -= 1;
+                columns
+            };
             all.push((inside, columns?));
         }
         Ok(self.united(&all, context))
+    }
+
+    /// An arm of the outermost set operation: like an outermost query, for itself.
+    fn arm<'q>(
+        &mut self,
+        branch: &'q SetExpr,
+        ctes: &Ctes<'q>,
+        inside: ContextId,
+    ) -> Outcome<Columns> {
+        let begun = self.instances.len();
+        let top = std::mem::replace(&mut self.top, inside);
+        let columns = self.body(branch, ctes, None, inside);
+        self.top = top;
+        let columns = columns?;
+        let reason = match branch {
+            SetExpr::Select(select) => self.select_reason(select),
+            SetExpr::Query(query) => self.several_rows_reason(query),
+            _ => Some(String::new()),
+        };
+        let arm = Arm::new(
+            begun..self.instances.len(),
+            inside,
+            reason.is_none(),
+            &columns,
+        );
+        if let Some(united) = &mut self.united {
+            united.arms.push(arm);
+        }
+        Ok(columns)
     }
 
     fn united(&mut self, branches: &[(ContextId, Columns)], context: ContextId) -> Columns {
@@ -565,6 +614,7 @@ impl Analyzer<'_> {
     fn is_main(&self, body: &SetExpr) -> bool {
         let main = self.main.as_ref().map(|main| main.0);
         matches!(body, SetExpr::Select(select) if main == Some(address(select)))
+            || self.is_united(body)
     }
 
     pub(super) fn out_columns(&self, select: &Select, scope: &Scope<'_>) -> Columns {
