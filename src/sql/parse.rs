@@ -144,6 +144,7 @@ fn parse(text: &[u8], tokens: &[Token], scs: bool, limit: usize) -> Result<Parse
         at: 0,
         out: Vec::with_capacity(tokens.len() + 8),
         overriding: Overriding::Nothing,
+        operands: Vec::new(),
     };
     rewrite.run()?;
     let Rewrite {
@@ -179,6 +180,8 @@ struct Rewrite<'a> {
     at: usize,
     out: Vec<TokenWithSpan>,
     overriding: Overriding,
+    /// where operands that were made derived tables end
+    operands: Vec<usize>,
 }
 
 /// Words after which a string is an operand, not the second half of `type 'literal'`.
@@ -274,8 +277,12 @@ impl Rewrite<'_> {
     fn special(&mut self) -> Result<bool, NotParsed> {
         match self.kind(self.at) {
             Some(TokenKind::Ident) => {}
-            Some(TokenKind::ParenClose) if self.is_string(self.at + 1) => {
-                return Err(NotParsed::Unclear("type(modifier) 'literal'"));
+            Some(TokenKind::ParenClose) => {
+                if self.is_string(self.at + 1) && !self.ends_distinct_on() {
+                    return Err(NotParsed::Unclear("type(modifier) 'literal'"));
+                }
+                self.end_operand();
+                return Ok(false);
             }
             _ => return Ok(false),
         }
@@ -301,6 +308,8 @@ impl Rewrite<'_> {
             self.locking("UPDATE", 4);
         } else if self.words(&["for", "key", "share"]) {
             self.locking("SHARE", 3);
+        } else if self.united_operand() {
+            self.begin_operand()?;
         } else if self.word(self.at, "interval")
             && self.kind(self.at + 1) == Some(TokenKind::ParenOpen)
         {
@@ -309,6 +318,82 @@ impl Rewrite<'_> {
             return self.typed_literal();
         }
         Ok(true)
+    }
+
+    /// `DISTINCT ON (…)`, behind which the select list begins.
+    fn ends_distinct_on(&self) -> bool {
+        let mut depth = 0_usize;
+        for at in (0..=self.at).rev() {
+            match self.kind(at) {
+                Some(TokenKind::ParenClose) => depth += 1,
+                Some(TokenKind::ParenOpen) => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                return at > 1 && self.word(at - 1, "on") && self.word(at - 2, "distinct");
+            }
+        }
+        false
+    }
+
+    /// The parenthesis that closes this one.
+    fn closing(&self, open: usize) -> Option<usize> {
+        let mut depth = 0_usize;
+        for at in open..self.tokens.len() {
+            match self.kind(at)? {
+                TokenKind::ParenOpen => depth += 1,
+                TokenKind::ParenClose => depth = depth.checked_sub(1)?,
+                _ => {}
+            }
+            if depth == 0 {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// `= ANY ((SELECT …) UNION …)`, which the parser takes for an expression.
+    fn united_operand(&self) -> bool {
+        let words = ["any", "some", "all"];
+        let compared = self.at > 0 && self.kind(self.at - 1) == Some(TokenKind::Operator);
+        let opens = |at| self.kind(at) == Some(TokenKind::ParenOpen);
+        let (outer, inner) = (self.at + 1, self.at + 2);
+        if !compared
+            || !words.iter().any(|w| self.word(self.at, w))
+            || !opens(outer)
+            || !opens(inner)
+        {
+            return false;
+        }
+        let united = |at| {
+            ["union", "intersect", "except"]
+                .iter()
+                .any(|w| self.word(at, w))
+        };
+        self.closing(inner).is_some_and(|end| united(end + 1))
+    }
+
+    /// It becomes `= ANY (SELECT * FROM ((SELECT …) UNION …) AS …)`.
+    fn begin_operand(&mut self) -> Result<(), NotParsed> {
+        self.push()?;
+        self.at += 1;
+        self.operands.extend(self.closing(self.at));
+        self.push()?;
+        self.word_out("SELECT");
+        self.operator_out(SqlToken::Mul);
+        self.word_out("FROM");
+        self.push()?;
+        self.at += 1;
+        Ok(())
+    }
+
+    fn end_operand(&mut self) {
+        if self.operands.last() == Some(&self.at) {
+            self.operands.pop();
+            self.operator_out(SqlToken::RParen);
+            self.word_out("AS");
+            self.word_out("pgshunt_operand");
+        }
     }
 
     fn after(&self, word: &str) -> bool {
@@ -467,6 +552,15 @@ mod tests {
     fn what_sqlparser_misreads_is_rewritten() {
         let cases = [
             ("SELECT * FROM ONLY t", "SELECT * FROM t"),
+            (
+                "SELECT 1 WHERE a = ANY ((SELECT 1) UNION (SELECT 2)) AND b < SOME ((VALUES (1)) EXCEPT SELECT 2)",
+                "SELECT 1 WHERE a = ANY(SELECT * FROM ((SELECT 1) UNION (SELECT 2)) AS pgshunt_operand) \
+                 AND b < SOME(SELECT * FROM ((VALUES (1)) EXCEPT SELECT 2) AS pgshunt_operand)",
+            ),
+            (
+                "SELECT DISTINCT ON ((t.c)) '30.25'::numeric FROM t",
+                "SELECT DISTINCT ON ((t.c)) '30.25'::NUMERIC FROM t",
+            ),
             ("UPDATE ONLY t SET a = 1", "UPDATE t SET a = 1"),
             ("SELECT 1 UNION TABLE t", "SELECT 1 UNION SELECT * FROM t"),
             ("SELECT mytype 'x' FROM t", "SELECT 'x'::mytype FROM t"),
