@@ -98,6 +98,9 @@ impl Executor {
             self.take_answer(job, index, filter, &answer, stand.map(|_| ()))?;
             rows = answer.rows;
             self.same_count(&mut first, &answer, *shard)?;
+            if let Some(measured) = &mut self.measured {
+                measured.lap(*shard, Instant::now());
+            }
         }
         let tag = first.and_then(|(_, tag)| tag);
         Ok(Done {

@@ -41,6 +41,13 @@ enum Stop {
     Failed(Failure),
 }
 
+/// How one shard is read: the tables, and the text that brings them.
+#[derive(Debug)]
+pub struct Reading<'g> {
+    pub shard: ShardId,
+    pub texts: Vec<(Vec<&'g Gathered>, String)>,
+}
+
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
@@ -112,6 +119,33 @@ impl Executor {
         };
         let reads = all.into_iter().map(read);
         reads.filter(|(_, tables)| !tables.is_empty()).collect()
+    }
+
+    /// The texts by which the shards would be read.
+    pub fn readings<'g>(
+        &self,
+        gather: &'g Gather,
+        conditions: &[Option<String>],
+        shards: &[ShardId],
+    ) -> Vec<Reading<'g>> {
+        let asked = reading::Asked { gather, conditions };
+        let each = |(shard, tables): (ShardId, Vec<&'g Gathered>)| {
+            let together = self.within().together(&tables);
+            let texts = asked.selects(&tables, together);
+            let of = |n: usize| {
+                if together {
+                    tables.clone()
+                } else {
+                    vec![tables[n]]
+                }
+            };
+            let named = texts.into_iter().enumerate();
+            Reading {
+                shard,
+                texts: named.map(|(n, text)| (of(n), text)).collect(),
+            }
+        };
+        self.reads(gather, shards).into_iter().map(each).collect()
     }
 
     /// What is known to be wrong before anything is asked.
@@ -190,6 +224,9 @@ impl Executor {
         self.note_scratch(scratch).await;
         self.still_wanted()?;
         let answer = self.answer_from(job, scratch).await?;
+        if let Some(measured) = &mut self.measured {
+            measured.end(Instant::now());
+        }
         Ok(Done {
             rows: answer.rows,
             tag: answer.tag,

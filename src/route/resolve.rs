@@ -60,7 +60,7 @@ impl Plan {
         values: &dyn Values,
         database: &Database,
     ) -> Result<Targets, Refusal> {
-        let stores = self.command == Command::Insert;
+        let stores = matches!(self.command.explained(), Command::Insert);
         let mut shards: SmallVec<[ShardId; 8]> = SmallVec::new();
         for tuple in tuples {
             match self.tuple_shards(keyspace, tuple, values, stores, &mut shards) {

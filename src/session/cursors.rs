@@ -22,7 +22,7 @@ impl Session {
     /// As a simple query it is answered here, or may be.
     pub(super) fn is_answered_here(&self, plan: &Plan) -> bool {
         match plan.command {
-            Command::DeclareOver => true,
+            Command::DeclareOver | Command::Explain(_) => true,
             Command::Cursor => self.keeps_rows(),
             _ => self.is_own(plan),
         }
@@ -39,8 +39,21 @@ impl Session {
         cursors.map_or(&[], Vec::as_slice)
     }
 
+    /// What `is_answered_here`.
+    pub(super) async fn answer_here(
+        &mut self,
+        plan: &Plan,
+        text: &Bytes,
+        sql: Bytes,
+    ) -> Result<Done, Failure> {
+        match &plan.command {
+            Command::Explain(explain) => self.explain_statement(plan, explain, text, sql).await,
+            _ => self.cursor_statement(plan, text, sql).await,
+        }
+    }
+
     /// DECLARE, FETCH, MOVE or CLOSE; what is not kept here goes to a server.
-    pub(super) async fn cursor_statement(
+    async fn cursor_statement(
         &mut self,
         plan: &Plan,
         text: &Bytes,
