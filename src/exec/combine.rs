@@ -82,7 +82,7 @@ impl Executor {
     }
 
     /// Text is compared as the servers compare it: its bytes must be theirs.
-    fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
+    pub fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
         let parameters = self.observed.as_ref().unwrap_or(&self.reported);
         let value = |wanted: &str| {
             let mut found = parameters.iter().filter(|(name, _)| name == wanted);

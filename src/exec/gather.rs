@@ -149,7 +149,7 @@ impl Executor {
     }
 
     /// What is known to be wrong before anything is asked.
-    fn guard_gather(&self, job: &Job) -> Result<(), Failure> {
+    pub fn guard_gather(&self, job: &Job) -> Result<(), Failure> {
         let refuse = |what: &str, hint: &str| {
             let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, what).hint(hint);
             Err(Failure::from(report))

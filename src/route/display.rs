@@ -54,7 +54,8 @@ impl Plan {
     }
 
     /// Of EXPLAIN it is that of the statement it explains, unless a shard was named for it.
-    fn told_merge(&self) -> &Merge {
+    #[must_use]
+    pub fn told_merge(&self) -> &Merge {
         match &self.command {
             Command::Explain(explain) if !matches!(self.routing, Routing::Hinted(_)) => {
                 &explain.merge

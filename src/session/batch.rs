@@ -636,15 +636,14 @@ impl Session {
                 }
             }
         };
-        let progress = self.progress_of(&prepared, &mut targets, &bound)?;
         let combine = combined(&planned, &targets, &bind, &prepared, &mut rest);
         self.portals.insert(
             portal.clone(),
             Portal {
+                progress: self.progress_of(&prepared, &mut targets, &bound)?,
                 prepared: prepared.clone(),
                 targets: targets.clone(),
                 combine: combine.clone(),
-                progress,
             },
         );
         let plan = prepared.planned.statements.first();
@@ -885,7 +884,7 @@ fn refuse_clocks(
     prepared: &Prepared,
     strings: bool,
 ) -> Result<(), Report> {
-    if plan.merge != Merge::Everywhere {
+    if *plan.told_merge() != Merge::Everywhere {
         return Ok(());
     }
     refuse_clock_words(plan, &prepared.client_text, strings)?;

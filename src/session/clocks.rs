@@ -21,7 +21,7 @@ fn writes_everywhere(plan: &Plan) -> bool {
         plan.command.explained(),
         Command::Insert | Command::Update | Command::Delete | Command::Merge
     );
-    writes && plan.merge == Merge::Everywhere
+    writes && *plan.told_merge() == Merge::Everywhere
 }
 
 fn refusal() -> Report {

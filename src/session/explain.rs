@@ -283,6 +283,8 @@ impl Session {
             let result = self.run_planned(plan, &job).await;
             measured = self.exec.measured.take();
             result?;
+        } else if let Some(run) = &asked.run {
+            self.exec.same_encoding(run)?;
         }
         // what is not proven to be a read runs once
         let again = !explain.analyze || plan.access == Access::Read;
@@ -296,7 +298,8 @@ impl Session {
             shard: *shard,
             asks: vec![asked.way.ask(text.clone())],
         });
-        let said = self.plans_of(plan, &apart.collect::<Vec<_>>()).await?;
+        let apart: Vec<Apart> = apart.collect();
+        let said = self.plans_of(plan, plan.access, &apart).await?;
         let said: Vec<Said> = said.into_iter().flatten().collect();
         Ok(Found {
             description: said.first().and_then(|said| said.description.clone()),
@@ -331,17 +334,19 @@ impl Session {
         (gather, shards): (&Arc<Gather>, &[ShardId]),
     ) -> Result<Found, Failure> {
         let mut found = None;
+        let text = asking_for(&explain.with, &asked.statement);
+        let job = Job {
+            ask: asked.way.ask(text),
+            ..self.measured_job(plan, explain, asked)
+        };
         if explain.analyze {
-            let text = asking_for(&explain.with, &asked.statement);
-            let job = Job {
-                ask: asked.way.ask(text),
-                ..self.measured_job(plan, explain, asked)
-            };
             self.measure_if(true);
             let room = self.room();
             self.exec.client.keep(room);
             let result = self.run_planned(plan, &job).await;
             found = Some(self.found_in_output(result)?);
+        } else {
+            self.exec.guard_gather(&job)?;
         }
         let readings = self.exec.readings(gather, &asked.conditions, shards);
         let ask = |text: &String| Ask::Simple(asking_for(&explain.without, text.as_bytes()));
@@ -349,7 +354,13 @@ impl Session {
             shard: reading.shard,
             asks: reading.texts.iter().map(|(_, text)| ask(text)).collect(),
         });
-        let said = self.plans_of(plan, &apart.collect::<Vec<_>>()).await?;
+        let access = if gather.primary_only {
+            Access::Write
+        } else {
+            plan.access
+        };
+        let apart: Vec<Apart> = apart.collect();
+        let said = self.plans_of(plan, access, &apart).await?;
         let description = said.iter().flatten().find_map(|s| s.description.clone());
         let tables = readings
             .iter()
@@ -372,10 +383,15 @@ impl Session {
         })
     }
 
-    async fn plans_of(&mut self, plan: &Plan, apart: &[Apart]) -> Result<Vec<Vec<Said>>, Failure> {
+    async fn plans_of(
+        &mut self,
+        plan: &Plan,
+        access: Access,
+        apart: &[Apart],
+    ) -> Result<Vec<Vec<Said>>, Failure> {
         let (level, room) = (self.level_of(plan), self.room());
         let own = self.enter_marks(plan);
-        let said = self.exec.run_apart(apart, plan.access, level, room).await;
+        let said = self.exec.run_apart(apart, access, level, room).await;
         self.leave_marks(own);
         said
     }

@@ -83,9 +83,13 @@ fn leave(plan: &mut Plan, analyze: bool) {
     }
 }
 
-/// Nothing of the statement is left when it is not run: no writing, no drawn key. It still asks where a write would go.
+/// Nothing of the statement is left when it is not run: no writing, no drawn key. It still asks where a write would go, and
+/// what would be refused there for its clocks is refused.
 fn runs_nothing(plan: &mut Plan) {
-    plan.effects = Effects::default();
+    plan.effects = Effects {
+        clock: plan.effects.clock,
+        ..Effects::default()
+    };
     if plan.access == Access::Write {
         plan.access = Access::Read;
         plan.reads = Some(Reads::Primary);
