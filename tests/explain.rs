@@ -10,7 +10,7 @@ mod support {
 use serde_json::Value;
 use std::sync::OnceLock;
 use support::cluster::Proxy;
-use support::raw::{Answer, Raw, bind, execute, message, parse, sync};
+use support::raw::{Answer, Raw, bind, execute, message, parse, query, sync};
 use support::town::Town;
 
 const TABLES: &str = "\
@@ -48,6 +48,9 @@ fn house() -> &'static House {
     HOUSE.get_or_init(|| {
         let town = Town::start("explain", 2, 1);
         town.on_primaries(SCHEMA);
+        town.direct(0, 0)
+            .ask("CREATE TABLE homely (id int PRIMARY KEY)")
+            .ok();
         town.catch_up();
         let proxy = Proxy::start(&town.cluster.map_with(TABLES));
         let mut sharded = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
@@ -664,6 +667,15 @@ fn parameters_and_portions() {
         "{shown:?}"
     );
     assert_eq!(answer.messages, "1tT2CZ");
+    // with a table that no other shard has
+    let sql = "EXPLAIN SELECT name FROM users JOIN homely ON homely.id = age WHERE name <> $1";
+    for _ in 0..4 {
+        let answer = sharded
+            .extended(sql, &[], &[Some("x")])
+            .expect("an answer")
+            .ok();
+        assert!(lines(&answer)[0].contains("gathered: homely"), "{answer:?}");
+    }
     // in portions, in a transaction
     sharded.ask("BEGIN").ok();
     let mut bytes = parse("", "EXPLAIN SELECT id FROM users ORDER BY id", &[]);
@@ -715,6 +727,71 @@ fn several_statements_in_one_batch_keep_their_answers_apart() {
 }
 
 #[test]
+fn cursors_of_one_shard_go_on_beside_it() {
+    let mut sharded = connect();
+    sharded.ask("BEGIN").ok();
+    sharded
+        .ask("DECLARE c CURSOR FOR SELECT id FROM users WHERE id = 1")
+        .ok();
+    for sql in [
+        "SELECT * FROM users WHERE id = 1",
+        "SELECT count(*) FROM users WHERE id IN (1, 2, 3, 4)",
+    ] {
+        sharded
+            .extended(&format!("EXPLAIN {sql}"), &[], &[])
+            .expect("an answer")
+            .ok();
+    }
+    let row = sharded
+        .extended("FETCH 1 FROM c", &[], &[])
+        .expect("an answer")
+        .ok();
+    assert_eq!(row.value(), "1");
+    assert_eq!(sharded.ask("FETCH ALL FROM c").ok().rows.len(), 0);
+    sharded.ask("COMMIT").ok();
+}
+
+#[test]
+fn a_cancel_request_ends_it() {
+    let mut sharded = connect();
+    let slow = "SELECT id, (SELECT count(*) FROM generate_series(1, 99999) a, generate_series(1, 99999) b) FROM users";
+    for (sql, how) in [
+        (format!("{slow} ORDER BY id"), "merged"),
+        (format!("{slow} ORDER BY name"), "gathered"),
+    ] {
+        let plan = lines(&sharded.ask(&format!("EXPLAIN {sql}")).ok());
+        assert!(plan[0].contains(how), "{plan:?}");
+        sharded
+            .send(&query(&format!("EXPLAIN ANALYZE {sql}")))
+            .expect("sent");
+        let mut root = house().town.superuser(0, 0, "postgres");
+        house().town.eventually("a server works at it", || {
+            let works = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%99999%' AND state = 'active' AND pid <> pg_backend_pid()";
+            root.ask(works).ok().value() != "0"
+        });
+        cancel(&sharded);
+        let answer = sharded
+            .until_ready()
+            .unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert_eq!(answer.code(), "57014", "{answer:?}");
+        assert!(answer.rows.is_empty());
+        assert_eq!(count(&mut sharded, "users"), USERS);
+    }
+}
+
+fn cancel(raw: &Raw) {
+    use std::io::{Read, Write};
+    let mut packet = (8 + raw.secret.len() as u32 + 4).to_be_bytes().to_vec();
+    packet.extend(80_877_102_u32.to_be_bytes());
+    packet.extend(raw.pid.to_be_bytes());
+    packet.extend(&raw.secret);
+    let address = ("127.0.0.1", house().proxy.port());
+    let mut socket = std::net::TcpStream::connect(address).expect("pgshunt");
+    socket.write_all(&packet).expect("sent");
+    let _ = socket.read(&mut [0; 1]);
+}
+
+#[test]
 fn transactions_see_their_own_writes_and_fail_as_a_whole() {
     let mut sharded = connect();
     sharded.ask("BEGIN").ok();
@@ -752,4 +829,63 @@ fn transactions_see_their_own_writes_and_fail_as_a_whole() {
             .ok(),
     );
     assert!(latin[0].starts_with("pgshunt: "), "{latin:?}");
+}
+
+#[test]
+fn statistics_tell_how_the_shards_had_a_part() {
+    let house = house();
+    let mut sharded = connect();
+    let calls = [
+        ("SELECT name, 'ways' FROM users WHERE id = 1", "single"),
+        ("SELECT name, 'ways' FROM users", "concatenated"),
+        ("SELECT name, 'ways' FROM users ORDER BY id", "combined"),
+        ("SELECT name, 'ways' FROM users ORDER BY name", "gathered"),
+        (
+            "UPDATE countries SET n = n WHERE name = 'ways'",
+            "everywhere",
+        ),
+        ("ANALYZE countries", "everywhere"),
+        ("VACUUM countries", "everywhere"),
+        ("SELECT body, 'ways' FROM notes", "single"),
+        (
+            "EXPLAIN SELECT age, 'ways' FROM users ORDER BY id",
+            "combined",
+        ),
+    ];
+    for (n, (sql, _)) in calls.iter().enumerate() {
+        for _ in 0..=n % 2 {
+            sharded.ask(sql).ok();
+        }
+    }
+    let mut console = Raw::connect(house.proxy.port(), "app", "pgshunt").expect("the console");
+    let shown = console.ask("SHOW QUERIES").ok();
+    let columns = shown.columns.expect("columns");
+    let at = |name: &str| {
+        columns
+            .iter()
+            .position(|c| c.name == name)
+            .expect("a column")
+    };
+    for (n, (sql, way)) in calls.iter().enumerate() {
+        let shape = sql.replace("= 1", "= ?").replace("= 'ways'", "= ?");
+        let row = shown
+            .rows
+            .iter()
+            .find(|row| row[at("query")].as_deref() == Some(&shape))
+            .unwrap_or_else(|| panic!("{shape}"));
+        for name in [
+            "single",
+            "concatenated",
+            "combined",
+            "gathered",
+            "everywhere",
+        ] {
+            let expected = if name == *way { 1 + n % 2 } else { 0 };
+            assert_eq!(
+                row[at(name)].as_deref(),
+                Some(&*expected.to_string()),
+                "{sql}: {name}"
+            );
+        }
+    }
 }

@@ -458,9 +458,11 @@ fn a_changed_schema_is_noticed() {
     house
         .town
         .on_primaries("ALTER TABLE changing ALTER a TYPE real");
+    house.town.catch_up();
     let changed = sharded.ask(home).ok();
     assert_eq!(changed.columns.expect("columns")[0].type_oid, 700);
     house.town.on_primaries("ALTER TABLE changing DROP b");
+    house.town.catch_up();
     let gone = sharded.ask(home);
     assert!(["0A000", "42703"].contains(&gone.code()), "{gone:?}");
     let rest = "SELECT c.a, (SELECT count(*) FROM users) FROM changing c ORDER BY c.a";

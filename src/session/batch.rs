@@ -822,7 +822,7 @@ impl Session {
             // a server in a transaction is taken only for what runs
             Some(plan)
                 if matches!(plan.routing, Routing::Home | Routing::Unsharded)
-                    || matches!(plan.merge, Merge::Gather(_)) =>
+                    || matches!(plan.told_merge(), Merge::Gather(_)) =>
             {
                 Destination {
                     targets: Targets::One(self.exec.snapshot.database.home),

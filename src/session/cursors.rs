@@ -28,9 +28,13 @@ impl Session {
         }
     }
 
-    /// There are cursors or portals over several shards.
+    /// There are cursors or portals over several shards. No statement can name the unnamed portal, which may still be that
+    /// of an EXPLAIN before it.
     pub(super) fn keeps_rows(&self) -> bool {
-        !self.cursors().is_empty() || self.portals.iter().any(|p| p.progress.is_some())
+        let unnamed = self.portals.get(b"").and_then(|p| p.progress.as_ref());
+        let explained = unnamed.is_some_and(|progress| progress.lock().explains());
+        let kept = self.portals.iter().filter(|p| p.progress.is_some()).count();
+        !self.cursors().is_empty() || kept > usize::from(explained)
     }
 
     pub(super) fn cursors(&self) -> &[Cursor] {

@@ -445,8 +445,11 @@ impl Session {
             },
         };
         if let Some(shards) = asked.several(plan) {
-            let first = shards.first().copied();
-            *targets = Targets::One(first.unwrap_or(self.exec.snapshot.database.home));
+            let home = self.exec.snapshot.database.home;
+            let first = shards.first().copied().unwrap_or(home);
+            // tables that are on no other shard may be gathered
+            let gathers = matches!(explain.merge, Merge::Gather(_));
+            *targets = Targets::One(if gathers { home } else { first });
         }
         Ok(Progress::explained(asked, self.exec.transaction.as_ref()))
     }

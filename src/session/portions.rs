@@ -25,8 +25,9 @@ pub(super) struct Progress {
     rows: Rows,
     /// savepoints there were when it was made
     savepoints: usize,
-    /// of an EXPLAIN: what it explains
+    /// of an EXPLAIN: what it explains, until it has
     explained: Option<Arc<Asked>>,
+    explains: bool,
 }
 
 #[derive(Debug)]
@@ -98,7 +99,12 @@ impl Progress {
             rows: Rows::Unread,
             savepoints: transaction.map_or(0, Transaction::savepoints),
             explained: Some(Arc::new(asked)),
+            explains: true,
         }))
+    }
+
+    pub(super) fn explains(&self) -> bool {
+        self.explains
     }
 
     /// What is to be explained, unless it has been.
@@ -130,6 +136,7 @@ impl Session {
             rows: Rows::Unread,
             savepoints: transaction.map_or(0, Transaction::savepoints),
             explained: None,
+            explains: false,
         })))
     }
 
