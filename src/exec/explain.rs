@@ -108,6 +108,7 @@ impl Executor {
             self.acquire(*shard, placement).await?;
         }
         self.note_cancel_target().await;
+        self.still_wanted()?;
         for one in apart {
             let Some(index) = self.held.iter().position(|h| h.shard == one.shard) else {
                 continue;
@@ -150,6 +151,7 @@ impl Executor {
         if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
             let name = &self.snapshot.database.shards[shard.index()].name;
             let context = format!("on shard {name}");
+            let error = &self.client.worded(error);
             // places are those of a text of ours
             build::error_with_context(&mut self.client.output, error, &context, Some(0));
             if let Err(error) = result {
