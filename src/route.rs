@@ -3,6 +3,7 @@
 
 pub mod cache;
 mod display;
+pub mod explain;
 mod gather;
 pub mod planner;
 pub mod resolve;
@@ -15,6 +16,7 @@ pub use crate::sql::statement::{ColumnValues, KeyTuple, ValueSource};
 
 use crate::shard::{KeyType, ShardId};
 use crate::sql::command::Setting;
+pub use crate::sql::command::explain::Format;
 use crate::sql::hint::Reads;
 use crate::wire::sqlstate::SqlState;
 use smallvec::SmallVec;
@@ -88,7 +90,7 @@ pub enum Routing {
 pub enum Merge {
     /// one shard answers; with more than one target this statement is refused (the planner fills `multi_refusal`)
     Single,
-    /// COPY TO, EXPLAIN: answers one shard after another, tags added up
+    /// COPY TO: answers one shard after another, tags added up
     Concatenate,
     /// SELECT: each shard is asked an edited text, and its rows are put together while they come
     Combine(Arc<Combination>),
@@ -126,7 +128,7 @@ pub enum Access {
 /// What the session must know about the statement, beyond where it goes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// SELECT, VALUES, TABLE, WITH, SHOW of a server setting, EXPLAIN
+    /// SELECT, VALUES, TABLE, WITH, SHOW of a server setting, EXPLAIN of what one server answers as it stands
     Select,
     Insert,
     Update,
@@ -179,11 +181,42 @@ pub enum Command {
     DeclareOver,
     /// DECLARE, FETCH, MOVE, CLOSE: on the server that the transaction holds
     Cursor,
+    /// EXPLAIN of a statement on sharded tables, or for every shard
+    Explain(Arc<Explain>),
     Listen(String),
     /// None is `*`
     Unlisten(Option<String>),
     /// NOTIFY, LOAD, VACUUM, LOCK, CALL, DO, ...
     Other,
+}
+
+/// EXPLAIN of a statement that is not one server's own business. The plan around it says where it goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explain {
+    pub analyze: bool,
+    pub format: Format,
+    /// EXPLAIN and its options, for the texts that shards are asked
+    pub with: String,
+    /// the same without ANALYZE
+    pub without: String,
+    /// where the explained statement begins; it ends with the plan
+    pub start: TextAnchor,
+    pub command: Command,
+    pub access: Access,
+    pub merge: Merge,
+    /// it would draw its key
+    pub draws: bool,
+}
+
+impl Command {
+    /// What is explained, or the command itself.
+    #[must_use]
+    pub fn explained(&self) -> &Self {
+        match self {
+            Self::Explain(explain) => &explain.command,
+            other => other,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ pub mod combine;
 pub mod context;
 pub mod control;
 mod cursors;
+mod explain;
 pub mod local;
 pub mod plan;
 mod portals;

@@ -7,11 +7,13 @@ pub mod latency;
 pub mod queries;
 pub mod shards;
 pub mod totals;
+pub mod ways;
 
 pub use clients::{ClientHandle, ClientInfo, ClientState, ClientStatus, Clients, Doing, Identity};
 pub use queries::QueryTotals;
 pub use shards::{ShardSet, ShardTally};
 pub use totals::{Counts, Totals};
+pub use ways::{Way, Ways};
 
 use parking_lot::{Mutex, RwLock};
 use queries::{Entry, Key, QueryTable};
@@ -35,6 +37,8 @@ pub struct Executed<'a> {
     pub outcome: Outcome,
     pub served_by: ServedBy,
     pub shards: ShardSet,
+    /// None when no server had a part in it, and of what failed
+    pub way: Option<Way>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,6 +313,7 @@ mod tests {
             outcome: Outcome::Done,
             served_by: ServedBy::Replica,
             shards: ShardSet::one(1),
+            way: Some(Way::Single),
         }
     }
 

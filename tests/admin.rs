@@ -10,6 +10,7 @@ use pgshunt::admin::{
 };
 use pgshunt::stats::{
     ClientState, Clients, Counts, Executed, Identity, Outcome, Recorder, ServedBy, ShardSet, Stats,
+    Way,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,6 +139,11 @@ fn record(recorder: &Recorder) {
             },
             served_by: ServedBy::Replica,
             shards: ShardSet::one((ms % 2) as u16),
+            way: Some(if ms % 4 == 0 {
+                Way::Gathered
+            } else {
+                Way::Single
+            }),
         });
     }
     recorder.count(&Counts {
@@ -240,6 +246,14 @@ async fn statistics_are_those_that_were_recorded() {
         (100, 100)
     );
     assert_eq!(query.get::<_, i64>("shards_touched"), 2);
+    let ways = [
+        "single",
+        "concatenated",
+        "combined",
+        "gathered",
+        "everywhere",
+    ];
+    assert_eq!(ways.map(|way| query.get::<_, i64>(way)), [75, 0, 0, 25, 0]);
     assert!((query.get::<_, f64>("shards_per_call") - 1.0).abs() < 1e-9);
 }
 
@@ -533,6 +547,7 @@ async fn metrics_are_in_the_text_format_with_help_and_units() {
         "# TYPE pgshunt_queries counter",
         "# HELP pgshunt_query_duration_seconds Time from",
         "pgshunt_queries_total{database=\"social\",user=\"app\"} 100",
+        "pgshunt_routed_total{database=\"social\",user=\"app\",way=\"gathered\"} 25",
         "pgshunt_sent_bytes_total{database=\"social\",user=\"app\"} 9000",
         "pgshunt_reads_total{database=\"social\",user=\"app\",role=\"replica\"} 100",
         "pgshunt_query_duration_seconds_count{database=\"social\",user=\"app\"} 100",

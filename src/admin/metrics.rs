@@ -2,8 +2,8 @@
 //! scrapes. No label has more values than there are users, databases, shards and servers in the shard map.
 
 use super::{PoolRow, ReplicaRow, Sources};
-use crate::stats::AccountTotals;
 use crate::stats::totals::Totals;
+use crate::stats::{AccountTotals, Way};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -194,6 +194,11 @@ fn account_families(accounts: &[AccountTotals]) -> Vec<Family> {
             reads(accounts),
         ),
         Family::counter(
+            "routed",
+            "Statements done, by the part that shards had in them.",
+            routed(accounts),
+        ),
+        Family::counter(
             "received",
             "Read from clients.",
             of(|t| Value::Int(t.bytes_in)),
@@ -232,6 +237,17 @@ fn reads(accounts: &[AccountTotals]) -> Vec<(Labels, Value)> {
         ]
     };
     accounts.iter().flat_map(by_role).collect()
+}
+
+fn routed(accounts: &[AccountTotals]) -> Vec<(Labels, Value)> {
+    let by_way = |account: &AccountTotals| {
+        Way::ALL.map(|way| {
+            let mut labels = account_labels(account);
+            labels.push(("way", way.name().to_owned()));
+            (labels, Value::Int(account.totals.ways.of(way)))
+        })
+    };
+    accounts.iter().flat_map(by_way).collect()
 }
 
 fn durations(accounts: &[AccountTotals], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

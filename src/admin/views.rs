@@ -3,7 +3,7 @@
 use super::Sources;
 use super::table::ColumnType::{Bool, Float8, Int8, Text};
 use super::table::{Cell, Column, ColumnType, Row, ms, seconds};
-use crate::stats::{AccountTotals, StatementTotals};
+use crate::stats::{AccountTotals, StatementTotals, Way};
 
 type Columns = &'static [(&'static str, ColumnType)];
 
@@ -351,6 +351,11 @@ const QUERIES: Columns = &[
     ("replica_reads", Int8),
     ("shards_touched", Int8),
     ("shards_per_call", Float8),
+    ("single", Int8),
+    ("concatenated", Int8),
+    ("combined", Int8),
+    ("gathered", Int8),
+    ("everywhere", Int8),
     ("query", Text),
 ];
 
@@ -369,7 +374,7 @@ fn statement(row: StatementTotals) -> Row {
             (Some(d), Some(f), s)
         });
     let per_call = t.shards.touches() as f64 / t.calls.max(1) as f64;
-    vec![
+    let mut row: Row = vec![
         database.into(),
         fingerprint.into(),
         t.calls.into(),
@@ -382,8 +387,10 @@ fn statement(row: StatementTotals) -> Row {
         t.replica_reads.into(),
         t.shards.distinct().into(),
         Cell::Float8((per_call * 100.0).round() / 100.0),
-        shape.into(),
-    ]
+    ];
+    row.extend(Way::ALL.map(|way| t.ways.of(way).into()));
+    row.push(shape.into());
+    row
 }
 
 const CONFIG: Columns = &[("name", Text), ("value", Text), ("note", Text)];

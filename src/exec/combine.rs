@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// How far a shard is read ahead of the others.
 const AHEAD_MAX: usize = 64 * 1024;
@@ -81,7 +82,7 @@ impl Executor {
     }
 
     /// Text is compared as the servers compare it: its bytes must be theirs.
-    fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
+    pub fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
         let parameters = self.observed.as_ref().unwrap_or(&self.reported);
         let value = |wanted: &str| {
             let mut found = parameters.iter().filter(|(name, _)| name == wanted);
@@ -111,14 +112,21 @@ impl Executor {
         let mut streams: Vec<Stream> = sides.iter().map(|_| Stream::default()).collect();
         let memory_max = self.backend.config.limits.combine_bytes_max;
         let mut combiner = Combiner::new(run.clone(), sides.len(), memory_max);
+        if let Some(measured) = &mut self.measured {
+            measured.begin(shards, Instant::now());
+        }
         loop {
             self.take_in(&mut sides, &mut streams, run.unedited).await?;
             let output = &mut self.client.output;
-            let step = match combiner.step(&mut streams, output, OUTPUT_MAX) {
+            let step = match self.measured.as_deref_mut() {
+                None => combiner.step(&mut streams, output, OUTPUT_MAX),
+                Some(measured) => measured.step(&mut combiner, &mut streams, output),
+            };
+            let step = match step {
                 Ok(step) => step,
                 Err(trouble) => return Err(self.stop(&sides, &streams, trouble).await),
             };
-            if combiner.rows > 0 && !*begun {
+            if combiner.rows > 0 && !*begun && self.measured.is_none() {
                 *begun = true;
                 self.client.release();
             }
@@ -132,7 +140,9 @@ impl Executor {
         }
         self.client.expects_more = false;
         self.let_finish(run, &mut sides, &mut streams).await?;
-        if job.executes {
+        if let Some(measured) = &mut self.measured {
+            measured.end(Instant::now());
+        } else if job.executes {
             let tag = format!("SELECT {}", combiner.rows);
             build::command_complete(&mut self.client.output, &tag);
         }
@@ -164,9 +174,13 @@ impl Executor {
             }
             let filter = if n == 0 { Filter::First } else { Filter::Rest };
             let (side, stream) = (&mut sides[n], &mut streams[n]);
+            let before = stream.buffer.len();
             let server = &mut self.held[side.index].server;
             let digested = server.digest(filter, &mut stream.buffer, &mut side.answer);
             stream.ended = server.is_answered();
+            if let Some(measured) = &mut self.measured {
+                measured.took(n, &stream.buffer[before..], Instant::now());
+            }
             if let Err(error) = digested {
                 return Err(self.side_lost(sides, n, error.into()).await);
             }

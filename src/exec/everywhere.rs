@@ -98,6 +98,9 @@ impl Executor {
             self.take_answer(job, index, filter, &answer, stand.map(|_| ()))?;
             rows = answer.rows;
             self.same_count(&mut first, &answer, *shard)?;
+            if let Some(measured) = &mut self.measured {
+                measured.lap(*shard, Instant::now());
+            }
         }
         let tag = first.and_then(|(_, tag)| tag);
         Ok(Done {
@@ -300,6 +303,7 @@ impl Executor {
         }
         let shards = self.everywhere_shards(job);
         let mut done = Done::default();
+        let all = shards.len() as u32;
         for (n, shard) in shards.iter().enumerate() {
             // the last answer is the client's: it comes when all is done
             let shown = n + 1 == shards.len();
@@ -308,7 +312,7 @@ impl Executor {
                 .run_single(job, *shard, crate::consistency::Level::Strong)
                 .await
             {
-                Ok(one) => done = one,
+                Ok(one) => done = Done { shards: all, ..one },
                 Err(failure) => {
                     self.warn_partly_done(&shards[..n], *shard);
                     return Err(failure);

@@ -8,6 +8,7 @@ use super::freshness::Freshness;
 use super::held::{Held, Pin};
 use super::job::{Job, Setting};
 use super::listening::Listening;
+use super::measure::Measured;
 use super::overrun::Overrun;
 use super::relay::RelayError;
 use super::servers::Entry;
@@ -97,6 +98,8 @@ pub struct Executor {
     pub listening: Option<Box<Listening>>,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
+    /// EXPLAIN (ANALYZE) measures the run
+    pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in
     pub clock: Instant,
 }
@@ -586,7 +589,7 @@ impl Executor {
 
     /// The server's word on whether a transaction is open, where it differs from ours: PREPARE TRANSACTION has ended
     /// one, or a text that could not be read has begun one.
-    fn reconcile(&mut self) {
+    pub(super) fn reconcile(&mut self) {
         let mut ended = false;
         for held in &mut self.held {
             if held.batch_open || !held.server.in_step() {

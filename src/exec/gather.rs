@@ -42,6 +42,13 @@ enum Stop {
     Failed(Failure),
 }
 
+/// How one shard is read: the tables, and the text that brings them.
+#[derive(Debug)]
+pub struct Reading<'g> {
+    pub shard: ShardId,
+    pub texts: Vec<(Vec<&'g Gathered>, String)>,
+}
+
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
@@ -131,8 +138,38 @@ impl Executor {
         reads.filter(|(_, tables)| !tables.is_empty()).collect()
     }
 
+    /// The texts by which the shards would be read.
+    pub fn readings<'g>(
+        &self,
+        gather: &'g Gather,
+        parts: &[Part],
+        shards: &[ShardId],
+    ) -> Vec<Reading<'g>> {
+        let asked = reading::Asked { gather, parts };
+        let each = |(shard, tables): (ShardId, Vec<&'g Gathered>)| {
+            let together = self.within().together(&tables);
+            let texts = asked.selects(&tables, together);
+            let of = |n: usize| {
+                if together {
+                    tables.clone()
+                } else {
+                    vec![tables[n]]
+                }
+            };
+            let named = texts.into_iter().enumerate();
+            Reading {
+                shard,
+                texts: named.map(|(n, text)| (of(n), text)).collect(),
+            }
+        };
+        self.reads(gather, parts, shards)
+            .into_iter()
+            .map(each)
+            .collect()
+    }
+
     /// What is known to be wrong before anything is asked.
-    fn guard_gather(&self, job: &Job) -> Result<(), Failure> {
+    pub fn guard_gather(&self, job: &Job) -> Result<(), Failure> {
         let refuse = |what: &str, hint: &str| {
             let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, what).hint(hint);
             Err(Failure::from(report))
@@ -205,6 +242,9 @@ impl Executor {
         self.note_scratch(scratch).await;
         self.still_wanted()?;
         let answer = self.answer_from(job, scratch).await?;
+        if let Some(measured) = &mut self.measured {
+            measured.end(Instant::now());
+        }
         Ok(Done {
             rows: answer.rows,
             tag: answer.tag,

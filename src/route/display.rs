@@ -1,8 +1,9 @@
 //! Plans as text: what `pgshunt explain` shows and what the plan cases compare.
 
-use super::{Access, Amount, Combination, Merge, Plan, Routing, ValueSource};
+use super::{Access, Amount, Combination, Command, Merge, Plan, Routing, Targets, ValueSource};
 use crate::config::Database;
-use crate::shard::KeyValue;
+use crate::shard::{KeyValue, ShardId};
+use crate::sql::combine::{Fold, Place, SortKey};
 use std::fmt;
 
 impl Plan {
@@ -17,8 +18,8 @@ impl Plan {
                 .unwrap_or_default();
             return format!("refused {}: {}{hint}", refusal.code.0, refusal.message);
         }
-        let mut line = format!("{} {}", self.access, self.routing.describe(database));
-        match &self.merge {
+        let mut line = self.way(database);
+        match self.told_merge() {
             Merge::Single => {}
             merge => line.push_str(&format!(", {merge}")),
         }
@@ -38,6 +39,45 @@ impl Plan {
             line.push_str(&format!("; on several shards refused: {}", refusal.message));
         }
         line
+    }
+}
+
+impl Plan {
+    /// Reading or writing, and by what the shards are known. Of EXPLAIN it is that of the statement it explains.
+    #[must_use]
+    pub fn way(&self, database: &Database) -> String {
+        let access = match &self.command {
+            Command::Explain(explain) => explain.access,
+            _ => self.access,
+        };
+        format!("{access} {}", self.routing.describe(database))
+    }
+
+    /// Of EXPLAIN it is that of the statement it explains, unless a shard was named for it.
+    #[must_use]
+    pub fn told_merge(&self) -> &Merge {
+        match &self.command {
+            Command::Explain(explain) if !matches!(self.routing, Routing::Hinted(_)) => {
+                &explain.merge
+            }
+            _ => &self.merge,
+        }
+    }
+}
+
+impl Targets {
+    /// The names of the shards, "any shard" for none.
+    #[must_use]
+    pub fn names(&self, database: &Database) -> Vec<String> {
+        let name = |shard: &ShardId| match database.shards.get(shard.index()) {
+            Some(shard) => shard.name.clone(),
+            None => format!("#{}", shard.0),
+        };
+        match self {
+            Self::None => vec!["any shard".to_owned()],
+            Self::One(shard) => vec![name(shard)],
+            Self::Many(shards) => shards.iter().map(name).collect(),
+        }
     }
 }
 
@@ -165,6 +205,76 @@ fn combined(made: &Combination, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, ", offset {offset}")?;
     }
     Ok(())
+}
+
+impl Combination {
+    /// What is done with the shards' rows, in the order in which it is done.
+    #[must_use]
+    pub fn steps(&self) -> Vec<String> {
+        let mut steps = Vec::new();
+        let keys: Vec<String> = self.order.iter().map(sort_key).collect();
+        match &self.groups {
+            Some(groups) => {
+                let folds: Vec<&str> = groups.aggregates.iter().map(|a| fold(a.fold)).collect();
+                let by: Vec<String> = groups.keys.iter().map(|key| place(*key)).collect();
+                steps.push(match (by.is_empty(), folds.is_empty()) {
+                    (true, _) => format!("combine partial results ({})", folds.join(", ")),
+                    (false, true) => format!("combine groups by {}", by.join(", ")),
+                    (false, false) => {
+                        format!("combine groups by {} ({})", by.join(", "), folds.join(", "))
+                    }
+                });
+                if !keys.is_empty() {
+                    steps.push(format!("sort by {}", keys.join(", ")));
+                }
+            }
+            None if keys.is_empty() => steps.push("append".to_owned()),
+            None => steps.push(format!("merge by {}", keys.join(", "))),
+        }
+        if self.distinct {
+            steps.push("distinct".to_owned());
+        }
+        steps.extend(self.offset.map(|offset| format!("offset {offset}")));
+        steps.extend(self.limit.map(|limit| format!("limit {limit}")));
+        steps
+    }
+}
+
+/// Columns of a shard's row count from one.
+fn place(place: Place) -> String {
+    match place {
+        Place::Visible(n) => format!("column {}", n + 1),
+        Place::Hidden(n) => format!("hidden column {}", n + 1),
+    }
+}
+
+fn sort_key(key: &SortKey) -> String {
+    let mut text = place(key.value.place);
+    if key.descending {
+        text.push_str(" DESC");
+    }
+    if key.nulls_first != key.descending {
+        text.push_str(if key.nulls_first {
+            " NULLS FIRST"
+        } else {
+            " NULLS LAST"
+        });
+    }
+    text
+}
+
+fn fold(fold: Fold) -> &'static str {
+    match fold {
+        Fold::AddInteger | Fold::AddNumeric => "add",
+        Fold::Average { .. } => "average",
+        Fold::Least(_) => "least",
+        Fold::Greatest(_) => "greatest",
+        Fold::And => "and",
+        Fold::Or => "or",
+        Fold::BitAnd => "bit and",
+        Fold::BitOr => "bit or",
+        Fold::BitXor => "bit xor",
+    }
 }
 
 impl fmt::Display for Amount {

@@ -3,6 +3,7 @@
 
 mod combine;
 mod data;
+mod explain;
 mod functions;
 mod gather;
 mod insert;
@@ -218,7 +219,7 @@ impl<'a> Statement<'a> {
 
     /// A shard that is named, by comment or by SET, is trusted.
     fn apply(&self, hints: &Hints, plan: &mut Plan) {
-        plan.reads = hints.reads;
+        plan.reads = hints.reads.or(plan.reads);
         plan.session.clone_from(&hints.session);
         let hinted = match self.hinted(hints) {
             Ok(hinted) => hinted,

@@ -65,7 +65,7 @@ impl Plan {
     ) -> Result<Targets, Refusal> {
         let execution = Execution {
             values,
-            stores: self.command == Command::Insert,
+            stores: matches!(self.command.explained(), Command::Insert),
             key_lengths: &self.key_lengths,
         };
         let mut shards: SmallVec<[ShardId; 8]> = SmallVec::new();

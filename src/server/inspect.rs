@@ -6,8 +6,8 @@ use crate::cluster::control::ControlPools;
 use crate::cluster::finding::Severity;
 use crate::cluster::inspect::home_catalog;
 use crate::config::{Config, Database};
-use crate::route::Targets;
 use crate::route::planner::{PlanContext, plan};
+use crate::route::{Merge, Targets};
 use crate::sql::lift::{Lifted, lift};
 use std::io::Write;
 use std::path::Path;
@@ -111,25 +111,21 @@ fn explain_plan(
     if plan.refusal.is_some() {
         return text;
     }
-    let name = |shard: &crate::shard::ShardId| {
-        database
-            .shards
-            .get(shard.index())
-            .map_or("?", |s| s.name.as_str())
-    };
     match plan.resolve(values, database) {
-        Ok(Targets::None) => text.push_str("  goes to: any shard\n"),
-        Ok(Targets::One(shard)) => text.push_str(&format!("  goes to: {}\n", name(&shard))),
-        Ok(Targets::Many(shards)) => {
-            let names: Vec<&str> = shards.iter().map(name).collect();
+        Ok(targets) => {
+            let names = targets.names(database).join(", ");
+            let several = matches!(targets, Targets::Many(_));
             match &plan.multi_refusal {
-                Some(refusal) => text.push_str(&format!(
-                    "  refused {}, because it would go to {}: {}\n",
-                    refusal.code.0,
-                    names.join(", "),
-                    refusal.message
+                Some(refusal) if several => text.push_str(&format!(
+                    "  refused {}, because it would go to {names}: {}\n",
+                    refusal.code.0, refusal.message
                 )),
-                None => text.push_str(&format!("  goes to: {}\n", names.join(", "))),
+                _ => {
+                    text.push_str(&format!("  goes to: {names}\n"));
+                    if let (true, Merge::Combine(made)) = (several, plan.told_merge()) {
+                        text.push_str(&format!("  step: {}\n", made.steps().join(", ")));
+                    }
+                }
             }
         }
         Err(refusal) => text.push_str(&format!(

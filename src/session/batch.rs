@@ -83,8 +83,8 @@ impl Gathering {
 }
 
 /// The values of a Bind.
-struct Bound<'a> {
-    bind: &'a message::Bind<'a>,
+pub(super) struct Bound<'a> {
+    pub(super) bind: &'a message::Bind<'a>,
     types: &'a [u32],
 }
 
@@ -617,7 +617,7 @@ impl Session {
             bind: &bind,
             types: &prepared.types,
         };
-        let targets = match planned.statements.first() {
+        let mut targets = match planned.statements.first() {
             None => Targets::One(self.exec.any_shard()),
             Some(plan) if plan.command == Command::Cursor && self.keeps_rows() => {
                 return Err(super::cursors::extended().into());
@@ -640,10 +640,10 @@ impl Session {
         self.portals.insert(
             portal.clone(),
             Portal {
+                progress: self.progress_of(&prepared, &mut targets, &bound)?,
                 prepared: prepared.clone(),
                 targets: targets.clone(),
                 combine: combine.clone(),
-                progress: self.new_progress(&planned, &targets),
             },
         );
         let plan = prepared.planned.statements.first();
@@ -822,7 +822,7 @@ impl Session {
             // a server in a transaction is taken only for what runs
             Some(plan)
                 if matches!(plan.routing, Routing::Home | Routing::Unsharded)
-                    || matches!(plan.merge, Merge::Gather(_)) =>
+                    || matches!(plan.told_merge(), Merge::Gather(_)) =>
             {
                 Destination {
                     targets: Targets::One(self.exec.snapshot.database.home),
@@ -884,7 +884,7 @@ fn refuse_clocks(
     prepared: &Prepared,
     strings: bool,
 ) -> Result<(), Report> {
-    if plan.merge != Merge::Everywhere {
+    if *plan.told_merge() != Merge::Everywhere {
         return Ok(());
     }
     refuse_clock_words(plan, &prepared.client_text, strings)?;
@@ -940,6 +940,18 @@ fn with_work(
 }
 
 impl Work {
+    /// What stands before the Execute at its end, if anything does.
+    pub(super) fn without_execute(mut self: Box<Self>) -> Option<Box<Self>> {
+        let Ask::Batch { steps, .. } = &mut self.job.ask else {
+            return None;
+        };
+        steps.pop();
+        let rest = !steps.is_empty();
+        self.executes = 0;
+        self.job.executes = false;
+        rest.then_some(self)
+    }
+
     /// The only shard it goes to.
     fn shard(&self) -> Option<ShardId> {
         match (&self.job.targets, &self.job.merge) {
@@ -963,7 +975,8 @@ impl Work {
         let scatters =
             self.job.merge.puts_together() && matches!(self.job.targets, Targets::Many(_));
         let everywhere = self.job.merge == Merge::Everywhere;
-        self.executes > 0 && (scatters || everywhere || self.job.is_set())
+        let portion = self.portion.is_some();
+        self.executes > 0 && (scatters || everywhere || portion || self.job.is_set())
     }
 }
 
@@ -1012,8 +1025,12 @@ fn destination(plan: Option<&Plan>, targets: Targets) -> Destination {
         merge: plan.map_or(Merge::Single, |p| p.merge.clone()),
         access: plan.map_or(Access::Write, |p| p.access),
         open: false,
-        alone: plan.is_some_and(super::settings::is_setting),
+        alone: plan.is_some_and(is_alone),
     }
+}
+
+fn is_alone(plan: &Plan) -> bool {
+    matches!(plan.command, Command::Explain(_)) || super::settings::is_setting(plan)
 }
 
 fn note_execute(

@@ -5,9 +5,9 @@ use super::context::Context;
 use crate::exec::executor::Done;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
-use crate::route::{Access, KeyDraw, PlannedText};
+use crate::route::{Access, KeyDraw, Merge, Plan, PlannedText};
 use crate::shard::ShardId;
-use crate::stats::{ClientState, Counts, Executed, Outcome, ServedBy, ShardSet};
+use crate::stats::{ClientState, Counts, Executed, Outcome, ServedBy, ShardSet, Way};
 use crate::wire::sqlstate::SqlState;
 use std::time::Instant;
 
@@ -41,6 +41,11 @@ impl Session {
             }
             Err(_) => (Outcome::Failed, 0, ServedBy::Nobody, ShardSet::NONE),
         };
+        let way = match result {
+            Ok(done) if done.shards == 1 => Some(Way::Single),
+            Ok(done) if done.shards > 1 => Some(way_of(planned)),
+            _ => None,
+        };
         self.recorder.query(&Executed {
             fingerprint: planned.fingerprint,
             shape: &planned.shape,
@@ -49,6 +54,7 @@ impl Session {
             outcome,
             served_by,
             shards,
+            way,
         });
         if write && let Some(listening) = &mut self.exec.listening {
             listening.expects = true;
@@ -178,5 +184,16 @@ impl Session {
         }
         self.forced_shard = None;
         self.refresh_context();
+    }
+}
+
+/// How several shards had a part in it; of a text of several statements that of the last, whose outcome is the text's.
+fn way_of(planned: &PlannedText) -> Way {
+    match planned.statements.last().map(Plan::told_merge) {
+        Some(Merge::Concatenate) => Way::Concatenated,
+        Some(Merge::Combine(made)) if made.is_plain() => Way::Concatenated,
+        Some(Merge::Combine(_)) => Way::Combined,
+        Some(Merge::Gather(_)) => Way::Gathered,
+        _ => Way::Everywhere,
     }
 }

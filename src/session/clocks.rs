@@ -18,10 +18,10 @@ fn is_clock_word(value: &[u8]) -> bool {
 
 fn writes_everywhere(plan: &Plan) -> bool {
     let writes = matches!(
-        plan.command,
+        plan.command.explained(),
         Command::Insert | Command::Update | Command::Delete | Command::Merge
     );
-    writes && plan.merge == Merge::Everywhere
+    writes && *plan.told_merge() == Merge::Everywhere
 }
 
 fn refusal() -> Report {

@@ -115,18 +115,21 @@ pub(super) fn combined(
             Formats::Each(each.iter().copied().chain(hidden).collect())
         }
     };
-    let rows = |amount| match amount {
-        None => None,
-        Some(Amount::Fixed(rows)) => Some(rows),
-        Some(Amount::Param(n)) => parameter(bind, types, n),
-    };
     Some(Arc::new(Run {
         made: made.clone(),
         formats,
-        limit: rows(made.limit),
-        offset: rows(made.offset).unwrap_or(0),
+        limit: rows(made.limit, bind, types),
+        offset: rows(made.offset, bind, types).unwrap_or(0),
         unedited: unedited(made, &prepared.client_text, &[], 0),
     }))
+}
+
+/// A number of rows by the values of this Bind.
+pub(super) fn rows(amount: Option<Amount>, bind: &Bind<'_>, types: &[u32]) -> Option<u64> {
+    match amount? {
+        Amount::Fixed(rows) => Some(rows),
+        Amount::Param(n) => parameter(bind, types, n),
+    }
 }
 
 /// Characters of a statement (which begins at `start` of the planned text) before its first edit.

@@ -497,7 +497,7 @@ impl Session {
     }
 
     /// The level of one statement: its own hint, else the session's.
-    fn level_of(&self, plan: &Plan) -> Level {
+    pub(super) fn level_of(&self, plan: &Plan) -> Level {
         match plan.reads {
             None => self.exec.freshness.level,
             Some(Reads::Primary | Reads::Strong) => Level::Strong,
@@ -513,21 +513,32 @@ impl Session {
             return Err(unknown_channels().into());
         }
         let level = self.level_of(plan);
-        let Some(name) = &plan.session else {
+        if plan.session.is_none() {
             return self.exec.run(job, level).await;
-        };
+        }
+        let own = self.enter_marks(plan);
+        let result = self.exec.run(job, level).await;
+        self.leave_marks(own);
+        result
+    }
+
+    /// A hint names the session whose watermark counts: the session's own, to be put back.
+    pub(super) fn enter_marks(&mut self, plan: &Plan) -> Option<Marks> {
+        let name = plan.session.as_ref()?;
         let shards = self.exec.snapshot.database.shards.len();
         let shared = self.exec.backend.named.open(name, shards, Instant::now());
-        let own = std::mem::replace(
-            &mut self.exec.freshness.marks,
-            Marks::Named(name.clone(), shared.clone()),
-        );
-        let result = self.exec.run(job, level).await;
-        self.exec.freshness.marks = own;
+        let named = Marks::Named(name.clone(), shared);
+        Some(std::mem::replace(&mut self.exec.freshness.marks, named))
+    }
+
+    pub(super) fn leave_marks(&mut self, own: Option<Marks>) {
+        let Some(own) = own else { return };
+        let theirs = std::mem::replace(&mut self.exec.freshness.marks, own);
         // what this connection has written or seen under the name, it has written or seen
-        let theirs = shared.lock().clone();
-        self.exec.freshness.with(|own| own.merge(&theirs));
-        result
+        if let Marks::Named(_, shared) = theirs {
+            let theirs = shared.lock().clone();
+            self.exec.freshness.with(|own| own.merge(&theirs));
+        }
     }
 }
 

@@ -22,15 +22,19 @@ impl Session {
     /// As a simple query it is answered here, or may be.
     pub(super) fn is_answered_here(&self, plan: &Plan) -> bool {
         match plan.command {
-            Command::DeclareOver => true,
+            Command::DeclareOver | Command::Explain(_) => true,
             Command::Cursor => self.keeps_rows(),
             _ => self.is_own(plan),
         }
     }
 
-    /// There are cursors or portals over several shards.
+    /// There are cursors or portals over several shards. No statement can name the unnamed portal, which may still be that
+    /// of an EXPLAIN before it.
     pub(super) fn keeps_rows(&self) -> bool {
-        !self.cursors().is_empty() || self.portals.iter().any(|p| p.progress.is_some())
+        let unnamed = self.portals.get(b"").and_then(|p| p.progress.as_ref());
+        let explained = unnamed.is_some_and(|progress| progress.lock().explains());
+        let kept = self.portals.iter().filter(|p| p.progress.is_some()).count();
+        !self.cursors().is_empty() || kept > usize::from(explained)
     }
 
     pub(super) fn cursors(&self) -> &[Cursor] {
@@ -39,8 +43,21 @@ impl Session {
         cursors.map_or(&[], Vec::as_slice)
     }
 
+    /// What `is_answered_here`.
+    pub(super) async fn answer_here(
+        &mut self,
+        plan: &Plan,
+        text: &Bytes,
+        sql: Bytes,
+    ) -> Result<Done, Failure> {
+        match &plan.command {
+            Command::Explain(explain) => self.explain_statement(plan, explain, text, sql).await,
+            _ => self.cursor_statement(plan, text, sql).await,
+        }
+    }
+
     /// DECLARE, FETCH, MOVE or CLOSE; what is not kept here goes to a server.
-    pub(super) async fn cursor_statement(
+    async fn cursor_statement(
         &mut self,
         plan: &Plan,
         text: &Bytes,

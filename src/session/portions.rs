@@ -3,13 +3,14 @@
 
 use super::Session;
 use super::batch::Work;
+use super::explain::Asked;
 use super::startup::protocol_violation;
 use crate::exec::Failure;
 use crate::exec::client::{Kept, OUTPUT_MAX};
 use crate::exec::cursors::Cursor;
 use crate::exec::executor::in_failed_transaction;
 use crate::exec::failure::Report;
-use crate::exec::job::{Ask, End, Prepared};
+use crate::exec::job::{End, Prepared};
 use crate::exec::transaction::Transaction;
 use crate::route::{Merge, PlannedText, Targets};
 use crate::wire::sqlstate::SqlState;
@@ -24,6 +25,9 @@ pub(super) struct Progress {
     rows: Rows,
     /// savepoints there were when it was made
     savepoints: usize,
+    /// of an EXPLAIN: what it explains, until it has
+    explained: Option<Arc<Asked>>,
+    explains: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +93,27 @@ pub(super) fn only_gathered(prepared: &Prepared, targets: &Targets) -> bool {
 }
 
 impl Progress {
+    /// A portal of an EXPLAIN.
+    pub(super) fn explained(asked: Asked, transaction: Option<&Transaction>) -> Shared {
+        Arc::new(Mutex::new(Self {
+            rows: Rows::Unread,
+            savepoints: transaction.map_or(0, Transaction::savepoints),
+            explained: Some(Arc::new(asked)),
+            explains: true,
+        }))
+    }
+
+    pub(super) fn explains(&self) -> bool {
+        self.explains
+    }
+
+    /// What is to be explained, unless it has been.
+    fn take_explained(&mut self) -> Option<Arc<Asked>> {
+        let asked = self.explained.take()?;
+        self.rows = Rows::Over;
+        Some(asked)
+    }
+
     fn bytes(&self) -> usize {
         match &self.rows {
             Rows::Left { held, .. } => *held,
@@ -110,26 +135,27 @@ impl Session {
         Some(Arc::new(Mutex::new(Progress {
             rows: Rows::Unread,
             savepoints: transaction.map_or(0, Transaction::savepoints),
+            explained: None,
+            explains: false,
         })))
     }
 
     /// An Execute of a portal over several shards, with what stands before it.
     pub(super) async fn run_portion(
         &mut self,
-        mut work: Box<Work>,
+        work: Box<Work>,
         portion: Portion,
         end: End,
     ) -> Result<(), Failure> {
+        let asked = portion.progress.lock().take_explained();
+        if let Some(asked) = asked {
+            return Box::pin(self.run_explain(work, portion, asked, end)).await;
+        }
         if matches!(portion.progress.lock().rows, Rows::Unread) {
             return self.run_whole(work, portion, end).await;
         }
-        if let Ask::Batch { steps, .. } = &mut work.job.ask {
-            steps.pop();
-            if !steps.is_empty() {
-                work.executes = 0;
-                work.job.executes = false;
-                self.run_work(work, end).await?;
-            }
+        if let Some(before) = work.without_execute() {
+            self.run_work(before, end).await?;
         }
         if self.exec.transaction.as_ref().is_some_and(|tx| tx.failed) {
             return Err(in_failed_transaction().into());
@@ -179,7 +205,7 @@ impl Session {
         }
     }
 
-    fn keep_rows(&self, portion: &Portion, rows: Bytes, held: usize, tag: &str) {
+    pub(super) fn keep_rows(&self, portion: &Portion, rows: Bytes, held: usize, tag: &str) {
         let words = match (message::tag_rows(tag), tag.rsplit_once(' ')) {
             (Some(_), Some((words, _))) => words,
             _ => tag,
@@ -194,7 +220,7 @@ impl Session {
     }
 
     /// The next rows of a portal that has run.
-    async fn send_portion(&mut self, portion: &Portion) -> Result<(), Failure> {
+    pub(super) async fn send_portion(&mut self, portion: &Portion) -> Result<(), Failure> {
         let taken = match &mut portion.progress.lock().rows {
             Rows::Left { rows, held, tag } => {
                 let (end, count) = first_rows(rows, portion.limit);

@@ -252,7 +252,7 @@ impl Session {
             return self.own_simple(plan, &sql).await;
         }
         if self.is_answered_here(plan) {
-            return Box::pin(self.cursor_statement(plan, text, sql)).await;
+            return Box::pin(self.answer_here(plan, text, sql)).await;
         }
         let job = self.job_of(plan, text, sql).await?;
         let done = self.run_planned(plan, &job).await?;

@@ -4,6 +4,7 @@
 mod copy;
 pub mod cursor;
 mod ddl;
+pub mod explain;
 mod setting;
 mod transaction;
 mod words;
@@ -63,10 +64,7 @@ pub enum Command {
     /// SHOW pgshunt.name, without its prefix
     ShowLocal(String),
     Copy(Copy),
-    Explain {
-        analyze: bool,
-        statement: Range<usize>,
-    },
+    Explain(explain::Explain),
     /// PREPARE name [(types)] AS statement
     Prepare {
         name: String,
@@ -228,7 +226,7 @@ pub fn classify(text: &[u8], tokens: &[Token], scs: bool) -> Command {
         "show" => setting::show(&mut words),
         "discard" => setting::discard(&mut words),
         "copy" => copy::parse(&mut words).map(Command::Copy),
-        "explain" => Some(explain(&mut words)),
+        "explain" => Some(Command::Explain(explain::explain(&mut words))),
         "prepare" => prepare(&mut words),
         "execute" => words.name().map(|name| Command::Execute { name }),
         "deallocate" => deallocate(&mut words),
@@ -279,41 +277,6 @@ fn with(words: &mut Words) -> Command {
         Some("merge") => Command::Merge,
         _ => query(words),
     }
-}
-
-/// `EXPLAIN [ANALYZE] [VERBOSE] statement` or `EXPLAIN (options) statement`.
-fn explain(words: &mut Words) -> Command {
-    let mut analyze = false;
-    if words.peek_kind() == Some(TokenKind::ParenOpen) && !words.is_query_in_parens() {
-        let close = words.closing_paren().unwrap_or(words.len());
-        analyze = explain_option_analyze(words, close);
-        words.skip_to(close + 1);
-    } else {
-        while let Some(word) = words.peek_word() {
-            match word.as_str() {
-                "analyze" | "analyse" => analyze = true,
-                "verbose" => {}
-                _ => break,
-            }
-            words.skip(1);
-        }
-    }
-    Command::Explain {
-        analyze,
-        statement: words.rest(),
-    }
-}
-
-/// The last ANALYZE among the options counts; without a value it is on.
-fn explain_option_analyze(words: &Words, close: usize) -> bool {
-    let mut analyze = false;
-    for at in words.position()..close {
-        if words.is_word_at(at, "analyze") || words.is_word_at(at, "analyse") {
-            let off = ["off", "false", "0", "'off'", "'false'", "'0'"];
-            analyze = !off.iter().any(|value| words.is_text_at(at + 1, value));
-        }
-    }
-    analyze
 }
 
 /// `PREPARE TRANSACTION 'gid'` or `PREPARE name [(types)] AS statement`.

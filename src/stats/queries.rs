@@ -3,6 +3,7 @@
 
 use super::latency::Coarse;
 use super::shards::ShardTally;
+use super::ways::Ways;
 use super::{Executed, Outcome, ServedBy};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,7 +16,7 @@ pub(super) struct Key {
     pub database: u32,
 }
 
-/// What is counted for one statement, about 200 bytes and its histogram (448 bytes to 1.9 KB).
+/// What is counted for one statement, about 240 bytes and its histogram (448 bytes to 1.9 KB).
 #[derive(Clone, Debug)]
 pub struct QueryTotals {
     pub calls: u64,
@@ -24,6 +25,7 @@ pub struct QueryTotals {
     pub rows: u64,
     pub replica_reads: u64,
     pub shards: ShardTally,
+    pub ways: Ways,
     pub latency: Coarse,
 }
 
@@ -35,6 +37,7 @@ impl Default for QueryTotals {
             rows: 0,
             replica_reads: 0,
             shards: ShardTally::default(),
+            ways: Ways::default(),
             latency: Coarse::coarse(),
         }
     }
@@ -47,6 +50,7 @@ impl QueryTotals {
         self.rows += executed.rows;
         self.replica_reads += u64::from(executed.served_by == ServedBy::Replica);
         self.shards.record(executed.shards);
+        self.ways.record(executed.way);
         self.latency.record(executed.duration);
     }
 
@@ -56,6 +60,7 @@ impl QueryTotals {
         self.rows += other.rows;
         self.replica_reads += other.replica_reads;
         self.shards.add(&other.shards);
+        self.ways.add(&other.ways);
         self.latency.add(&other.latency);
     }
 }
@@ -173,6 +178,7 @@ mod tests {
                 outcome: Outcome::Done,
                 served_by: ServedBy::Replica,
                 shards: ShardSet::one(0),
+                way: None,
             };
             table.record(0, &executed, max);
         }

@@ -1,6 +1,7 @@
 //! What is counted for one user of one database. Plain numbers; who counts them and when is not known here.
 
 use super::latency::Fine;
+use super::ways::Ways;
 use super::{Executed, Outcome, ServedBy};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct Totals {
     pub replica_reads: u64,
     pub primary_reads: u64,
     pub writes: u64,
+    pub ways: Ways,
     pub latency: Fine,
 }
 
@@ -53,6 +55,7 @@ impl Default for Totals {
             replica_reads: 0,
             primary_reads: 0,
             writes: 0,
+            ways: Ways::default(),
             latency: Fine::fine(),
         }
     }
@@ -72,6 +75,7 @@ impl Totals {
             ServedBy::Write => self.writes += 1,
             ServedBy::Nobody => {}
         }
+        self.ways.record(executed.way);
         self.latency.record(executed.duration);
     }
 
@@ -96,6 +100,7 @@ impl Totals {
         self.replica_reads += other.replica_reads;
         self.primary_reads += other.primary_reads;
         self.writes += other.writes;
+        self.ways.add(&other.ways);
         self.latency.add(&other.latency);
     }
 }

@@ -229,6 +229,17 @@ pub fn text_columns(out: &mut BytesMut, names: &[&str]) {
     });
 }
 
+/// DataRow of values as they are.
+pub fn row(out: &mut BytesMut, values: &[&[u8]]) {
+    frame(out, b'D', |b| {
+        b.put_i16(i16::try_from(values.len()).unwrap_or(0));
+        for value in values {
+            b.put_i32(i32::try_from(value.len()).unwrap_or(0));
+            b.put_slice(value);
+        }
+    });
+}
+
 /// DataRow of text values.
 pub fn text_row(out: &mut BytesMut, values: &[&str]) {
     frame(out, b'D', |b| {

@@ -10,6 +10,7 @@ use crate::exec::cancel::send_cancel;
 use crate::exec::client::Client;
 use crate::exec::executor::{Executor, Placement};
 use crate::exec::failure::{Failure, Report};
+use crate::exec::measure::Meter;
 use crate::exec::relay::{RelayError, poll_client_presence, poll_server, send_only, settle};
 use crate::exec::single::replica_cannot;
 use crate::pool::outstanding::Fate;
@@ -22,7 +23,7 @@ use bytes::{BufMut, BytesMut};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes on their way to the scratch database before more is read.
 const UNSENT_MAX: usize = 256 * 1024;
@@ -58,6 +59,7 @@ struct Feed<'g> {
 struct Filling<'a> {
     scratch: &'a mut Scratch,
     form: Form,
+    rows: u64,
     bytes: u64,
     bytes_max: u64,
     backend: &'a Backend,
@@ -117,11 +119,14 @@ impl Executor {
                 stop => stop,
             });
         }
+        if let Some(measured) = &mut self.measured {
+            measured.is_filled(Instant::now());
+        }
         self.note_reads();
         Ok(by_replica)
     }
 
-    fn within(&self) -> Within {
+    pub(super) fn within(&self) -> Within {
         match &self.transaction {
             None if self.backend.scratches.reads_by_columns(&self.user) => Within::ByColumns,
             None => Within::Own,
@@ -188,7 +193,10 @@ impl Executor {
         let backend = self.backend.clone();
         let bytes_max = backend.config.limits.gather_bytes_max;
         let (mut bytes, mut large) = (0, Vec::new());
-        for table in &gather.tables {
+        if let Some(measured) = &mut self.measured {
+            measured.begin(&[], Instant::now());
+        }
+        for (number, table) in gather.tables.iter().enumerate() {
             let form = ways.form(&table.table);
             let name = table.table.quoted();
             let copy = format!(
@@ -207,11 +215,13 @@ impl Executor {
                 let mut filling = Filling {
                     scratch,
                     form,
+                    rows: 0,
                     bytes,
                     bytes_max,
                     backend: &backend,
                 };
-                let copied = self.copy_part(feed, table, &mut filling).await;
+                let copied = self.measure_part(feed, (number, table), &mut filling);
+                let copied = copied.await;
                 let came = filling.bytes - bytes;
                 bytes = filling.bytes;
                 scratch.litter.add(&table.table, came);
@@ -238,6 +248,22 @@ impl Executor {
         scratch.server.query(seal.as_bytes(), Fate::Forward);
         self.scratch_answers(scratch, |_, server| server.is_answered())
             .await
+    }
+
+    async fn measure_part(
+        &mut self,
+        feed: &mut Feed<'_>,
+        (number, table): (usize, &Gathered),
+        filling: &mut Filling<'_>,
+    ) -> Result<(), Broken> {
+        let before = filling.bytes;
+        let started = self.measured.is_some().then(Instant::now);
+        self.copy_part(feed, table, filling).await?;
+        if let (Some(measured), Some(started)) = (&mut self.measured, started) {
+            let taken = Meter::of(filling.rows, filling.bytes - before);
+            measured.note(feed.shard, Some(number), taken, started.elapsed());
+        }
+        Ok(())
     }
 
     /// The rows of one table and shard.
@@ -456,6 +482,7 @@ impl Feed<'_> {
     fn reaches(&mut self, table: &Gathered, filling: &mut Filling<'_>) -> bool {
         match self.ahead.take() {
             Some((of, row)) if self.number(table) == Some(of) => {
+                filling.rows += 1;
                 filling.scratch.server.send(&row);
                 !self.ended
             }
@@ -480,6 +507,7 @@ impl Feed<'_> {
             Form::Binary => reading::part_of_stream(frame, first).map_err(Broken::OutOfStep)?,
         };
         let Some(data) = data else { return Ok(true) };
+        filling.rows += 1;
         if !self.together {
             filling.scratch.server.send(&data);
             return Ok(true);
@@ -492,6 +520,7 @@ impl Feed<'_> {
                 Ok(true)
             }
             Some(wanted) if of > wanted => {
+                filling.rows -= 1;
                 self.ahead = Some((of, row));
                 Ok(false)
             }

@@ -43,6 +43,11 @@ impl Within {
     fn is_ours(self) -> bool {
         matches!(self, Self::Own | Self::ByColumns)
     }
+
+    /// One statement has to bring all these tables.
+    pub fn together(self, tables: &[&Gathered]) -> bool {
+        self.by_one_statement() && tables.len() > 1
+    }
 }
 
 /// How the tables of one statement are read.
@@ -65,6 +70,16 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// What a shard is asked: for each of these tables, or one text for all of them.
+    #[must_use]
+    pub fn selects(&self, tables: &[&Gathered], together: bool) -> Vec<String> {
+        if together {
+            return vec![united(tables, self)];
+        }
+        let select = |table: &&Gathered| format!("SELECT {} {}", columns(table), self.from(table));
+        tables.iter().map(select).collect()
+    }
+
     /// `FROM` and `WHERE` for the rows of a table.
     fn from(&self, table: &Gathered) -> String {
         let at = self.gather.tables.iter().position(|t| t == table);
@@ -110,7 +125,7 @@ impl<'a> Ways<'a> {
 
     /// One statement has to bring all these tables.
     pub fn together(&self, tables: &[&Gathered]) -> bool {
-        self.within.by_one_statement() && tables.len() > 1
+        self.within.together(tables)
     }
 
     /// The text for one shard.
@@ -147,15 +162,13 @@ impl<'a> Ways<'a> {
             sql.push_str(&rights(&self.asked.gather.views));
             sql.push(';');
         }
-        if self.together(tables) {
+        let together = self.together(tables);
+        if together {
             // branches one after the other, never side by side
             sql.push_str("SET LOCAL max_parallel_workers_per_gather = 0;");
-            sql.push_str(&self.copy(&united(tables, &self.asked), tables));
-        } else {
-            for table in tables {
-                let select = format!("SELECT {} {}", columns(table), self.asked.from(table));
-                sql.push_str(&self.copy(&select, &[table]));
-            }
+        }
+        for (n, select) in self.asked.selects(tables, together).iter().enumerate() {
+            sql.push_str(&self.copy(select, &tables[n..]));
         }
         if self.within.is_ours() {
             sql.push_str("COMMIT");
@@ -167,6 +180,7 @@ impl<'a> Ways<'a> {
         sql
     }
 
+    /// In the form of the first of these tables.
     fn copy(&self, select: &str, tables: &[&Gathered]) -> String {
         let form = tables.first().map_or(Form::Text, |t| self.form(&t.table));
         format!("COPY ({select}) TO STDOUT {};", self.options(form))

@@ -24,7 +24,7 @@ impl Statement<'_> {
     pub(super) fn utility(&self, words: &Words) -> Plan {
         match words {
             Words::Copy(copy) => self.copy(copy),
-            Words::Explain { analyze, statement } => self.explain(*analyze, statement.clone()),
+            Words::Explain(words) => self.explain(words),
             Words::Prepare { name, statement } => self.prepare(name, statement.clone()),
             Words::Declare { hold, query, .. } => self.declare(*hold, query.clone()),
             Words::Truncate => self.truncate(),
@@ -144,7 +144,7 @@ impl Statement<'_> {
     }
 
     /// The statement within another.
-    fn inner(&self, tokens: std::ops::Range<usize>) -> Plan {
+    pub(super) fn inner(&self, tokens: std::ops::Range<usize>) -> Plan {
         let within = self.within(tokens);
         let words = command::classify(
             within.text,
@@ -152,41 +152,6 @@ impl Statement<'_> {
             within.context.standard_conforming_strings,
         );
         within.plan(&words)
-    }
-
-    fn explain(&self, analyze: bool, statement: std::ops::Range<usize>) -> Plan {
-        let mut plan = self.inner(statement);
-        plan.command = Command::Select;
-        if plan.draw.take().is_some() {
-            plan.routing = Routing::Home;
-            plan.multi_refusal = None;
-        }
-        if let Merge::Gather(gather) = &plan.merge {
-            let refusal = Refusal::unsupported(
-                format!("EXPLAIN of a statement with {}", gather.why),
-                "pgshunt explain shows what would be gathered; or give the shard key a value.",
-            );
-            match plan.routing {
-                Routing::ByKey { .. } => plan.multi_refusal = Some(refusal),
-                _ => plan.refusal = Some(refusal),
-            }
-            plan.merge = Merge::Single;
-        }
-        if !analyze {
-            plan.effects = crate::route::Effects::default();
-            if matches!(
-                plan.merge,
-                Merge::Everywhere | Merge::EverywhereOutsideTransaction
-            ) {
-                plan.merge = Merge::Single;
-                plan.routing = Routing::Home;
-            }
-        }
-        if matches!(plan.merge, Merge::Combine(_)) {
-            // each shard tells how it would run the statement as it stands
-            plan.merge = Merge::Concatenate;
-        }
-        plan
     }
 
     fn prepare(&self, name: &str, statement: std::ops::Range<usize>) -> Plan {

@@ -1,3 +1,4 @@
+use super::explain::Format;
 use super::*;
 use crate::sql::tokens::tokenize;
 use proptest::prelude::*;
@@ -338,7 +339,7 @@ fn copy() {
 #[test]
 fn explain() {
     let explained = |text: &str| match of(text) {
-        Command::Explain { analyze, statement } => (analyze, part(text, statement).to_owned()),
+        Command::Explain(words) => (words.analyze, part(text, words.statement).to_owned()),
         command => panic!("{command:?}"),
     };
     let plain = |analyze| (analyze, "SELECT 1".to_owned());
@@ -361,6 +362,47 @@ fn explain() {
         explained("EXPLAIN (SELECT 1)"),
         (false, "(SELECT 1)".to_owned())
     );
+}
+
+#[test]
+fn options_of_explain() {
+    let words = |text: &str| match of(text) {
+        Command::Explain(words) => (words.with, words.without, words.format),
+        command => panic!("{command:?}"),
+    };
+    let expected =
+        |with: &str, without: &str, format| (with.to_owned(), without.to_owned(), format);
+    assert_eq!(
+        words("EXPLAIN SELECT 1"),
+        expected("EXPLAIN", "EXPLAIN", Format::Text)
+    );
+    assert_eq!(
+        words("explain analyze verbose SELECT 1"),
+        expected(
+            "EXPLAIN (analyze, verbose)",
+            "EXPLAIN (verbose)",
+            Format::Text
+        )
+    );
+    assert_eq!(
+        words("EXPLAIN (ANALYZE, TIMING off, BUFFERS, wal, FORMAT JSON) SELECT 1"),
+        expected(
+            "EXPLAIN (ANALYZE, TIMING off, BUFFERS, wal, FORMAT JSON)",
+            "EXPLAIN (BUFFERS, FORMAT JSON)",
+            Format::Json
+        )
+    );
+    assert_eq!(
+        words("EXPLAIN (\"analyze\" 'off', costs  off,FORMAT 'yaml') SELECT 1"),
+        expected(
+            "EXPLAIN (\"analyze\" 'off', costs  off, FORMAT 'yaml')",
+            "EXPLAIN (costs  off, FORMAT 'yaml')",
+            Format::Yaml
+        )
+    );
+    assert_eq!(words("EXPLAIN (format xml, format json").2, Format::Json);
+    // an upper case string is no format to PostgreSQL, either
+    assert_eq!(words("EXPLAIN (FORMAT 'JSON') SELECT 1").2, Format::Text);
 }
 
 #[test]
@@ -565,7 +607,8 @@ proptest! {
         let text = words.join(" ");
         let tokens = tokenize(text.as_bytes(), true).unwrap();
         let ranges = match classify(text.as_bytes(), &tokens, true) {
-            Command::Explain { statement, .. } | Command::Prepare { statement, .. } => vec![statement],
+            Command::Explain(words) => vec![words.statement],
+            Command::Prepare { statement, .. } => vec![statement],
             Command::Declare { query, .. } => vec![query],
             Command::Copy(copy) => match copy.subject {
                 CopySubject::Query(query) => vec![query, copy.options],

@@ -147,6 +147,26 @@ impl<'a> Words<'a> {
         Some(String::from_utf8_lossy(token.bytes(self.text)).into_owned())
     }
 
+    /// These tokens as they are written, with what is between them.
+    pub fn text_of(&self, tokens: Range<usize>) -> String {
+        let tokens = self.tokens.get(tokens).unwrap_or_default();
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
+            return String::new();
+        };
+        let bytes = self.text.get(first.start..last.end).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// The word, string or number that stands between here and `end`, if it is the only one.
+    pub fn value_before(&mut self, end: usize) -> Option<String> {
+        if self.at + 1 != end {
+            return None;
+        }
+        self.string()
+            .or_else(|| self.name())
+            .or_else(|| self.verbatim())
+    }
+
     /// Where the parenthesis that opens here is closed.
     pub fn closing_paren(&self) -> Option<usize> {
         let mut depth = 0_usize;
