@@ -14,7 +14,8 @@ use pgshunt::auth::keys::BackendKeys;
 use pgshunt::auth::server::{LoginError, ServerLogin, login};
 use pgshunt::auth::users::Users;
 use pgshunt::config::{
-    Admin, Bounds, ClientAuth, ListenerTls, ServerAddress, ServerTls, TlsMode, User, UserPool,
+    Admin, Bounds, ClientAuth, ListenerTls, Negotiation, ServerAddress, ServerTls, TlsMode, User,
+    UserPool,
 };
 use pgshunt::net::{ConnectError, Connector, Stream, listen};
 use std::path::{Path, PathBuf};
@@ -148,6 +149,7 @@ fn tls(mode: TlsMode, root_certificate: Option<PathBuf>) -> ServerTls {
     ServerTls {
         mode,
         root_certificate,
+        negotiation: Negotiation::Asked,
     }
 }
 
@@ -386,6 +388,7 @@ fn user(name: &str, auth: ClientAuth, databases: &[&str]) -> User {
         auth,
         server_user: name.into(),
         server_password: None,
+        certificates: Vec::new(),
         databases,
         bounds: Bounds::default(),
         pool: UserPool::default(),
@@ -415,7 +418,7 @@ fn users(stored: &str) -> Users {
 
 fn door(tls: Option<ListenerTls>, login_max: Duration, stored: &str) -> Door {
     let context = AcceptContext {
-        tls: tls.map(|settings| ListenerSecurity::new(&settings).unwrap()),
+        tls: tls.map(|settings| Arc::new(ListenerSecurity::new(&settings).unwrap())),
         users: Arc::new(users(stored)),
         keys: Arc::new(BackendKeys::default()),
         login_max,
@@ -441,6 +444,7 @@ fn secure_door(certificates: &Certificates, required: bool) -> Door {
         certificate: certificates.path("server.crt"),
         key: certificates.path("server.key"),
         required,
+        client_ca: None,
     };
     door(Some(settings), PATIENCE, STORED)
 }
@@ -451,7 +455,7 @@ async fn greet(
     context: &AcceptContext,
     seen: mpsc::Sender<Seen>,
 ) {
-    match accept(socket, peer, context).await {
+    match accept(Stream::Tcp(socket), Some(peer), context).await {
         Ok(Accepted::Session(login)) => {
             let Login {
                 user,

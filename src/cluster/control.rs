@@ -1,7 +1,7 @@
 //! The control plane's connections: a small pool for each server of a database, lent by bb8. The sampler, the catalog
 //! loader and the key draws use them; clients' statements never do.
 
-use crate::config::{Database, ServerAddress, ServerTls, TlsMode};
+use crate::config::{Database, Negotiation, ServerAddress, ServerTls, TlsMode};
 use crate::net::tls::{TlsError, server_tls};
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::Socket;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -131,6 +131,7 @@ impl ControlPools {
         config.dbname(database);
         if let Some(owner) = owner {
             config.user(&owner.user);
+            // the control user's must not be shown in another's name
             config.password(owner.password.as_deref().unwrap_or_default());
         }
         let (client, connection) = self.dial_with(&config).await?;
@@ -197,9 +198,15 @@ fn settings(database: &Database, address: &ServerAddress) -> tokio_postgres::Con
         .user(&database.control_user)
         .application_name("pgshunt control")
         .ssl_mode(match database.server_tls.mode {
+            // as libpq: no TLS over Unix sockets, whatever the mode
+            _ if address.socket().is_some() => SslMode::Disable,
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+        })
+        .ssl_negotiation(match database.server_tls.negotiation {
+            Negotiation::Direct if address.socket().is_none() => SslNegotiation::Direct,
+            _ => SslNegotiation::Postgres,
         })
         .connect_timeout(CONNECT_MAX)
         .keepalives_idle(SILENCE_MAX)
@@ -215,6 +222,7 @@ fn client_config(settings: &ServerTls) -> Result<rustls::ClientConfig, TlsError>
     let unused = ServerTls {
         mode: TlsMode::Prefer,
         root_certificate: None,
+        negotiation: Negotiation::Asked,
     };
     let config = match server_tls(settings)? {
         Some(config) => Some(config),

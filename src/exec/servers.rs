@@ -2,9 +2,10 @@
 //! Here a permission to dial becomes a server.
 
 use super::failure::Report;
-use crate::auth::server::{LoginError, login};
+use crate::auth::keyring::{Holder, KeyRing};
+use crate::auth::server::{Credentials, LoginError, login};
 use crate::cluster::topology::{ServerId, Topology};
-use crate::config::{Database, User};
+use crate::config::{Database, UserPool};
 use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
 use crate::pool::upkeep::{self, Keeper};
@@ -30,14 +31,28 @@ pub struct Dialer {
     database: Arc<Database>,
     connector: Connector,
     topology: Arc<Topology>,
+    /// what clients have shown, for users without a password of ours
+    ring: Arc<KeyRing>,
+}
+
+/// A user as servers know it.
+#[derive(Clone)]
+pub struct ServerUser {
+    pub name: String,
+    pub password: Option<String>,
+    /// what clients have shown goes in the place of a password
+    pub passes_on: bool,
+    /// what is different in its pools
+    pub pool: UserPool,
 }
 
 /// Whose connections they are.
 #[derive(Clone)]
 pub struct Account {
     member: ServerId,
-    user: String,
-    password: Option<String>,
+    user: ServerUser,
+    /// whose clients have shown something
+    holder: Option<Holder>,
 }
 
 /// One pool and what is needed to dial for it.
@@ -97,12 +112,18 @@ impl Entry {
 
 impl Servers {
     #[must_use]
-    pub fn new(database: Arc<Database>, connector: Connector, topology: Arc<Topology>) -> Self {
+    pub fn new(
+        database: Arc<Database>,
+        connector: Connector,
+        topology: Arc<Topology>,
+        ring: Arc<KeyRing>,
+    ) -> Self {
         Self {
             dialer: Arc::new(Dialer {
                 database,
                 connector,
                 topology,
+                ring,
             }),
             pools: RwLock::default(),
         }
@@ -110,7 +131,7 @@ impl Servers {
 
     /// The pool of a server and user.
     #[must_use]
-    pub fn entry(&self, member: ServerId, user: &Arc<str>, account: &User) -> Arc<Entry> {
+    pub fn entry(&self, member: ServerId, user: &Arc<str>, account: ServerUser) -> Arc<Entry> {
         let key = (member, user.clone());
         if let Some(entry) = self.pools.read().get(&key) {
             return entry.clone();
@@ -125,10 +146,14 @@ impl Servers {
             return entry.clone();
         }
         let settings = account.pool.within(&self.dialer.database.pool);
+        let holder = account.passes_on.then(|| Holder {
+            database: self.dialer.database.name.clone(),
+            user: user.to_string(),
+        });
         let account = Account {
             member,
-            user: account.server_user.clone(),
-            password: account.server_password.clone(),
+            user: account,
+            holder,
         };
         let pool = Pool::new(name, settings);
         let connections = Arc::<Connections>::default();
@@ -286,15 +311,19 @@ impl Dialer {
                 .connect(address, limit)
                 .await
                 .map_err(|e| unreachable(e.to_string()))?;
-            let done = login(
-                &mut stream,
-                &account.user,
-                account.password.as_deref(),
-                database,
-                &[],
-            )
-            .await
-            .map_err(|e| login_report(&name, &e, &unreachable))?;
+            let keys = account
+                .holder
+                .as_ref()
+                .and_then(|holder| self.ring.keys(holder));
+            let credentials = match (&account.user.password, &keys) {
+                (Some(password), _) => Credentials::Password(password),
+                (None, Some(keys)) => Credentials::Keys(keys),
+                (None, None) if account.user.passes_on => Credentials::KeysAway,
+                (None, None) => Credentials::Nothing,
+            };
+            let done = login(&mut stream, &account.user.name, credentials, database, &[])
+                .await
+                .map_err(|e| login_report(&name, &e, &unreachable))?;
             Ok(Server::new(
                 stream,
                 done,
@@ -364,7 +393,19 @@ fn login_report(
                 .hint("Check server_user and server_password of this user in the shard map, and the server's pg_hba.conf.");
             (report, down)
         }
-        other => unreachable(other.to_string()),
+        LoginError::Io(_) | LoginError::Closed | LoginError::Protocol(_) => {
+            unreachable(error.to_string())
+        }
+        // the server is there, and other users may get on with it
+        other => {
+            let message = format!("cannot log in to {name}: {other}");
+            let report = Report::new(SqlState::CONNECTION_FAILURE, message);
+            let report = match other.hint() {
+                Some(hint) => report.hint(hint),
+                None => report,
+            };
+            (report, false)
+        }
     }
 }
 

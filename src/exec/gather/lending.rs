@@ -323,7 +323,7 @@ impl Executor {
         let home = self.snapshot.database.home;
         let member = backend.topology.primary(home);
         let entry = self.entry(member)?;
-        let account = backend.user(&self.user).ok_or_else(|| {
+        let account = backend.server_user(&self.user).ok_or_else(|| {
             Report::new(
                 SqlState::INVALID_AUTHORIZATION,
                 "the user is no longer in the shard map",
@@ -332,7 +332,7 @@ impl Executor {
         let version = self.snapshot.catalog.version;
         let recipe = scratches.recipe(&backend, version).await.map_err(report)?;
         let found = scratches
-            .idle(&account.server_user, member, recipe.fingerprint)
+            .idle(&account.name, member, recipe.fingerprint)
             .await;
         let scratch = if let Some(mut scratch) = found {
             scratch.follow(&recipe);
@@ -344,8 +344,8 @@ impl Executor {
                 workshop: backend.loader().workshop(backend.topology.address(member)),
                 entry: &entry,
                 owner: Owner {
-                    user: account.server_user.clone(),
-                    password: account.server_password.clone(),
+                    user: account.name.clone(),
+                    password: account.password.clone(),
                 },
                 recipe,
             };
