@@ -294,8 +294,13 @@ impl App {
                 database: login.database.clone(),
                 user: login.user.clone(),
             };
-            let keep = slot.load().snapshot().database.pool.idle_max + UPKEEP_MARGIN;
-            Box::new(self.ring.bring(holder, *keys, keep))
+            let backend = slot.load();
+            let keep = backend.snapshot().database.pool.idle_max + UPKEEP_MARGIN;
+            let (present, news) = self.ring.bring(holder, *keys, keep);
+            if news {
+                backend.servers.forget_failures(&login.user);
+            }
+            Box::new(present)
         });
         let recorder = self.stats.recorder(&login.database, &login.user);
         let closing = self.closing.clone();

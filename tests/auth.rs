@@ -127,9 +127,18 @@ fn what_a_client_shows_opens_the_servers_with_the_same_verifier() {
         let reload = "SELECT pg_reload_conf()";
         town.superuser(shard, 0, "social").ask(reload).ok();
     }
-    let map = map(&town, &users).pool("size: 4, size_min: 2");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().display().to_string();
+    let access = "access:\n  - { type: local, method: trust }\n  - { type: host }\n";
+    let mut map = map(&town, &users).pool("size: 4, size_min: 2").rest(access);
+    map.listen
+        .push_str(&format!("  - socket: {socket}:LISTEN_PORT\n"));
     let proxy = Proxy::start(&map.text());
     let port = proxy.port();
+    // who has shown nothing has nothing that could be passed on
+    let local = format!("host={socket} port={port} user=stored dbname=social");
+    let words = "no client has proven itself as this user lately";
+    refused(psql(&local, "", BOTH), words);
     assert_eq!(psql(&at(port, "stored"), "s3cret pass", BOTH).unwrap(), "3");
     assert_eq!(psql(&at(port, "old"), "md5 pass", BOTH).unwrap(), "3");
     for (user, wrong) in [("stored", "s3cret"), ("old", "md5")] {
@@ -148,6 +157,7 @@ fn what_a_client_shows_opens_the_servers_with_the_same_verifier() {
         "verifier for unlike is not the one that the client has proven itself",
     );
     refused(other, "rolpassword");
+    gathered(&town, port);
     // the server was there all the while: others are served
     assert_eq!(psql(&at(port, "stored"), "s3cret pass", BOTH).unwrap(), "3");
     kept_filled(&town, &proxy, &map);
@@ -157,15 +167,25 @@ fn what_a_client_shows_opens_the_servers_with_the_same_verifier() {
     }
 }
 
+/// A scratch database belongs to the client's role, which the control user takes where nothing else is known.
+fn gathered(town: &Town, port: u16) {
+    let join = "SELECT count(*) FROM rows a JOIN rows b ON a.v = b.v";
+    let stored = || psql(&at(port, "stored"), "s3cret pass", join);
+    refused(stored(), "GRANT \"stored\" TO \"pgshunt\"");
+    town.as_superuser("GRANT stored TO pgshunt");
+    assert_eq!(stored().unwrap(), "4");
+}
+
 /// Pools stay filled when the clients have left, also after a reload, with what they have shown.
 fn kept_filled(town: &Town, proxy: &Proxy, map: &Map) {
     let servers = || {
-        let count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'stored'";
+        let count =
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'stored' AND datname = 'social'";
         let answer = town.superuser(0, 0, "social").ask(count).ok();
         answer.value().parse::<u32>().unwrap()
     };
     town.eventually("the pool is filled", || servers() == 2);
-    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stored'";
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stored' AND datname = 'social'";
     town.superuser(0, 0, "social").ask(kill).ok();
     town.eventually("the pool is filled again", || servers() == 2);
     proxy.write_map(&map.text());

@@ -49,11 +49,18 @@ impl Drop for Present {
 }
 
 impl KeyRing {
-    /// Takes what a client has just shown; `keep` is how long it stays after the last client.
-    pub fn bring(self: &Arc<Self>, holder: Holder, keys: LoginKeys, keep: Duration) -> Present {
+    /// Takes what a client has just shown; `keep` is how long it stays after the last client. True when it is news.
+    pub fn bring(
+        self: &Arc<Self>,
+        holder: Holder,
+        keys: LoginKeys,
+        keep: Duration,
+    ) -> (Present, bool) {
         let now = Instant::now();
         let mut entries = self.entries.lock();
-        let before = entries.get(&holder).map_or(0, |entry| entry.clients);
+        let known = entries.get(&holder);
+        let before = known.map_or(0, |entry| entry.clients);
+        let news = !known.is_some_and(|entry| entry.keys.are(&keys));
         if before == 0 && entries.len() >= LEFT_MAX {
             make_room(&mut entries, now);
         }
@@ -66,11 +73,12 @@ impl KeyRing {
             },
         );
         drop(entries);
-        Present {
+        let present = Present {
             ring: self.clone(),
             holder,
             keep,
-        }
+        };
+        (present, news)
     }
 
     #[must_use]
@@ -119,8 +127,14 @@ mod tests {
     fn keys_stay_while_a_client_is_there_and_a_little_longer() {
         let ring = Arc::new(KeyRing::default());
         let keep = Duration::from_secs(60);
-        let first = ring.bring(holder("app"), keys(), keep);
-        let second = ring.bring(holder("app"), keys(), keep);
+        let shown = keys();
+        let (first, news) = ring.bring(holder("app"), shown.clone(), keep);
+        assert!(news);
+        let (third, news) = ring.bring(holder("app"), shown, keep);
+        assert!(!news);
+        drop(third);
+        let (second, news) = ring.bring(holder("app"), keys(), keep);
+        assert!(news);
         let far = Instant::now() + Duration::from_secs(3600);
         drop(first);
         ring.sweep(far);
@@ -136,7 +150,7 @@ mod tests {
     #[test]
     fn users_without_clients_are_bounded() {
         let ring = Arc::new(KeyRing::default());
-        let connected = ring.bring(holder("connected"), keys(), Duration::ZERO);
+        let (connected, _) = ring.bring(holder("connected"), keys(), Duration::ZERO);
         for n in 0..LEFT_MAX + 50 {
             drop(ring.bring(holder(&n.to_string()), keys(), Duration::from_secs(60)));
         }

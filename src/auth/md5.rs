@@ -31,6 +31,10 @@ impl Md5Hash {
         Self(Zeroizing::new(format!("{:x}", md5::compute(random))))
     }
 
+    pub fn is(&self, other: &Self) -> bool {
+        same_secret(self.0.as_bytes(), other.0.as_bytes())
+    }
+
     /// What is shown to whoever has sent this salt.
     pub fn answer(&self, salt: [u8; 4]) -> String {
         let salted = [self.0.as_bytes(), &salt].concat();

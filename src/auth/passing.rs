@@ -21,6 +21,22 @@ pub enum LoginKeys {
     Md5(Md5Hash),
 }
 
+impl LoginKeys {
+    /// They open the same doors.
+    #[must_use]
+    pub fn are(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scram(one), Self::Scram(other)) => {
+                one.client_key == other.client_key
+                    && one.salt == other.salt
+                    && one.iterations == other.iterations
+            }
+            (Self::Md5(one), Self::Md5(other)) => one.is(other),
+            _ => false,
+        }
+    }
+}
+
 /// Both halves of a SCRAM-SHA-256 login.
 #[derive(Clone)]
 pub struct ScramKeys {

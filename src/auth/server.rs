@@ -43,7 +43,7 @@ pub struct ServerError {
 }
 
 /// What we have to show.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Credentials<'a> {
     /// a server that trusts us asks for nothing
     Nothing,

@@ -250,9 +250,13 @@ impl Users {
         } else if !self.databases.contains(database) {
             return Access::NoSuchDatabase;
         } else {
-            known.is_none_or(|known| {
-                known.databases.is_empty() || known.databases.iter().any(|name| name == database)
-            })
+            known.map_or_else(
+                || self.lookups.contains_key(database),
+                |known| {
+                    known.databases.is_empty()
+                        || known.databases.iter().any(|name| name == database)
+                },
+            )
         };
         if granted {
             Access::Granted
@@ -341,6 +345,7 @@ mod tests {
             ("app", "pgshunt", Access::Denied),
             ("app", "nowhere", Access::NoSuchDatabase),
             ("eve", "pgshunt", Access::Denied),
+            ("eve", "social", Access::Denied),
         ] {
             assert_eq!(users.access(user, database), expected, "{user} {database}");
         }

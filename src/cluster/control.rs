@@ -129,13 +129,16 @@ impl ControlPools {
     ) -> Result<tokio_postgres::Client, ControlError> {
         let mut config = settings(&self.database, address);
         config.dbname(database);
-        if let Some(owner) = owner {
+        if let Some(owner) = owner.filter(|owner| !owner.by_role) {
             config.user(&owner.user);
             // the control user's must not be shown in another's name
             config.password(owner.password.as_deref().unwrap_or_default());
         }
         let (client, connection) = self.dial_with(&config).await?;
         tokio::spawn(connection);
+        if let Some(owner) = owner.filter(|owner| owner.by_role) {
+            self.take_role(&client, &owner.user).await?;
+        }
         Ok(client)
     }
 
@@ -157,6 +160,23 @@ impl ControlPools {
         let connecting = config.connect(self.tls.clone());
         let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
         Ok(connected.map_err(|_| ControlError::TimedOut)??)
+    }
+
+    async fn take_role(
+        &self,
+        client: &tokio_postgres::Client,
+        user: &str,
+    ) -> Result<(), ControlError> {
+        let role = format!("\"{}\"", user.replace('"', "\"\""));
+        let taken = client.batch_execute(&format!("SET ROLE {role}")).await;
+        taken.map_err(|error| match error.as_db_error() {
+            Some(_) => ControlError::Refused(format!(
+                "{}; no password of this user is known, so its role is taken by the control user: GRANT {role} TO \"{}\"",
+                words(&error),
+                self.database.control_user
+            )),
+            None => error.into(),
+        })
     }
 
     pub async fn client(&self, address: &ServerAddress) -> Result<ControlClient, ControlError> {

@@ -155,7 +155,7 @@ impl Backend {
             name: user.server_user.clone(),
             password: user.server_password.clone(),
             passes_on: user.passes_on(),
-            pool: user.pool.clone(),
+            pool: user.pool,
         });
         let asked = self.snapshot.load().database.auth_query.is_some();
         listed.or_else(|| {

@@ -10,6 +10,7 @@ use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
 use crate::pool::upkeep::{self, Keeper};
 use crate::pool::{Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName};
+use crate::shard::ShardId;
 use crate::wire::sqlstate::SqlState;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -185,6 +186,24 @@ impl Servers {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Entry>> {
         self.pools.read().values().cloned().collect()
+    }
+
+    /// A client has shown something new: what failed for want of it may succeed now.
+    pub fn forget_failures(&self, user: &str) {
+        let user: Arc<str> = user.into();
+        let pools = self.pools.read();
+        for (shard, servers) in (0_u16..).zip(&self.dialer.database.shards) {
+            let count = u16::try_from(servers.replicas.len()).unwrap_or(u16::MAX);
+            for member in 0..=count {
+                let server = ServerId {
+                    shard: ShardId(shard),
+                    member,
+                };
+                if let Some(entry) = pools.get(&(server, user.clone())) {
+                    entry.pool.forget_failure();
+                }
+            }
+        }
     }
 
     /// Servers of this member and user that are in use (for the choice of the least loaded).

@@ -74,7 +74,11 @@ impl Source {
     async fn connect(&self) -> Result<Client, String> {
         let home = &self.database.shards[self.database.home.index()].primary;
         let owner = self.login.clone();
-        let owner = owner.map(|(user, password)| Owner { user, password });
+        let owner = owner.map(|(user, password)| Owner {
+            user,
+            password,
+            by_role: false,
+        });
         let name = &self.database.server_database;
         let connected = self.control.connect(home, owner.as_ref(), name).await;
         connected.map_err(|error| format!("{}:{}: {error}", home.host, home.port))

@@ -346,6 +346,7 @@ impl Executor {
                 owner: Owner {
                     user: account.name.clone(),
                     password: account.password.clone(),
+                    by_role: account.passes_on,
                 },
                 recipe,
             };
