@@ -1,6 +1,7 @@
 //! How an operator looks at pgshunt: the console (`psql` on the admin database) and, over HTTP, `/metrics` and
 //! `/healthz`. Both show what [`Sources`] say; neither knows sessions, nor where a source has its rows from.
 
+pub mod access;
 pub mod command;
 pub mod console;
 pub mod handlers;
@@ -13,9 +14,10 @@ pub mod table;
 pub mod views;
 pub mod words;
 
+pub use access::access_rows;
 pub use console::{Greeting, serve};
 pub use http::serve_http;
-pub use rows::{ClientRow, ConfigRow, PoolRow, ReplicaRow, ServerRow, ShardRow};
+pub use rows::{AccessRow, ClientRow, ConfigRow, PoolRow, ReplicaRow, ServerRow, ShardRow};
 pub use settings::{config_rows, placement};
 
 use crate::stats::{ClientState, ClientStatus, Stats};
@@ -35,6 +37,7 @@ pub trait Sources: Send + Sync {
     fn shards(&self) -> Vec<ShardRow>;
     fn replicas(&self) -> Vec<ReplicaRow>;
     fn config(&self) -> Vec<ConfigRow>;
+    fn access(&self) -> Vec<AccessRow>;
     fn stats(&self) -> &Stats;
     /// Ok when the primary of every shard can be reached; else which cannot and why, for a person.
     fn healthy(&self) -> Result<(), String>;
@@ -53,7 +56,10 @@ impl ClientRow {
             .collect();
         Self {
             id: client.id,
-            address: client.identity.peer.to_string(),
+            address: client
+                .identity
+                .peer
+                .map_or_else(|| "[local]".to_owned(), |peer| peer.to_string()),
             user: client.identity.user,
             database: client.identity.database,
             application_name: client.application_name,

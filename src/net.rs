@@ -2,12 +2,15 @@
 //! SSLRequest.
 
 pub mod connector;
+pub mod door;
 pub mod listener;
 pub mod stream;
 pub mod tls;
 pub mod transfer;
+mod unix;
 
-pub use connector::{ConnectError, Connector};
+pub use connector::{ConnectError, Connector, dial};
+pub use door::Door;
 pub use listener::listen;
 pub use stream::Stream;
 pub use tls::{TlsError, listener_tls};

@@ -4,21 +4,24 @@ pub mod build;
 pub mod cancel;
 pub mod inspect;
 mod overtime;
+pub mod secrets;
 pub mod sources;
 
 use crate::auth::client::{AcceptContext, Accepted, ListenerSecurity, Login, accept};
+use crate::auth::keyring::{Holder, KeyRing, Present};
 use crate::auth::keys::BackendKeys;
 use crate::auth::users::Users;
-use crate::config::Config;
+use crate::config::{Config, ServerAddress};
 use crate::exec::backend::Backend;
 use crate::exec::executor::CancelSlot;
 use crate::exec::failure::Report;
 use crate::log::LogHandle;
+use crate::net::{Door, Stream};
 use crate::session::Session;
 use crate::session::startup::{Parts, begin, refuse};
 use crate::stats::{Clients, Identity, Stats};
 use crate::wire::sqlstate::SqlState;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use cancel::{Cancels, Registered};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
@@ -35,6 +38,8 @@ use tokio::sync::{Semaphore, watch};
 const LOGINS_MAX: usize = 512;
 /// Pause between two rounds of the statistics' upkeep.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+/// Pools are kept filled for a while after their last use; what is needed for that stays a little longer.
+const UPKEEP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Before the first look at scratch databases that nobody needs, and between two of them.
 const SCRATCH_FIRST: Duration = Duration::from_secs(2);
@@ -43,6 +48,10 @@ const SCRATCH_PAUSE: Duration = Duration::from_secs(300);
 const CATALOG_PAUSE: Duration = Duration::from_secs(30);
 
 type Backends = HashMap<String, Arc<ArcSwap<Backend>>>;
+/// What a listener shows clients that want TLS; replaced by a reload, for those that come after it.
+type Security = Arc<ArcSwapOption<ListenerSecurity>>;
+/// Of all listeners, as just read.
+type Certificates = Vec<(ServerAddress, Option<Arc<ListenerSecurity>>)>;
 
 /// What every connection may need.
 pub struct App {
@@ -51,6 +60,10 @@ pub struct App {
     backends: ArcSwap<Backends>,
     users: ArcSwap<Users>,
     keys: Arc<BackendKeys>,
+    /// what clients have shown, to log in to servers with
+    ring: Arc<KeyRing>,
+    /// of each listener, by its address
+    security: HashMap<ServerAddress, Security>,
     cancels: Arc<Cancels>,
     clients: Arc<Clients>,
     stats: Arc<Stats>,
@@ -63,6 +76,14 @@ pub struct App {
     reload: tokio::sync::Mutex<()>,
     /// after each reload
     reloaded: tokio::sync::Notify,
+}
+
+/// What a client has here as long as it is connected.
+struct Stay {
+    /// its key for cancel requests
+    _registered: Registered,
+    /// what it has shown, for logins to servers
+    _present: Option<Box<Present>>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -114,13 +135,21 @@ pub fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> {
     let config = Arc::new(config);
-    let users = Users::new(&config).map_err(|e| e.to_string())?;
-    let backends = build::backends(&config, build::Strictness::Serve, &Backends::new()).await?;
+    let users = secrets::users(&config)?;
+    let security = security(&config)?;
+    let ring = Arc::<KeyRing>::default();
+    let none = Backends::new();
+    let backends = build::backends(&config, &ring, build::Strictness::Serve, &none).await?;
     let app = Arc::new(App {
         path: path.to_owned(),
         backends: ArcSwap::from_pointee(backends),
         users: ArcSwap::from_pointee(users),
         keys: Arc::default(),
+        ring,
+        security: security
+            .into_iter()
+            .map(|(address, security)| (address, Arc::new(ArcSwapOption::new(security))))
+            .collect(),
         cancels: Arc::default(),
         clients: Clients::new(config.limits.clients_max),
         stats: Stats::new(config.workers, config.limits.queries_max),
@@ -137,38 +166,46 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
     app.until_stopped().await
 }
 
+/// Reads the certificates of all listeners.
+fn security(config: &Config) -> Result<Certificates, String> {
+    let read = |listener: &crate::config::Listener| {
+        let tls = listener.tls.as_ref().map(ListenerSecurity::new);
+        let tls = tls.transpose().map_err(|e| e.to_string())?;
+        Ok((listener.address(), tls.map(Arc::new)))
+    };
+    config.listeners.iter().map(read).collect()
+}
+
 impl App {
     fn listen(self: Arc<Self>, config: &Config) -> Result<(), String> {
         for listener in &config.listeners {
-            let tls = match &listener.tls {
-                Some(tls) => Some(ListenerSecurity::new(tls).map_err(|e| e.to_string())?),
-                None => None,
-            };
             let address = format!("{}:{}", listener.host, listener.port);
-            let sockets = crate::net::listen(&listener.host, listener.port)
-                .map_err(|e| format!("cannot listen on {address}: {e}"))?;
+            let doors =
+                Door::open(listener).map_err(|e| format!("cannot listen on {address}: {e}"))?;
             tracing::info!(%address, "listening");
-            for socket in sockets {
-                tokio::spawn(self.clone().accept_all(socket, tls.clone()));
+            let security = self.security.get(&listener.address());
+            let security = security.cloned().unwrap_or_default();
+            for door in doors {
+                tokio::spawn(self.clone().accept_all(door, security.clone()));
             }
         }
         Ok(())
     }
 
-    async fn accept_all(self: Arc<Self>, listener: TcpListener, tls: Option<ListenerSecurity>) {
+    async fn accept_all(self: Arc<Self>, door: Door, security: Security) {
         let mut shutdown = self.shutdown.subscribe();
         loop {
             let Ok(permit) = self.logins.clone().acquire_owned().await else {
                 return;
             };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = door.accept() => accepted,
                 _ = shutdown.wait_for(|down| *down) => return,
             };
             match accepted {
                 Ok((socket, peer)) => {
                     let app = self.clone();
-                    let tls = tls.clone();
+                    let tls = security.load_full();
                     // boxed: a task's future is moved a dozen times before and after it runs
                     tokio::spawn(Box::pin(app.welcome(socket, peer, tls, permit)));
                 }
@@ -182,9 +219,9 @@ impl App {
 
     async fn welcome(
         self: Arc<Self>,
-        socket: TcpStream,
-        peer: std::net::SocketAddr,
-        tls: Option<ListenerSecurity>,
+        socket: Stream,
+        peer: Option<std::net::SocketAddr>,
+        tls: Option<Arc<ListenerSecurity>>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) {
         let context = AcceptContext {
@@ -205,11 +242,11 @@ impl App {
                 drop(stream);
             }
             Ok(Accepted::Session(login)) => {
-                if let Some((session, registered)) = Box::pin(self.session(*login)).await {
+                if let Some((session, stay)) = Box::pin(self.session(*login)).await {
                     // a task of its own, without the room that a login needs
                     tokio::spawn(Box::pin(async move {
                         session.serve().await;
-                        drop(registered);
+                        drop(stay);
                     }));
                 }
             }
@@ -217,9 +254,8 @@ impl App {
         }
     }
 
-    /// The session of one who is in, and its key for cancel requests; None when there is none, or it was the console's
-    /// and is over.
-    async fn session(self: Arc<Self>, login: Login) -> Option<(Box<Session>, Registered)> {
+    /// The session of one who is in, and what ends with it; None when there is none, or it was the console's and is over.
+    async fn session(self: Arc<Self>, mut login: Login) -> Option<(Box<Session>, Stay)> {
         let config = self.config.load_full();
         let identity = Identity {
             user: login.user.clone(),
@@ -259,6 +295,19 @@ impl App {
         let registered = self
             .cancels
             .register(login.pid, login.secret.clone(), cancel.clone());
+        let present = login.keys.take().map(|keys| {
+            let holder = Holder {
+                database: login.database.clone(),
+                user: login.user.clone(),
+            };
+            let backend = slot.load();
+            let keep = backend.snapshot().database.pool.idle_max + UPKEEP_MARGIN;
+            let (present, news) = self.ring.bring(holder, *keys, keep);
+            if news {
+                backend.servers.forget_failures(&login.user);
+            }
+            Box::new(present)
+        });
         let recorder = self.stats.recorder(&login.database, &login.user);
         let closing = self.closing.clone();
         let parts = Parts {
@@ -269,7 +318,11 @@ impl App {
             handle,
             closing,
         };
-        Some((Box::pin(begin(parts)).await?, registered))
+        let stay = Stay {
+            _registered: registered,
+            _present: present,
+        };
+        Some((Box::pin(begin(parts)).await?, stay))
     }
 
     /// This client is one more than its user or its database may have.
@@ -359,6 +412,7 @@ impl App {
         loop {
             tokio::time::sleep(SWEEP_PAUSE).await;
             self.stats.sweep();
+            self.ring.sweep(Instant::now());
         }
     }
 
@@ -415,9 +469,10 @@ impl App {
     async fn reload_map(&self) -> Result<String, String> {
         let _one = self.reload.lock().await;
         let config = Arc::new(crate::config::load(&self.path).map_err(|e| e.to_string())?);
-        let users = Users::new(&config).map_err(|e| e.to_string())?;
+        let users = secrets::users(&config)?;
+        let security = security(&config)?;
         let old = self.backends.load_full();
-        let fresh = build::backends(&config, build::Strictness::Serve, &old).await?;
+        let fresh = build::backends(&config, &self.ring, build::Strictness::Serve, &old).await?;
         let mut merged = Backends::new();
         for (name, slot) in fresh {
             match old.get(&name) {
@@ -439,17 +494,32 @@ impl App {
         self.log
             .set_level(&config.log.level)
             .map_err(|e| e.to_string())?;
-        let differ =
-            format!("{:?}", config.listeners) != format!("{:?}", self.config.load().listeners);
+        let note = if self.secure(security) {
+            ""
+        } else {
+            "; the addresses of listeners change only with a restart"
+        };
         self.backends.store(Arc::new(merged));
         self.config.store(config);
         self.users.store(Arc::new(users));
         self.reloaded.notify_one();
-        let note = if differ {
-            "; listeners change only with a restart"
-        } else {
-            ""
-        };
         Ok(format!("databases {}{note}", names.join(", ")))
+    }
+
+    /// Shows these certificates to those who come from now on; who is in stays as it is. False when the listeners are not
+    /// those we have.
+    fn secure(&self, fresh: Certificates) -> bool {
+        let same = fresh.len() == self.security.len();
+        let ours =
+            fresh
+                .into_iter()
+                .filter(|(address, security)| match self.security.get(address) {
+                    Some(slot) => {
+                        slot.store(security.clone());
+                        true
+                    }
+                    None => false,
+                });
+        ours.count() == self.security.len() && same
     }
 }

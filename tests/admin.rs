@@ -5,8 +5,8 @@
 use async_trait::async_trait;
 use bytes::BytesMut;
 use pgshunt::admin::{
-    ClientRow, ConfigRow, Greeting, PoolRow, ReplicaRow, ServerRow, ShardRow, Sources, serve,
-    serve_http,
+    AccessRow, ClientRow, ConfigRow, Greeting, PoolRow, ReplicaRow, ServerRow, ShardRow, Sources,
+    serve, serve_http,
 };
 use pgshunt::stats::{
     ClientState, Clients, Counts, Executed, Identity, Outcome, Recorder, ServedBy, ShardSet, Stats,
@@ -92,6 +92,14 @@ impl Sources for Fake {
         }]
     }
 
+    fn access(&self) -> Vec<AccessRow> {
+        vec![AccessRow {
+            line: Some(7),
+            method: "reject".into(),
+            ..AccessRow::default()
+        }]
+    }
+
     fn stats(&self) -> &Stats {
         &self.stats
     }
@@ -171,7 +179,7 @@ async fn console(sources: Arc<Fake>) -> u16 {
                     user: "ops".into(),
                     database: "pgshunt".into(),
                     application_name: "test".into(),
-                    peer,
+                    peer: Some(peer),
                     pid: 42,
                     secret: vec![1, 2, 3, 4],
                 };
@@ -200,7 +208,8 @@ fn row_counts(messages: &[SimpleQueryMessage]) -> Vec<u64> {
 #[tokio::test]
 async fn every_view_answers_in_both_protocols() {
     let client = connect(console(fake()).await).await;
-    for view in "POOLS CLIENTS SERVERS SHARDS REPLICAS STATS QUERIES CONFIG VERSION HELP".split(' ')
+    for view in
+        "POOLS CLIENTS SERVERS SHARDS REPLICAS STATS QUERIES CONFIG ACCESS VERSION HELP".split(' ')
     {
         let query = format!("SHOW {view}");
         let simple = client.simple_query(&query).await.unwrap();
@@ -277,7 +286,7 @@ async fn a_client_is_shown_with_what_it_holds_and_why() {
     let identity = Identity {
         user: "app".into(),
         database: "social".into(),
-        peer: ([127, 0, 0, 1], 1).into(),
+        peer: Some(([127, 0, 0, 1], 1).into()),
         pid: 7,
     };
     let handle = fake.clients.register(identity, Instant::now()).unwrap();

@@ -14,8 +14,8 @@ use pgshunt::cluster::finding::{Finding, Report, Severity};
 use pgshunt::cluster::inspect::{facts, inspect_all};
 use pgshunt::cluster::load::load;
 use pgshunt::config::{
-    ConsistencySettings, Database, DeclaredFunction, PoolMode, PoolSettings, Positions,
-    ServerAddress, ServerTls, Shard, ShardedTable, TlsMode,
+    ConsistencySettings, Database, DeclaredFunction, Negotiation, PoolMode, PoolSettings,
+    Positions, ServerAddress, ServerTls, Shard, ShardedTable, TlsMode,
 };
 use pgshunt::shard::{KeyType, Keyspace, KeyspaceKind, ShardId, Unmapped};
 use std::collections::BTreeSet;
@@ -350,7 +350,9 @@ fn database(primaries: &[u16]) -> Database {
         server_tls: ServerTls {
             mode: TlsMode::Disable,
             root_certificate: None,
+            negotiation: Negotiation::Asked,
         },
+        auth_query: None,
         control_user: "postgres".to_owned(),
         control_password: None,
         bounds: pgshunt::config::Bounds::default(),

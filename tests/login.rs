@@ -11,10 +11,13 @@ use pgshunt::auth::client::{
     AcceptContext, AcceptError, Accepted, ListenerSecurity, Login, accept,
 };
 use pgshunt::auth::keys::BackendKeys;
-use pgshunt::auth::server::{LoginError, ServerLogin, login};
+use pgshunt::auth::passing::LoginKeys;
+use pgshunt::auth::scram::{Binding, Exchange, Verifier};
+use pgshunt::auth::server::{Credentials, LoginError, ServerLogin, login};
 use pgshunt::auth::users::Users;
 use pgshunt::config::{
-    Admin, Bounds, ClientAuth, ListenerTls, ServerAddress, ServerTls, TlsMode, User, UserPool,
+    Admin, Bounds, ClientAuth, ListenerTls, Negotiation, ServerAddress, ServerTls, TlsMode, User,
+    UserPool,
 };
 use pgshunt::net::{ConnectError, Connector, Stream, listen};
 use std::path::{Path, PathBuf};
@@ -148,6 +151,7 @@ fn tls(mode: TlsMode, root_certificate: Option<PathBuf>) -> ServerTls {
     ServerTls {
         mode,
         root_certificate,
+        negotiation: Negotiation::Asked,
     }
 }
 
@@ -205,6 +209,110 @@ async fn every_kind_of_authentication_lets_us_in() {
     assert!(log_in(port, "u_trust", None, "postgres").await.is_ok());
     refusals(port).await;
     encryption(port, &certificates).await;
+    passing_on(&servers.servers[0]).await;
+}
+
+/// What a client that logs in with our password shows, where this is stored.
+fn shown(stored: &str) -> LoginKeys {
+    use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+    let verifier = Verifier::parse(stored).unwrap();
+    let mut client = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
+    let mechanism = pgshunt::auth::scram::MECHANISM;
+    let begun = Exchange::begin(&Binding::default(), mechanism, client.message(), verifier);
+    let (exchange, first) = begun.unwrap();
+    client.update(first.as_bytes()).unwrap();
+    LoginKeys::Scram(exchange.finish(client.message()).unwrap().keys)
+}
+
+/// In the place of a password: what a client has shown, with the channel bound where there is TLS.
+async fn passing_on(server: &pg::Server) {
+    let client = server.client().await;
+    let stored = async |role: &str| -> String {
+        let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
+        client.query_one(sql, &[&role]).await.unwrap().get(0)
+    };
+    let attempt = async |user: &str, mode: TlsMode, keys: Credentials<'_>| {
+        let mut stream = connect(server.port, "127.0.0.1", tls(mode, None))
+            .await
+            .unwrap();
+        login(&mut stream, user, keys, "postgres", &[]).await
+    };
+    let keys = shown(&stored("u_tls").await);
+    let keys = || Credentials::Keys(&keys);
+    assert!(attempt("u_tls", TlsMode::Require, keys()).await.is_ok());
+    let other = attempt("u_scram", TlsMode::Disable, keys())
+        .await
+        .unwrap_err();
+    assert!(matches!(other, LoginError::OtherVerifier { .. }), "{other}");
+    for (user, words) in [
+        (
+            "u_clear",
+            "asks for the plain password for u_clear, of which pgshunt knows only a SCRAM verifier",
+        ),
+        (
+            "u_md5",
+            "asks for an md5 hash for u_md5, of which pgshunt knows only a SCRAM verifier",
+        ),
+    ] {
+        let other = attempt(user, TlsMode::Disable, keys()).await.unwrap_err();
+        assert!(other.to_string().contains(words), "{other}");
+        assert!(other.hint().is_some());
+    }
+    let scram = shown(&stored("u_scram").await);
+    let scram = Credentials::Keys(&scram);
+    assert!(attempt("u_scram", TlsMode::Disable, scram).await.is_ok());
+    let md5 = pgshunt::auth::md5::Md5Hash::parse(&stored("u_md5").await).unwrap();
+    let md5 = LoginKeys::Md5(md5);
+    let md5 = || Credentials::Keys(&md5);
+    assert!(attempt("u_md5", TlsMode::Prefer, md5()).await.is_ok());
+    for user in ["u_clear", "u_scram"] {
+        let other = attempt(user, TlsMode::Disable, md5()).await.unwrap_err();
+        assert!(matches!(other, LoginError::OtherKeys { .. }), "{other}");
+    }
+    let away = attempt("u_scram", TlsMode::Disable, Credentials::KeysAway).await;
+    let away = away.unwrap_err();
+    assert_eq!(away.code(), "28P01", "{away}");
+    assert!(
+        away.hint()
+            .is_some_and(|hint| hint.contains("logged in before"))
+    );
+}
+
+/// TLS from the first byte: towards a listener of ours, which understands it, and a server that does not.
+#[tokio::test]
+async fn tls_with_servers_may_begin_at_once() {
+    let certificates = Certificates::make();
+    let direct = || ServerTls {
+        negotiation: Negotiation::Direct,
+        ..tls(TlsMode::VerifyFull, Some(certificates.path("ca.crt")))
+    };
+    let door = secure_door(&certificates, true);
+    let mut stream = connect(door.port, "localhost", direct()).await.unwrap();
+    assert!(stream.is_encrypted());
+    let done = login(&mut stream, "app", Some(PASSWORD), "social", &[]).await;
+    assert!(done.is_ok(), "{done:?}");
+    let servers = server(&certificates, "server").await;
+    let old = connect(servers.servers[0].port, "localhost", direct()).await;
+    assert!(matches!(old, Err(ConnectError::Tls { .. })));
+    // TLS of another protocol
+    let listener = listen("127.0.0.1", 0).unwrap().remove(0);
+    let port = listener.local_addr().unwrap().port();
+    let settings = ListenerTls {
+        certificate: certificates.path("server.crt"),
+        key: certificates.path("server.key"),
+        required: true,
+        client_ca: None,
+    };
+    let mut config = (*pgshunt::net::listener_tls(&settings).unwrap()).clone();
+    config.alpn_protocols.clear();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let mut tls = acceptor.accept(socket).await.unwrap();
+        let _ = tls.read(&mut [0; 1]).await;
+    });
+    let other = connect(port, "localhost", direct()).await;
+    assert!(matches!(other, Err(ConnectError::NoAlpn(_))));
 }
 
 async fn refusals(port: u16) {
@@ -386,6 +494,7 @@ fn user(name: &str, auth: ClientAuth, databases: &[&str]) -> User {
         auth,
         server_user: name.into(),
         server_password: None,
+        certificates: Vec::new(),
         databases,
         bounds: Bounds::default(),
         pool: UserPool::default(),
@@ -415,7 +524,7 @@ fn users(stored: &str) -> Users {
 
 fn door(tls: Option<ListenerTls>, login_max: Duration, stored: &str) -> Door {
     let context = AcceptContext {
-        tls: tls.map(|settings| ListenerSecurity::new(&settings).unwrap()),
+        tls: tls.map(|settings| Arc::new(ListenerSecurity::new(&settings).unwrap())),
         users: Arc::new(users(stored)),
         keys: Arc::new(BackendKeys::default()),
         login_max,
@@ -441,6 +550,7 @@ fn secure_door(certificates: &Certificates, required: bool) -> Door {
         certificate: certificates.path("server.crt"),
         key: certificates.path("server.key"),
         required,
+        client_ca: None,
     };
     door(Some(settings), PATIENCE, STORED)
 }
@@ -451,7 +561,7 @@ async fn greet(
     context: &AcceptContext,
     seen: mpsc::Sender<Seen>,
 ) {
-    match accept(socket, peer, context).await {
+    match accept(Stream::Tcp(socket), Some(peer), context).await {
         Ok(Accepted::Session(login)) => {
             let Login {
                 user,

@@ -14,10 +14,13 @@ use pgwire::messages::startup::{BackendKeyData, ParameterStatus, SecretKey};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use pgwire::tokio::server::{PgWireMessageServerCodec, process_error, process_message};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::Framed;
+
+/// For pgwire, which wants an address of every client.
+const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// Who has logged in, as the login found out.
 #[derive(Clone, Debug)]
@@ -25,7 +28,8 @@ pub struct Greeting {
     pub user: String,
     pub database: String,
     pub application_name: String,
-    pub peer: SocketAddr,
+    /// None over a Unix socket
+    pub peer: Option<SocketAddr>,
     pub pid: i32,
     /// the cancel key: 4 bytes for protocol 3.0
     pub secret: Vec<u8>,
@@ -50,7 +54,7 @@ where
         application_name: greeting.application_name.clone(),
         pid: greeting.pid,
     };
-    let info = DefaultClient::new(greeting.peer, false);
+    let info = DefaultClient::new(greeting.peer.unwrap_or(NOWHERE), false);
     let mut client = Framed::new(stream, PgWireMessageServerCodec::new(info));
     greet(&mut client, &greeting, &asker).await?;
     client.set_state(PgWireConnectionState::ReadyForQuery);

@@ -105,6 +105,20 @@ pub struct ReplicaRow {
     pub reason: Option<String>,
 }
 
+/// One rule of who may come from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessRow {
+    /// of the shard map; None where it holds without having been written
+    pub line: Option<u64>,
+    /// local, host, hostssl, hostnossl
+    pub connection: String,
+    pub databases: String,
+    pub users: String,
+    pub addresses: String,
+    /// what the client has to show
+    pub method: String,
+}
+
 /// One setting as it is in force; never a password.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigRow {

@@ -1,7 +1,7 @@
 //! The configuration in force as rows: every bound and every choice, never a password, a key or a verifier.
 
 use super::rows::ConfigRow;
-use crate::config::{Config, Database, Limits, PoolMode, PoolSettings, TlsMode};
+use crate::config::{Config, Database, Limits, Negotiation, PoolMode, PoolSettings, TlsMode};
 use crate::shard::{KeyspaceKind, ShardId};
 use std::time::Duration;
 
@@ -29,13 +29,15 @@ fn push(rows: &mut Vec<ConfigRow>, name: String, value: String, note: &str) {
 
 fn process(config: &Config, rows: &mut Vec<ConfigRow>) {
     for (at, listener) in config.listeners.iter().enumerate() {
-        let tls = match &listener.tls {
+        let permissions = format!("Unix socket, permissions {:04o}", listener.permissions);
+        let note = match &listener.tls {
+            None if listener.host.starts_with('/') => &permissions,
             None => "no TLS",
             Some(tls) if tls.required => "TLS required",
             Some(_) => "TLS offered",
         };
         let value = format!("{}:{}", listener.host, listener.port);
-        push(rows, format!("listeners[{at}]"), value, tls);
+        push(rows, format!("listeners[{at}]"), value, note);
     }
     let mut row = |name: &str, value: String, note| push(rows, name.to_owned(), value, note);
     row(
@@ -223,6 +225,33 @@ fn watching(database: &Database, rows: &mut Vec<ConfigRow>) {
         sslmode(&database.server_tls.mode).to_owned(),
         "TLS towards the servers",
     );
+    row(
+        "server_tls.negotiation",
+        match database.server_tls.negotiation {
+            Negotiation::Asked => "postgres",
+            Negotiation::Direct => "direct",
+        }
+        .to_owned(),
+        "how TLS with them begins",
+    );
+    if let Some(asked) = &database.auth_query {
+        let asker = asked.login.as_ref().map(|(user, _)| user.as_str());
+        row(
+            "auth_query.user",
+            asker.unwrap_or(&database.control_user).to_owned(),
+            "who asks for passwords of users that are not listed",
+        );
+        row(
+            "auth_query.cache_max",
+            asked.cache_max.to_string(),
+            "answers kept, of users that exist and of others",
+        );
+        row(
+            "auth_query.cache_time",
+            time(asked.cache_time),
+            "an answer is asked for again after this",
+        );
+    }
     row(
         "control_user",
         database.control_user.clone(),

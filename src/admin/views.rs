@@ -17,12 +17,13 @@ pub enum View {
     Stats,
     Queries,
     Config,
+    Access,
     Version,
     Help,
 }
 
 impl View {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pools,
         Self::Clients,
         Self::Servers,
@@ -31,6 +32,7 @@ impl View {
         Self::Stats,
         Self::Queries,
         Self::Config,
+        Self::Access,
         Self::Version,
         Self::Help,
     ];
@@ -46,6 +48,7 @@ impl View {
             Self::Stats => "STATS",
             Self::Queries => "QUERIES",
             Self::Config => "CONFIG",
+            Self::Access => "ACCESS",
             Self::Version => "VERSION",
             Self::Help => "HELP",
         }
@@ -70,6 +73,7 @@ impl View {
             Self::Stats => "totals of each user of each database since the start",
             Self::Queries => "statements by fingerprint, the most called first",
             Self::Config => "settings in force",
+            Self::Access => "who may come from where; the first rule that fits decides",
             Self::Version => "version of pgshunt",
             Self::Help => "this list",
         }
@@ -93,6 +97,7 @@ impl View {
             Self::Stats => STATS,
             Self::Queries => QUERIES,
             Self::Config => CONFIG,
+            Self::Access => ACCESS,
             Self::Version => VERSION,
             Self::Help => HELP,
         }
@@ -114,6 +119,7 @@ impl View {
                 .map(statement)
                 .collect(),
             Self::Config => config(sources),
+            Self::Access => access(sources),
             Self::Version => vec![vec![super::VERSION_TEXT.into()]],
             Self::Help => help(),
         }
@@ -398,6 +404,29 @@ const CONFIG: Columns = &[("name", Text), ("value", Text), ("note", Text)];
 fn config(sources: &dyn Sources) -> Vec<Row> {
     let row = |c: super::ConfigRow| vec![c.name.into(), c.value.into(), c.note.into()];
     sources.config().into_iter().map(row).collect()
+}
+
+const ACCESS: Columns = &[
+    ("line", Int8),
+    ("type", Text),
+    ("databases", Text),
+    ("users", Text),
+    ("addresses", Text),
+    ("method", Text),
+];
+
+fn access(sources: &dyn Sources) -> Vec<Row> {
+    let row = |a: super::AccessRow| {
+        vec![
+            a.line.into(),
+            a.connection.into(),
+            a.databases.into(),
+            a.users.into(),
+            a.addresses.into(),
+            a.method.into(),
+        ]
+    };
+    sources.access().into_iter().map(row).collect()
 }
 
 const VERSION: Columns = &[("version", Text)];

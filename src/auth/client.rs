@@ -2,13 +2,16 @@
 //! Spoken with pgwire's messages and its SCRAM; then the socket is taken over by the session, which sends the rest
 //! (AuthenticationOk, which is ready made, ParameterStatus, BackendKeyData, ReadyForQuery). A stranger costs a few kilobytes and at most the login deadline.
 
+mod prove;
+
 use super::keys::{BackendKey, BackendKeys};
-use super::scram::{Binding, Exchange, ScramError};
+use super::passing::LoginKeys;
+use super::scram::Binding;
 use super::startup::{self, Opening, Start, StartupError};
-use super::users::{Access, Proof, Users};
+use super::users::{Access, Users};
 use crate::net::{self, Stream};
 use crate::wire::sqlstate::SqlState;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use pgwire::error::ErrorInfo;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{GssEncResponse, SslResponse};
@@ -19,7 +22,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// First byte of a TLS handshake: a client that does not ask first (PostgreSQL 17, `sslnegotiation=direct`).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -27,7 +29,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// What a listener needs to let clients in. Cheap to clone; replaced whole on reload.
 #[derive(Clone)]
 pub struct AcceptContext {
-    pub tls: Option<ListenerSecurity>,
+    pub tls: Option<Arc<ListenerSecurity>>,
     pub users: Arc<Users>,
     pub keys: Arc<BackendKeys>,
     /// for everything up to AuthenticationOk
@@ -84,7 +86,10 @@ pub struct Login {
     pub secret: Vec<u8>,
     /// 0 or 2
     pub protocol_minor: u16,
-    pub peer: SocketAddr,
+    /// None over a Unix socket
+    pub peer: Option<SocketAddr>,
+    /// what the client has shown, where servers are to be shown the same
+    pub keys: Option<Box<LoginKeys>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,8 +114,18 @@ pub enum AcceptError {
     TlsRequired,
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
+    #[error("no access rule for {0}")]
+    NoRule(String),
+    #[error("an access rule rejects the connection for {0}")]
+    Rejected(String),
+    #[error("role \"{0}\" does not exist")]
+    NoRole(String),
     #[error("password authentication failed for user \"{0}\"")]
     WrongPassword(String),
+    #[error("connection requires a valid client certificate")]
+    NoCertificate,
+    #[error("certificate authentication failed for user \"{0}\"")]
+    WrongCertificate(String),
     #[error("{0}")]
     Scram(String),
     #[error("database \"{0}\" does not exist")]
@@ -129,7 +144,12 @@ impl AcceptError {
             Self::Startup(_) | Self::PlaintextBeforeTls | Self::Scram(_) => {
                 SqlState::PROTOCOL_VIOLATION
             }
-            Self::TlsRequired | Self::NoUser => SqlState::INVALID_AUTHORIZATION,
+            Self::TlsRequired | Self::NoUser | Self::NoRule(_) | Self::Rejected(_) => {
+                SqlState::INVALID_AUTHORIZATION
+            }
+            Self::NoRole(_) | Self::NoCertificate | Self::WrongCertificate(_) => {
+                SqlState::INVALID_AUTHORIZATION
+            }
             Self::WrongPassword(_) => SqlState::INVALID_PASSWORD,
             Self::NoDatabase(_) => SqlState::INVALID_CATALOG_NAME,
             Self::Denied { .. } => SqlState::INSUFFICIENT_PRIVILEGE,
@@ -140,6 +160,9 @@ impl AcceptError {
         match self {
             Self::TlsRequired => Some("Connect with sslmode=require."),
             Self::WrongPassword(_) => Some("Users and passwords are those of pgshunt's shard map."),
+            Self::NoRule(_) | Self::Rejected(_) => {
+                Some("`access` in pgshunt's shard map says who may come from where.")
+            }
             Self::NoDatabase(_) => Some("The databases are those of pgshunt's shard map."),
             Self::Denied { .. } => Some("The shard map says which databases a user may use."),
             Self::PlaintextBeforeTls => Some(
@@ -157,22 +180,22 @@ impl AcceptError {
 
 /// Lets one client in, or tells it why not. On error the connection is closed and there is nothing left to send.
 pub async fn accept(
-    tcp: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Option<SocketAddr>,
     context: &AcceptContext,
 ) -> Result<Accepted, AcceptError> {
-    match tokio::time::timeout(context.login_max, open(tcp, peer, context)).await {
+    match tokio::time::timeout(context.login_max, open(stream, peer, context)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(AcceptError::TooSlow(context.login_max)),
     }
 }
 
 async fn open(
-    tcp: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Option<SocketAddr>,
     context: &AcceptContext,
 ) -> Result<Accepted, AcceptError> {
-    let mut talk = Talk::begin(tcp, peer, context).await?;
+    let mut talk = Talk::begin(stream, peer, context).await?;
     let (mut tls_asked, mut gss_asked) = (talk.stream.is_encrypted(), false);
     loop {
         match talk.opening().await {
@@ -207,32 +230,32 @@ struct Talk {
     stream: Stream,
     inbox: BytesMut,
     outbox: BytesMut,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
 }
 
 impl Talk {
     async fn begin(
-        tcp: TcpStream,
-        peer: SocketAddr,
+        stream: Stream,
+        peer: Option<SocketAddr>,
         context: &AcceptContext,
     ) -> Result<Self, AcceptError> {
-        let talk = |tcp| Self {
-            stream: Stream::Tcp(tcp),
+        let talk = Self {
+            stream,
             inbox: BytesMut::with_capacity(1024),
             outbox: BytesMut::new(),
             peer,
         };
-        let Some(security) = &context.tls else {
-            return Ok(talk(tcp));
+        let (Some(security), Stream::Tcp(tcp)) = (&context.tls, &talk.stream) else {
+            return Ok(talk);
         };
         let mut first = [0; 1];
         if tcp.peek(&mut first).await? == 0 {
             return Err(AcceptError::Gone);
         }
         if first[0] != TLS_HANDSHAKE {
-            return Ok(talk(tcp));
+            return Ok(talk);
         }
-        let talk = talk(tcp).encrypt(security).await?;
+        let talk = talk.encrypt(security).await?;
         match &talk.stream {
             // without this name the bytes could be meant for another protocol (ALPACA)
             Stream::ClientTls(tls) if tls.get_ref().1.alpn_protocol() == Some(net::tls::ALPN) => {
@@ -276,7 +299,7 @@ impl Talk {
     ) -> Result<Accepted, AcceptError> {
         let minor = start.agreed_minor();
         match self.identify(start, context).await {
-            Ok(identity) => {
+            Ok((identity, keys)) => {
                 let BackendKey { pid, secret } = context.keys.issue(minor);
                 Ok(Accepted::Session(Box::new(Login {
                     stream: self.stream,
@@ -289,6 +312,7 @@ impl Talk {
                     secret,
                     protocol_minor: minor,
                     peer: self.peer,
+                    keys,
                 })))
             }
             Err(error) => Err(self.refuse(error).await),
@@ -299,8 +323,11 @@ impl Talk {
         &mut self,
         start: Start,
         context: &AcceptContext,
-    ) -> Result<Identity, AcceptError> {
-        let tls = context.tls.as_ref().filter(|_| self.stream.is_encrypted());
+    ) -> Result<(Identity, Option<Box<LoginKeys>>), AcceptError> {
+        let tls = context
+            .tls
+            .as_deref()
+            .filter(|_| self.stream.is_encrypted());
         if tls.is_none()
             && context
                 .tls
@@ -313,33 +340,10 @@ impl Talk {
             self.put(PgWireBackendMessage::NegotiateProtocolVersion(negotiation))?;
         }
         let identity = Identity::of(start)?;
-        if let Proof::Scram(verifier) = context.users.proof(&identity.user) {
-            let binding = tls
-                .map(|security| security.binding.clone())
-                .unwrap_or_default();
-            let wrong = |error| match error {
-                ScramError::WrongProof => AcceptError::WrongPassword(identity.user.clone()),
-                ScramError::Malformed(what) => AcceptError::Scram(what),
-            };
-            self.put(PgWireBackendMessage::Authentication(Authentication::SASL(
-                binding.mechanisms(),
-            )))?;
-            let first = startup::sasl_initial(self.password_message().await?)?;
-            let data = first.data.unwrap_or_default();
-            let (exchange, answer) =
-                Exchange::begin(&binding, &first.auth_method, &data, verifier).map_err(wrong)?;
-            self.put(PgWireBackendMessage::Authentication(
-                Authentication::SASLContinue(Bytes::from(answer)),
-            ))?;
-            let last = startup::sasl_response(self.password_message().await?)?;
-            let answer = exchange.finish(&last).map_err(wrong)?;
-            self.put(PgWireBackendMessage::Authentication(
-                Authentication::SASLFinal(Bytes::from(answer)),
-            ))?;
-        }
+        let keys = self.prove(&identity, tls, &context.users).await?;
         identity.check(&context.users)?;
         self.put(PgWireBackendMessage::Authentication(Authentication::Ok))?;
-        Ok(identity)
+        Ok((identity, keys))
     }
 
     async fn opening(&mut self) -> Result<Opening, AcceptError> {

@@ -2,6 +2,7 @@
 //! speaks the protocol; here are the things it leaves open: stored verifiers as PostgreSQL writes them, a verifier for
 //! users that do not exist, and a comparison of proofs whose time says nothing.
 
+use super::passing::ScramKeys;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -10,13 +11,14 @@ use pgwire::api::auth::sasl::scram::{
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 pub const MECHANISM: &str = "SCRAM-SHA-256";
 /// The same, bound to the TLS connection.
 pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// PostgreSQL's default.
 pub const ITERATIONS: usize = 4096;
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 const SALT_BYTES: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +110,7 @@ fn key(text: &str) -> Option<Vec<u8>> {
         .filter(|key| key.len() == KEY_BYTES)
 }
 
-fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
+pub(super) fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     // HMAC takes keys of every length: the error cannot come, and an empty result would match nothing
     let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(key) else {
         return Vec::new();
@@ -196,6 +198,14 @@ impl Binding {
     }
 }
 
+/// A proof that was right.
+pub struct Proven {
+    /// server-final
+    pub message: String,
+    /// what it gave away: with it one can log in wherever the verifier is the same
+    pub keys: ScramKeys,
+}
+
 /// An exchange after its first step.
 pub struct Exchange {
     pgwire: ScramServerAuthWaitingForClientFinal,
@@ -248,16 +258,33 @@ impl Exchange {
         Ok((exchange, server_first))
     }
 
-    /// Takes client-final; gives server-final when the proof is right.
-    pub fn finish(self, client_final: &[u8]) -> Result<String, ScramError> {
+    /// Takes client-final; server-final when the proof is right, and what the proof gives away.
+    pub fn finish(self, client_final: &[u8]) -> Result<Proven, ScramError> {
         // pgwire compares proofs with `==`, which stops at the first difference: it is only asked once ours agrees
-        self.check(client_final)?;
-        self.pgwire
+        let client_key = self.check(client_final)?;
+        let message = self
+            .pgwire
             .on_client_final_message(client_final)
-            .map_err(|error| ScramError::Malformed(error.to_string()))
+            .map_err(|error| ScramError::Malformed(error.to_string()))?;
+        let Verifier {
+            iterations,
+            salt,
+            server_key,
+            ..
+        } = self.verifier;
+        Ok(Proven {
+            message,
+            keys: ScramKeys {
+                iterations,
+                salt,
+                client_key,
+                server_key: Zeroizing::new(server_key),
+            },
+        })
     }
 
-    fn check(&self, client_final: &[u8]) -> Result<(), ScramError> {
+    /// The client's key: the proof without the signature that hides it.
+    fn check(&self, client_final: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, ScramError> {
         let text = std::str::from_utf8(client_final).map_err(|_| malformed("not UTF-8"))?;
         let (without_proof, proof) = text
             .rsplit_once(",p=")
@@ -268,16 +295,15 @@ impl Exchange {
             self.client_first_bare, self.server_first
         );
         let signature = hmac(&self.verifier.stored_key, message.as_bytes());
-        let client_key: Vec<u8> = proof
-            .iter()
-            .zip(&signature)
-            .map(|(proof, signature)| proof ^ signature)
-            .collect();
-        let right: bool = Sha256::digest(&client_key)
+        let mut client_key = Zeroizing::new([0; KEY_BYTES]);
+        for (key, (proof, signature)) in client_key.iter_mut().zip(proof.iter().zip(&signature)) {
+            *key = proof ^ signature;
+        }
+        let right: bool = Sha256::digest(*client_key)
             .ct_eq(self.verifier.stored_key.as_slice())
             .into();
         if right {
-            Ok(())
+            Ok(client_key)
         } else {
             Err(ScramError::WrongProof)
         }
@@ -299,7 +325,7 @@ mod tests {
         let (exchange, first) =
             Exchange::begin(&Binding::default(), MECHANISM, client.message(), verifier)?;
         client.update(first.as_bytes()).unwrap();
-        let last = exchange.finish(client.message())?;
+        let last = exchange.finish(client.message())?.message;
         client.finish(last.as_bytes()).unwrap();
         Ok(last)
     }

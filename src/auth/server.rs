@@ -2,6 +2,7 @@
 //! everything the server tells until its first ReadyForQuery. Protocol 3.0, which every server speaks.
 
 use super::binding::server_end_point;
+use super::passing::{LoginKeys, Passing, PassingError, ScramKeys};
 use crate::net::Stream;
 use crate::wire::frame;
 use crate::wire::sqlstate::SqlState;
@@ -41,6 +42,24 @@ pub struct ServerError {
     pub hint: Option<String>,
 }
 
+/// What we have to show.
+#[derive(Clone, Copy)]
+pub enum Credentials<'a> {
+    /// a server that trusts us asks for nothing
+    Nothing,
+    Password(&'a str),
+    /// what a client has shown
+    Keys(&'a LoginKeys),
+    /// a client would have to show it first
+    KeysAway,
+}
+
+impl<'a> From<Option<&'a str>> for Credentials<'a> {
+    fn from(password: Option<&'a str>) -> Self {
+        password.map_or(Self::Nothing, Self::Password)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     #[error("the connection was lost during login: {0}")]
@@ -54,6 +73,20 @@ pub enum LoginError {
     },
     #[error("the server asks for a password for {user}, and none is configured")]
     PasswordMissing { user: String },
+    #[error(
+        "the server asks for a password for {user}, and no client has proven itself as this user lately"
+    )]
+    KeysAway { user: String },
+    #[error(
+        "the server's verifier for {user} is not the one that the client has proven itself against"
+    )]
+    OtherVerifier { user: String },
+    #[error("the server asks for {asked} for {user}, of which pgshunt knows only a {known}")]
+    OtherKeys {
+        user: String,
+        asked: &'static str,
+        known: &'static str,
+    },
     #[error("the server asks for an authentication that pgshunt does not know: {0}")]
     Unsupported(String),
     #[error("the server's side of SCRAM for {user} is wrong: {reason}")]
@@ -69,6 +102,9 @@ impl LoginError {
             Self::Refused { error, .. } => &error.code,
             Self::Io(_) | Self::Closed => SqlState::CONNECTION_FAILURE.0,
             Self::PasswordMissing { .. } | Self::Scram { .. } => SqlState::INVALID_PASSWORD.0,
+            Self::KeysAway { .. } | Self::OtherVerifier { .. } | Self::OtherKeys { .. } => {
+                SqlState::INVALID_PASSWORD.0
+            }
             Self::Unsupported(_) => SqlState::INVALID_AUTHORIZATION.0,
             Self::Protocol(_) => SqlState::PROTOCOL_VIOLATION.0,
         }
@@ -80,6 +116,15 @@ impl LoginError {
             Self::PasswordMissing { .. } => {
                 Some("Give this user a server password in the shard map.")
             }
+            Self::KeysAway { .. } => Some(
+                "pgshunt logs in to servers with what clients show at their own login: one must have logged in before. A server_password in the shard map does without.",
+            ),
+            Self::OtherVerifier { .. } => Some(
+                "Set the password on all servers to the same SCRAM-SHA-256 verifier (rolpassword in pg_authid), the one of the shard map or auth_query, or give this user a server_password in the shard map.",
+            ),
+            Self::OtherKeys { .. } => Some(
+                "The server's pg_hba.conf and password must be of the kind that the shard map or auth_query has; or give this user a server_password in the shard map.",
+            ),
             Self::Unsupported(_) => Some(
                 "In the server's pg_hba.conf use scram-sha-256, md5, password or trust for this user.",
             ),
@@ -96,7 +141,7 @@ impl LoginError {
 pub async fn login(
     stream: &mut Stream,
     user: &str,
-    password: Option<&str>,
+    credentials: impl Into<Credentials<'_>>,
     database: &str,
     params: &[(&str, &str)],
 ) -> Result<ServerLogin, LoginError> {
@@ -114,7 +159,7 @@ pub async fn login(
         &mut talk.outbox,
     )?;
     talk.send().await?;
-    talk.authenticate(user, password).await?;
+    talk.authenticate(user, credentials.into()).await?;
     talk.welcome(user).await
 }
 
@@ -127,30 +172,79 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    async fn authenticate(&mut self, user: &str, password: Option<&str>) -> Result<(), LoginError> {
-        let given = || {
-            password.ok_or_else(|| LoginError::PasswordMissing {
-                user: user.to_owned(),
-            })
-        };
+    async fn authenticate(
+        &mut self,
+        user: &str,
+        credentials: Credentials<'_>,
+    ) -> Result<(), LoginError> {
         match self.receive().await? {
             Message::AuthenticationOk => return Ok(()),
             Message::AuthenticationCleartextPassword => {
-                frontend::password_message(given()?.as_bytes(), &mut self.outbox)?;
+                let password = plain(credentials, user)?;
+                frontend::password_message(password.as_bytes(), &mut self.outbox)?;
             }
             Message::AuthenticationMd5Password(body) => {
-                let hash = md5_hash(user.as_bytes(), given()?.as_bytes(), body.salt());
-                frontend::password_message(hash.as_bytes(), &mut self.outbox)?;
+                let answer = md5_answer(credentials, user, body.salt())?;
+                frontend::password_message(answer.as_bytes(), &mut self.outbox)?;
             }
             Message::AuthenticationSasl(body) => {
                 let offered = offered(body.mechanisms())?;
-                self.scram(offered, user, given()?).await?;
+                match credentials {
+                    Credentials::Keys(LoginKeys::Scram(keys)) => {
+                        self.pass_on(offered, user, keys).await?;
+                    }
+                    Credentials::Keys(LoginKeys::Md5(_)) => {
+                        return Err(other_keys(user, "SCRAM-SHA-256", "md5 hash"));
+                    }
+                    _ => {
+                        self.scram(offered, user, plain(credentials, user)?).await?;
+                    }
+                }
             }
             other => return Err(unexpected(other, user)),
         }
         self.send().await?;
         match self.receive().await? {
             Message::AuthenticationOk => Ok(()),
+            other => Err(unexpected(other, user)),
+        }
+    }
+
+    /// As `scram`, with what a client has shown instead of a password.
+    async fn pass_on(
+        &mut self,
+        offered: Offered,
+        user: &str,
+        keys: &ScramKeys,
+    ) -> Result<(), LoginError> {
+        let wrong = |error: PassingError| match error {
+            PassingError::OtherVerifier => LoginError::OtherVerifier {
+                user: user.to_owned(),
+            },
+            error => LoginError::Scram {
+                user: user.to_owned(),
+                reason: error.to_string(),
+            },
+        };
+        let (mechanism, header, binding) = match (self.binding.take(), offered) {
+            (Some(hash), Offered::Bound) => (SCRAM_SHA_256_PLUS, "p=tls-server-end-point,,", hash),
+            (Some(_), Offered::Plain) => (SCRAM_SHA_256, "y,,", Vec::new()),
+            (None, _) => (SCRAM_SHA_256, "n,,", Vec::new()),
+        };
+        let mut passing = Passing::new(keys, header, binding);
+        let first = passing.first();
+        frontend::sasl_initial_response(mechanism, first.as_bytes(), &mut self.outbox)?;
+        self.send().await?;
+        let last = match self.receive().await? {
+            Message::AuthenticationSaslContinue(body) => {
+                passing.answer(body.data()).map_err(wrong)?
+            }
+            other => return Err(unexpected(other, user)),
+        };
+        frontend::sasl_response(last.as_bytes(), &mut self.outbox)?;
+        self.send().await?;
+        match self.receive().await? {
+            Message::AuthenticationSaslFinal(body) => passing.finish(body.data()).map_err(wrong),
             other => Err(unexpected(other, user)),
         }
     }
@@ -249,6 +343,49 @@ impl Talk<'_> {
                 _ => {}
             }
         }
+    }
+}
+
+fn plain<'a>(credentials: Credentials<'a>, user: &str) -> Result<&'a str, LoginError> {
+    match credentials {
+        Credentials::Password(password) => Ok(password),
+        Credentials::Nothing => Err(LoginError::PasswordMissing {
+            user: user.to_owned(),
+        }),
+        Credentials::KeysAway => Err(LoginError::KeysAway {
+            user: user.to_owned(),
+        }),
+        Credentials::Keys(LoginKeys::Scram(_)) => {
+            Err(other_keys(user, "the plain password", "SCRAM verifier"))
+        }
+        Credentials::Keys(LoginKeys::Md5(_)) => {
+            Err(other_keys(user, "the plain password", "md5 hash"))
+        }
+    }
+}
+
+fn md5_answer(
+    credentials: Credentials<'_>,
+    user: &str,
+    salt: [u8; 4],
+) -> Result<String, LoginError> {
+    match credentials {
+        Credentials::Keys(LoginKeys::Md5(hash)) => Ok(hash.answer(salt)),
+        Credentials::Keys(LoginKeys::Scram(_)) => {
+            Err(other_keys(user, "an md5 hash", "SCRAM verifier"))
+        }
+        other => {
+            let password = plain(other, user)?;
+            Ok(md5_hash(user.as_bytes(), password.as_bytes(), salt))
+        }
+    }
+}
+
+fn other_keys(user: &str, asked: &'static str, known: &'static str) -> LoginError {
+    LoginError::OtherKeys {
+        user: user.to_owned(),
+        asked,
+        known,
     }
 }
 

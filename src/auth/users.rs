@@ -1,8 +1,13 @@
-//! Who may log in, to what, and how they prove it: the users of a configuration, ready for logins. Built once a reload.
+//! Who may log in, to what, from where, and how they prove it: the users of a configuration, ready for logins. Built once
+//! a reload. Users that are not listed may be known to their database.
 
+use super::access::{self, Visitor};
+use super::lookup::Lookup;
+use super::md5::Md5Hash;
 use super::scram::{ITERATIONS, Salts, Verifier, VerifierError};
-use crate::config::{Admin, ClientAuth, Config, User};
+use crate::config::{AccessRule, Admin, ClientAuth, Config, Method, User, Verdict};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 #[derive(Clone)]
 pub struct Users {
@@ -13,13 +18,29 @@ pub struct Users {
     salts: Salts,
     /// of the exchange with a user that does not exist: as with one that does
     mock_iterations: usize,
+    /// None: everybody may come from everywhere
+    access: Option<Vec<AccessRule>>,
+    /// databases that know users of their own
+    lookups: HashMap<String, Arc<Lookup>>,
 }
 
 #[derive(Clone)]
 struct Known {
-    proof: Proof,
+    method: Method,
+    secret: Secret,
+    /// what it shows is all there is to log in to servers with
+    passes_on: bool,
+    /// names of certificates; empty means its own
+    certificates: Vec<String>,
     /// empty means all
     databases: Vec<String>,
+}
+
+/// What is known of a user's password.
+#[derive(Clone, Debug, Default)]
+pub struct Secret {
+    pub scram: Option<Verifier>,
+    pub md5: Option<Md5Hash>,
 }
 
 /// What a user must show.
@@ -27,6 +48,17 @@ struct Known {
 pub enum Proof {
     Nothing,
     Scram(Verifier),
+    Md5(Md5Hash),
+    /// a certificate with one of these names
+    Certificate(Vec<String>),
+}
+
+/// What is asked of a visitor.
+#[derive(Debug)]
+pub struct Demand {
+    pub proof: Proof,
+    /// what is shown is to be kept for logins to servers
+    pub passes_on: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +68,37 @@ pub enum Access {
     Denied,
 }
 
+/// Why a visitor is not even asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    NoRule,
+    Rejected,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("user {user:?}: {source}")]
 pub struct UsersError {
     pub user: String,
     pub source: VerifierError,
+}
+
+impl Secret {
+    /// As PostgreSQL stores it; None where it is nothing of the kind.
+    #[must_use]
+    pub fn stored(text: &str) -> Option<Self> {
+        let scram = Verifier::parse(text).ok();
+        let md5 = Md5Hash::parse(text);
+        (scram.is_some() || md5.is_some()).then_some(Self { scram, md5 })
+    }
+
+    /// What proves it, where one is free to choose.
+    fn method(&self) -> Method {
+        if self.scram.is_none() && self.md5.is_some() {
+            Method::Md5
+        } else {
+            Method::ScramSha256
+        }
+    }
 }
 
 impl Users {
@@ -49,7 +107,11 @@ impl Users {
             .databases
             .iter()
             .map(|database| database.name.as_str());
-        Self::of(&config.users, databases, &config.admin)
+        let users = Self::of(&config.users, databases, &config.admin)?;
+        Ok(Self {
+            access: config.access.clone(),
+            ..users
+        })
     }
 
     /// Derives the verifiers of plain passwords: about a millisecond each.
@@ -58,24 +120,25 @@ impl Users {
         databases: impl Iterator<Item = &'a str>,
         admin: &Admin,
     ) -> Result<Self, UsersError> {
-        let salts = Salts::new(listed.iter().filter_map(|user| secret(&user.auth)));
+        let salts = Salts::new(listed.iter().filter_map(|user| password(&user.auth)));
         let mut users = HashMap::new();
         let mut mock_iterations = None;
         for user in listed {
-            let proof = proof(&user.name, &user.auth, &salts).map_err(|source| UsersError {
+            let secret = secret(&user.name, &user.auth, &salts).map_err(|source| UsersError {
                 user: user.name.clone(),
                 source,
             })?;
-            if let Proof::Scram(verifier) = &proof {
+            if let Some(verifier) = &secret.scram {
                 mock_iterations.get_or_insert(verifier.iterations());
             }
-            users.insert(
-                user.name.clone(),
-                Known {
-                    proof,
-                    databases: user.databases.clone(),
-                },
-            );
+            let known = Known {
+                method: method(&user.auth),
+                secret,
+                passes_on: user.passes_on(),
+                certificates: user.certificates.clone(),
+                databases: user.databases.clone(),
+            };
+            users.insert(user.name.clone(), known);
         }
         Ok(Self {
             users,
@@ -84,28 +147,116 @@ impl Users {
             admins: admin.users.iter().cloned().collect(),
             salts,
             mock_iterations: mock_iterations.unwrap_or(ITERATIONS),
+            access: None,
+            lookups: HashMap::new(),
         })
     }
 
-    /// What this user must show. For one that does not exist: a proof that nobody has.
-    pub fn proof(&self, user: &str) -> Proof {
-        match self.users.get(user) {
-            Some(known) => known.proof.clone(),
-            None => Proof::Scram(self.salts.mock(user, self.mock_iterations)),
+    /// The same, with databases that know users of their own.
+    #[must_use]
+    pub fn with_lookups(self, lookups: HashMap<String, Arc<Lookup>>) -> Self {
+        Self { lookups, ..self }
+    }
+
+    /// How this visitor has to prove itself; None leaves it to the user.
+    pub fn method(&self, visitor: &Visitor<'_>) -> Result<Option<Method>, TurnedAway> {
+        let Some(rules) = &self.access else {
+            return Ok(None);
+        };
+        match access::verdict(rules, visitor) {
+            None => Err(TurnedAway::NoRule),
+            Some(Verdict::Reject) => Err(TurnedAway::Rejected),
+            Some(Verdict::Ask(method)) => Ok(Some(method)),
+            Some(Verdict::AskAsUser) => Ok(None),
         }
     }
 
-    /// May a user who has proven itself use this database?
+    /// Where users of this database that are not listed are known, for one that is not.
+    pub fn lookup(&self, user: &str, database: &str) -> Option<&Arc<Lookup>> {
+        if self.lookups.is_empty() || self.users.contains_key(user) {
+            return None;
+        }
+        self.lookups.get(database)
+    }
+
+    /// What a listed user must show. For one that is not: a proof that nobody has, or nothing where nothing is asked for.
+    pub fn demand(&self, user: &str, method: Option<Method>) -> Demand {
+        match self.users.get(user) {
+            Some(known) => Demand {
+                proof: self.proof(
+                    user,
+                    method.unwrap_or(known.method),
+                    Some(&known.secret),
+                    &known.certificates,
+                ),
+                passes_on: known.passes_on,
+            },
+            None => Demand {
+                proof: self.proof(user, method.unwrap_or(Method::ScramSha256), None, &[]),
+                passes_on: false,
+            },
+        }
+    }
+
+    /// The same for a user that its database was asked for.
+    pub fn demand_found(
+        &self,
+        user: &str,
+        method: Option<Method>,
+        found: Option<&Secret>,
+    ) -> Demand {
+        let method = method.unwrap_or(found.map_or(Method::ScramSha256, Secret::method));
+        Demand {
+            proof: self.proof(user, method, found, &[]),
+            passes_on: found.is_some(),
+        }
+    }
+
+    fn proof(
+        &self,
+        user: &str,
+        method: Method,
+        secret: Option<&Secret>,
+        certificates: &[String],
+    ) -> Proof {
+        let scram = || secret.and_then(|secret| secret.scram.clone());
+        let md5 = || secret.and_then(|secret| secret.md5.clone());
+        match method {
+            Method::Trust => Proof::Nothing,
+            Method::Cert if certificates.is_empty() => Proof::Certificate(vec![user.to_owned()]),
+            Method::Cert => Proof::Certificate(certificates.to_vec()),
+            // PostgreSQL's rule: who has only a verifier is asked for the better proof
+            Method::Md5 => match (md5(), scram()) {
+                (None, Some(verifier)) => Proof::Scram(verifier),
+                (md5, _) => Proof::Md5(md5.unwrap_or_else(Md5Hash::mock)),
+            },
+            Method::ScramSha256 => {
+                Proof::Scram(scram().unwrap_or_else(|| self.salts.mock(user, self.mock_iterations)))
+            }
+        }
+    }
+
+    /// Does the shard map list this user?
+    #[must_use]
+    pub fn lists(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// May a user who has proven itself use this database? One that is not listed has been found there.
     pub fn access(&self, user: &str, database: &str) -> Access {
-        let Some(known) = self.users.get(user) else {
-            return Access::Denied;
-        };
+        let known = self.users.get(user);
         let granted = if database == self.admin_database {
-            self.admins.contains(user)
+            known.is_some() && self.admins.contains(user)
         } else if !self.databases.contains(database) {
             return Access::NoSuchDatabase;
         } else {
-            known.databases.is_empty() || known.databases.iter().any(|name| name == database)
+            known.map_or_else(
+                || self.lookups.contains_key(database),
+                |known| {
+                    known.databases.is_empty()
+                        || known.databases.iter().any(|name| name == database)
+                },
+            )
         };
         if granted {
             Access::Granted
@@ -115,20 +266,40 @@ impl Users {
     }
 }
 
-fn secret(auth: &ClientAuth) -> Option<&str> {
+fn password(auth: &ClientAuth) -> Option<&str> {
     match auth {
-        ClientAuth::Trust => None,
-        ClientAuth::ScramPassword(secret) | ClientAuth::ScramVerifier(secret) => Some(secret),
+        ClientAuth::Trust | ClientAuth::Certificate => None,
+        ClientAuth::ScramPassword(secret)
+        | ClientAuth::ScramVerifier(secret)
+        | ClientAuth::Md5Password(secret)
+        | ClientAuth::Md5Hash(secret) => Some(secret),
     }
 }
 
-fn proof(user: &str, auth: &ClientAuth, salts: &Salts) -> Result<Proof, VerifierError> {
+fn method(auth: &ClientAuth) -> Method {
+    match auth {
+        ClientAuth::Trust => Method::Trust,
+        ClientAuth::Certificate => Method::Cert,
+        ClientAuth::ScramPassword(_) | ClientAuth::ScramVerifier(_) => Method::ScramSha256,
+        ClientAuth::Md5Password(_) | ClientAuth::Md5Hash(_) => Method::Md5,
+    }
+}
+
+fn secret(user: &str, auth: &ClientAuth, salts: &Salts) -> Result<Secret, VerifierError> {
     Ok(match auth {
-        ClientAuth::Trust => Proof::Nothing,
-        ClientAuth::ScramPassword(password) => {
-            Proof::Scram(Verifier::of_password(password, salts.salt(user)))
-        }
-        ClientAuth::ScramVerifier(text) => Proof::Scram(Verifier::parse(text)?),
+        ClientAuth::Trust | ClientAuth::Certificate => Secret::default(),
+        ClientAuth::ScramPassword(password) | ClientAuth::Md5Password(password) => Secret {
+            scram: Some(Verifier::of_password(password, salts.salt(user))),
+            md5: Some(Md5Hash::of_password(user, password)),
+        },
+        ClientAuth::ScramVerifier(text) => Secret {
+            scram: Some(Verifier::parse(text)?),
+            md5: None,
+        },
+        ClientAuth::Md5Hash(text) => Secret {
+            scram: None,
+            md5: Md5Hash::parse(text),
+        },
     })
 }
 
@@ -143,6 +314,7 @@ mod tests {
             auth,
             server_user: name.into(),
             server_password: None,
+            certificates: Vec::new(),
             databases,
             bounds: crate::config::Bounds::default(),
             pool: crate::config::UserPool::default(),
@@ -172,6 +344,7 @@ mod tests {
             ("app", "shop", Access::Denied),
             ("app", "pgshunt", Access::Denied),
             ("app", "nowhere", Access::NoSuchDatabase),
+            ("eve", "pgshunt", Access::Denied),
             ("eve", "social", Access::Denied),
         ] {
             assert_eq!(users.access(user, database), expected, "{user} {database}");
@@ -180,9 +353,38 @@ mod tests {
 
     #[test]
     fn a_stranger_is_asked_for_a_proof_like_anybody() {
-        assert!(matches!(users().proof("boss"), Proof::Nothing));
-        assert!(matches!(users().proof("app"), Proof::Scram(_)));
-        assert!(matches!(users().proof("eve"), Proof::Scram(_)));
+        let asked = |user: &str, method| users().demand(user, method).proof;
+        assert!(matches!(asked("boss", None), Proof::Nothing));
+        assert!(matches!(asked("app", None), Proof::Scram(_)));
+        assert!(matches!(asked("eve", None), Proof::Scram(_)));
+        for user in ["app", "eve"] {
+            assert!(matches!(asked(user, Some(Method::Md5)), Proof::Md5(_)));
+            assert!(matches!(asked(user, Some(Method::Trust)), Proof::Nothing));
+        }
+        let Proof::Certificate(names) = asked("eve", Some(Method::Cert)) else {
+            panic!()
+        };
+        assert_eq!(names, ["eve"]);
+    }
+
+    #[test]
+    fn what_is_stored_decides_how_it_is_proven() {
+        let md5 = Secret::stored("md50123456789abcdef0123456789abcdef").unwrap();
+        let scram = Secret {
+            scram: Some(Verifier::of_password("x", vec![7; 16])),
+            md5: None,
+        };
+        let users = users();
+        let asked = |secret, method| users.demand_found("new", method, secret).proof;
+        assert!(matches!(asked(Some(&md5), None), Proof::Md5(_)));
+        assert!(matches!(asked(Some(&scram), None), Proof::Scram(_)));
+        assert!(matches!(asked(None, None), Proof::Scram(_)));
+        // nobody can prove by SCRAM what is only known as md5
+        let asked_scram = asked(Some(&md5), Some(Method::ScramSha256));
+        assert!(matches!(asked_scram, Proof::Scram(_)));
+        let asked_md5 = asked(Some(&scram), Some(Method::Md5));
+        assert!(matches!(asked_md5, Proof::Scram(_)));
+        assert!(Secret::stored("plain").is_none());
     }
 
     #[test]

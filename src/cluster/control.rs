@@ -1,7 +1,7 @@
 //! The control plane's connections: a small pool for each server of a database, lent by bb8. The sampler, the catalog
 //! loader and the key draws use them; clients' statements never do.
 
-use crate::config::{Database, ServerAddress, ServerTls, TlsMode};
+use crate::config::{Database, Negotiation, ServerAddress, ServerTls, TlsMode};
 use crate::net::tls::{TlsError, server_tls};
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::Socket;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -132,12 +132,16 @@ impl ControlPools {
     ) -> Result<tokio_postgres::Client, ControlError> {
         let mut config = settings(&self.database, address);
         config.dbname(database);
-        if let Some(owner) = owner {
+        if let Some(owner) = owner.filter(|owner| !owner.by_role) {
             config.user(&owner.user);
+            // the control user's must not be shown in another's name
             config.password(owner.password.as_deref().unwrap_or_default());
         }
         let (client, connection) = self.dial_with(&config).await?;
         tokio::spawn(connection);
+        if let Some(owner) = owner.filter(|owner| owner.by_role) {
+            self.take_role(&client, &owner.user).await?;
+        }
         Ok(client)
     }
 
@@ -159,6 +163,23 @@ impl ControlPools {
         let connecting = config.connect(self.tls.clone());
         let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
         Ok(connected.map_err(|_| ControlError::TimedOut)??)
+    }
+
+    async fn take_role(
+        &self,
+        client: &tokio_postgres::Client,
+        user: &str,
+    ) -> Result<(), ControlError> {
+        let role = format!("\"{}\"", user.replace('"', "\"\""));
+        let taken = client.batch_execute(&format!("SET ROLE {role}")).await;
+        taken.map_err(|error| match error.as_db_error() {
+            Some(_) => ControlError::Refused(format!(
+                "{}; no password of this user is known, so its role is taken by the control user: GRANT {role} TO \"{}\"",
+                words(&error),
+                self.database.control_user
+            )),
+            None => error.into(),
+        })
     }
 
     pub async fn client(&self, address: &ServerAddress) -> Result<ControlClient, ControlError> {
@@ -206,9 +227,15 @@ fn settings(database: &Database, address: &ServerAddress) -> tokio_postgres::Con
         .user(&database.control_user)
         .application_name("pgshunt control")
         .ssl_mode(match database.server_tls.mode {
+            // as libpq: no TLS over Unix sockets, whatever the mode
+            _ if address.socket().is_some() => SslMode::Disable,
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+        })
+        .ssl_negotiation(match database.server_tls.negotiation {
+            Negotiation::Direct if address.socket().is_none() => SslNegotiation::Direct,
+            _ => SslNegotiation::Postgres,
         })
         .connect_timeout(CONNECT_MAX)
         .keepalives_idle(SILENCE_MAX)
@@ -224,6 +251,7 @@ fn client_config(settings: &ServerTls) -> Result<rustls::ClientConfig, TlsError>
     let unused = ServerTls {
         mode: TlsMode::Prefer,
         root_certificate: None,
+        negotiation: Negotiation::Asked,
     };
     let config = match server_tls(settings)? {
         Some(config) => Some(config),

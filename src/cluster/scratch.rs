@@ -98,6 +98,8 @@ pub struct Owner {
     /// on the servers
     pub user: String,
     pub password: Option<String>,
+    /// nothing to log in with is known here: the control user takes its role
+    pub by_role: bool,
 }
 
 /// The statement by which a server tells the columns of some tables: rows of schema, name, signature.

@@ -17,8 +17,12 @@ pub struct MapFile {
     /// The admin console and the HTTP endpoints.
     #[serde(default)]
     pub admin: AdminFile,
-    /// Who may connect.
+    /// Who may connect; may be empty where a database has an `auth_query`.
     pub users: At<Vec<At<UserFile>>>,
+    /// Who may come from where: the first rule that fits decides, and where none does the client is refused. Left out:
+    /// every user from everywhere, by the user's own `auth`.
+    #[serde(default)]
+    pub access: Option<At<Vec<At<AccessFile>>>>,
     /// The databases clients see, each spread over its shards.
     pub databases: At<Vec<At<DatabaseFile>>>,
     /// Bounds of everything that could grow.
@@ -34,8 +38,15 @@ pub struct MapFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenFile {
-    /// `host:port`, `[::1]:port` for IPv6; without a port, 6432.
-    pub address: At<String>,
+    /// `host:port`, `[::1]:port` for IPv6; without a port, 6432. Either this or `socket`.
+    #[serde(default)]
+    pub address: Option<At<String>>,
+    /// Folder of a Unix socket, `/run/pgshunt` or `/run/pgshunt:port`; its file is `.s.PGSQL.<port>`, as PostgreSQL's.
+    #[serde(default)]
+    pub socket: Option<At<String>>,
+    /// Who may open the Unix socket, as for chmod: "0770". By default everybody, "0777".
+    #[serde(default)]
+    pub permissions: Option<At<String>>,
     /// Offer TLS to clients.
     #[serde(default)]
     pub tls: Option<ListenTlsFile>,
@@ -51,6 +62,9 @@ pub struct ListenTlsFile {
     /// Refuse clients that do not use TLS.
     #[serde(default)]
     pub required: bool,
+    /// PEM file with the certificates that vouch for those of clients; needed by `cert`.
+    #[serde(default)]
+    pub client_ca: Option<At<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -81,15 +95,20 @@ pub struct UserFile {
     /// How clients prove who they are.
     #[serde(default)]
     pub auth: At<AuthFile>,
-    /// Password or SCRAM-SHA-256 verifier (`SCRAM-SHA-256$…` as in pg_authid); not with `auth: trust`.
+    /// Password, SCRAM-SHA-256 verifier (`SCRAM-SHA-256$…` as in pg_authid) or, with `auth: md5`, md5 hash (`md5…`). Not
+    /// with `auth: trust` or `auth: cert`.
     #[serde(default)]
     pub password: Option<At<PasswordFile>>,
     /// User name on the servers; by default the same.
     #[serde(default)]
     pub server_user: Option<At<String>>,
-    /// Password on the servers; by default the plain password above.
+    /// Password on the servers; by default the plain password above, and with a verifier or hash what the client proves
+    /// itself with.
     #[serde(default)]
     pub server_password: Option<At<PasswordFile>>,
+    /// Names (CN) of client certificates that prove this user, where `cert` is asked for; by default its own name.
+    #[serde(default)]
+    pub certificates: Vec<At<String>>,
     /// Databases this user may use; all when left out.
     #[serde(default)]
     pub databases: Vec<At<String>>,
@@ -134,6 +153,73 @@ pub enum AuthFile {
     #[default]
     #[serde(rename = "scram-sha-256")]
     ScramSha256,
+    /// For clients that know nothing better.
+    #[serde(rename = "md5")]
+    Md5,
+    /// A certificate of the client's, over TLS.
+    #[serde(rename = "cert")]
+    Cert,
+}
+
+impl AuthFile {
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::ScramSha256 => "scram-sha-256",
+            Self::Md5 => "md5",
+            Self::Cert => "cert",
+        }
+    }
+}
+
+/// One line of who may come from where.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessFile {
+    /// How the client has connected.
+    #[serde(rename = "type")]
+    pub connection: At<AccessTypeFile>,
+    /// Databases it asks for; all when left out.
+    #[serde(default)]
+    pub databases: Vec<At<String>>,
+    /// Users it says to be; all when left out.
+    #[serde(default)]
+    pub users: Vec<At<String>>,
+    /// `10.0.0.0/8`, `fd00::/8` or one address; all when left out.
+    #[serde(default)]
+    pub addresses: Vec<At<String>>,
+    /// What it has to show; by default what the user's `auth` says.
+    #[serde(default)]
+    pub method: Option<At<AccessMethodFile>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessTypeFile {
+    /// Over a Unix socket.
+    Local,
+    /// Over TCP, with TLS or without.
+    Host,
+    /// Over TCP with TLS.
+    HostSsl,
+    /// Over TCP without TLS.
+    HostNoSsl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum AccessMethodFile {
+    #[serde(rename = "trust")]
+    Trust,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    #[serde(rename = "md5")]
+    Md5,
+    #[serde(rename = "cert")]
+    Cert,
+    #[serde(rename = "reject")]
+    Reject,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -175,7 +261,41 @@ pub struct DatabaseFile {
     /// Bounds of this database's clients; the tightest of these, the user's and those of all holds.
     #[serde(default)]
     pub limits: BoundsFile,
+    /// Where the passwords of users that are not listed come from: the home shard's primary.
+    #[serde(default)]
+    pub auth_query: Option<At<AuthQueryFile>>,
 }
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthQueryFile {
+    /// Who asks; by default the control user.
+    pub user: Option<At<String>>,
+    /// Its password.
+    #[serde(skip_serializing)]
+    pub password: Option<At<PasswordFile>>,
+    /// Gives at most one row for the user named by $1: its name, and its password as PostgreSQL stores it.
+    pub query: At<String>,
+    /// An answer is asked for again after this.
+    pub cache_ms_max: At<u64>,
+    /// Answers kept: so many of users that exist, and as many of users that do not.
+    pub cache_max: At<u64>,
+}
+
+impl Default for AuthQueryFile {
+    fn default() -> Self {
+        Self {
+            user: None,
+            password: None,
+            query: At::default_of(AUTH_QUERY.to_owned()),
+            cache_ms_max: At::default_of(60_000),
+            cache_max: At::default_of(10_000),
+        }
+    }
+}
+
+/// A password that is no longer valid is none.
+const AUTH_QUERY: &str = "SELECT usename, CASE WHEN valuntil < now() THEN NULL ELSE passwd END FROM pg_catalog.pg_shadow WHERE usename = $1";
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -190,7 +310,7 @@ pub struct ControlFile {
 #[serde(deny_unknown_fields)]
 pub struct ShardFile {
     pub name: At<String>,
-    /// `host:port`, `[::1]:port` for IPv6; without a port, 5432.
+    /// `host:port`, `[::1]:port` for IPv6, `/var/run/postgresql:port` for the Unix socket in that folder; without a port, 5432.
     pub primary: At<String>,
     /// Streaming replicas of this primary.
     #[serde(default)]
@@ -395,6 +515,18 @@ pub struct ServerTlsFile {
     pub mode: At<TlsModeFile>,
     /// PEM file with the certificates that are trusted; needed by verify-ca and verify-full.
     pub root_certificate: Option<At<String>>,
+    /// How TLS begins, as libpq's sslnegotiation.
+    pub negotiation: At<NegotiationFile>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NegotiationFile {
+    /// The server is asked first, as every version of PostgreSQL understands.
+    #[default]
+    Postgres,
+    /// TLS from the first byte, a round trip less: PostgreSQL 17 and later.
+    Direct,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -1,12 +1,14 @@
 //! The configuration as the rest of pgshunt uses it: names resolved, ranges checked, nothing optional that has a default.
 //! The files below make it from what was written; this one only says what it is. `Debug` shows no passwords.
 
+mod access;
 mod amounts;
 mod bounds;
 mod build;
 mod database;
 mod describe;
 mod keyspace;
+mod listen;
 mod users;
 
 pub use bounds::{Bound, Bounds, ClientBounds, Holder, UserPool};
@@ -24,6 +26,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub admin: Admin,
     pub users: Vec<User>,
+    /// who may come from where; None lets every user come from everywhere
+    pub access: Option<Vec<AccessRule>>,
     pub databases: Vec<Database>,
     pub limits: Limits,
     pub log: Log,
@@ -33,10 +37,22 @@ pub struct Config {
 
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// host or IP
+    /// host or IP; the folder of a Unix socket begins with a slash
     pub host: String,
     pub port: u16,
+    /// of a Unix socket's file
+    pub permissions: u32,
     pub tls: Option<ListenerTls>,
+}
+
+impl Listener {
+    #[must_use]
+    pub fn address(&self) -> ServerAddress {
+        ServerAddress {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +61,51 @@ pub struct ListenerTls {
     pub key: PathBuf,
     /// refuse clients that do not use TLS
     pub required: bool,
+    /// vouches for certificates of clients; None asks for none
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One line of the list of who may come from where.
+#[derive(Clone, Debug)]
+pub struct AccessRule {
+    /// where it was written
+    pub place: Place,
+    pub connection: ConnectionKind,
+    /// empty means all
+    pub databases: Vec<String>,
+    /// empty means all
+    pub users: Vec<String>,
+    /// empty means all
+    pub addresses: Vec<ipnet::IpNet>,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// over a Unix socket
+    Local,
+    /// over TCP
+    Host,
+    HostSsl,
+    HostNoSsl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Reject,
+    /// let in who shows this
+    Ask(Method),
+    /// as the user's own `auth` says
+    AskAsUser,
+}
+
+/// How a client proves who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Trust,
+    ScramSha256,
+    Md5,
+    Cert,
 }
 
 #[derive(Clone, Debug)]
@@ -64,8 +125,10 @@ pub struct User {
     pub auth: ClientAuth,
     /// user name on the servers (default: the same)
     pub server_user: String,
-    /// password for the servers, None for trust
+    /// password for the servers; None for trust, and where what the client shows is passed on
     pub server_password: Option<String>,
+    /// names of certificates that prove this user; empty means its own name
+    pub certificates: Vec<String>,
     /// databases this user may use; empty means all
     pub databases: Vec<String>,
     pub bounds: Bounds,
@@ -79,6 +142,22 @@ pub enum ClientAuth {
     ScramPassword(String),
     /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`
     ScramVerifier(String),
+    /// plain password, proven by md5
+    Md5Password(String),
+    /// `md5<32 hex digits>`
+    Md5Hash(String),
+    Certificate,
+}
+
+/// Where the passwords of users that are not listed come from.
+#[derive(Clone)]
+pub struct AuthQuery {
+    /// user and password; None asks as the control user
+    pub login: Option<(String, Option<String>)>,
+    pub query: String,
+    /// answers kept, of users that exist and of others
+    pub cache_max: usize,
+    pub cache_time: Duration,
 }
 
 #[derive(Clone)]
@@ -104,6 +183,7 @@ pub struct Database {
     /// who the control plane logs in as
     pub control_user: String,
     pub control_password: Option<String>,
+    pub auth_query: Option<AuthQuery>,
     /// where all this was written, for findings on the live servers
     pub positions: Positions,
 }
@@ -224,10 +304,21 @@ pub struct Shard {
     pub replicas: Vec<ServerAddress>,
 }
 
+/// A host and port, or the folder of a Unix socket (it begins with a slash) and the number in its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerAddress {
     pub host: String,
     pub port: u16,
+}
+
+impl ServerAddress {
+    /// The file of the Unix socket; None where it is an address of a network.
+    #[must_use]
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.host
+            .starts_with('/')
+            .then(|| PathBuf::from(format!("{}/.s.PGSQL.{}", self.host, self.port)))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -293,6 +384,16 @@ pub enum TlsMode {
 pub struct ServerTls {
     pub mode: TlsMode,
     pub root_certificate: Option<PathBuf>,
+    pub negotiation: Negotiation,
+}
+
+/// How TLS with a server begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negotiation {
+    /// it is asked first
+    Asked,
+    /// from the first byte
+    Direct,
 }
 
 #[derive(Clone, Debug)]
@@ -335,6 +436,18 @@ pub struct Log {
     pub json: bool,
 }
 
+impl User {
+    /// Servers get what the client has shown: pgshunt knows no password.
+    #[must_use]
+    pub fn passes_on(&self) -> bool {
+        let hashed = matches!(
+            self.auth,
+            ClientAuth::ScramVerifier(_) | ClientAuth::Md5Hash(_)
+        );
+        hashed && self.server_password.is_none()
+    }
+}
+
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("User")
@@ -352,6 +465,9 @@ impl fmt::Debug for ClientAuth {
             Self::Trust => "Trust",
             Self::ScramPassword(_) => "ScramPassword(hidden)",
             Self::ScramVerifier(_) => "ScramVerifier(hidden)",
+            Self::Md5Password(_) => "Md5Password(hidden)",
+            Self::Md5Hash(_) => "Md5Hash(hidden)",
+            Self::Certificate => "Certificate",
         })
     }
 }

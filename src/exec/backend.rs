@@ -2,13 +2,13 @@
 //! A transaction reads one snapshot of it, which a reload or DDL replaces whole.
 
 use super::gather::Scratches;
-use super::servers::Servers;
+use super::servers::{ServerUser, Servers};
 use super::waits::Waits;
 use crate::catalog::Catalog;
 use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
-use crate::config::{Config, Database, ServerAddress, User};
+use crate::config::{Config, Database, ServerAddress, UserPool};
 use crate::consistency::NamedSessions;
 use crate::pool::server::parameters_hash;
 use crate::route::PlannedText;
@@ -150,9 +150,25 @@ impl Backend {
         &*self.loader
     }
 
+    /// As whom servers know this user of ours; None for one that is neither listed nor known to the database.
     #[must_use]
-    pub fn user(&self, name: &str) -> Option<&User> {
-        self.config.users.iter().find(|u| u.name == name)
+    pub fn server_user(&self, name: &str) -> Option<ServerUser> {
+        let listed = self.config.users.iter().find(|u| u.name == name);
+        let listed = listed.map(|user| ServerUser {
+            name: user.server_user.clone(),
+            password: user.server_password.clone(),
+            passes_on: user.passes_on(),
+            pool: user.pool,
+        });
+        let asked = self.snapshot.load().database.auth_query.is_some();
+        listed.or_else(|| {
+            asked.then(|| ServerUser {
+                name: name.to_owned(),
+                password: None,
+                passes_on: true,
+                pool: UserPool::default(),
+            })
+        })
     }
 
     /// Loads the catalog again; if it has changed, plans of the old one are no longer found.

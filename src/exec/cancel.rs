@@ -23,7 +23,7 @@ pub async fn send_cancel(address: &ServerAddress, pid: i32, secret: i32) -> bool
 }
 
 async fn send(address: &ServerAddress, pid: i32, secret: i32) -> std::io::Result<()> {
-    let mut stream = tokio::net::TcpStream::connect((address.host.as_str(), address.port)).await?;
+    let mut stream = crate::net::dial(address).await?;
     let mut packet = BytesMut::new();
     build::cancel_request(&mut packet, pid, secret);
     stream.write_all(&packet).await?;

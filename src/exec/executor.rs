@@ -278,7 +278,7 @@ impl Executor {
         if let Some(entry) = self.entries.iter().find(|e| e.member == member) {
             return Ok(entry.clone());
         }
-        let account = self.backend.user(&self.user).ok_or_else(|| {
+        let account = self.backend.server_user(&self.user).ok_or_else(|| {
             Report::new(
                 SqlState::INVALID_AUTHORIZATION,
                 format!("user \"{}\" is no longer in the shard map", self.user),

@@ -2,13 +2,15 @@
 //! Here a permission to dial becomes a server.
 
 use super::failure::Report;
-use crate::auth::server::{LoginError, login};
+use crate::auth::keyring::{Holder, KeyRing};
+use crate::auth::server::{Credentials, LoginError, login};
 use crate::cluster::topology::{ServerId, Topology};
-use crate::config::{Database, User};
+use crate::config::{Database, UserPool};
 use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
 use crate::pool::upkeep::{self, Keeper};
 use crate::pool::{Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName};
+use crate::shard::ShardId;
 use crate::wire::sqlstate::SqlState;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -30,14 +32,35 @@ pub struct Dialer {
     database: Arc<Database>,
     connector: Connector,
     topology: Arc<Topology>,
+    /// what clients have shown, for users without a password of ours
+    ring: Arc<KeyRing>,
+}
+
+/// A user as servers know it.
+#[derive(Clone)]
+pub struct ServerUser {
+    pub name: String,
+    pub password: Option<String>,
+    /// what clients have shown goes in the place of a password
+    pub passes_on: bool,
+    /// what is different in its pools
+    pub pool: UserPool,
 }
 
 /// Whose connections they are.
 #[derive(Clone)]
 pub struct Account {
     member: ServerId,
-    user: String,
-    password: Option<String>,
+    user: ServerUser,
+    /// whose clients have shown something
+    holder: Option<Holder>,
+}
+
+impl Account {
+    #[must_use]
+    pub fn member(&self) -> ServerId {
+        self.member
+    }
 }
 
 /// One pool and what is needed to dial for it.
@@ -97,12 +120,18 @@ impl Entry {
 
 impl Servers {
     #[must_use]
-    pub fn new(database: Arc<Database>, connector: Connector, topology: Arc<Topology>) -> Self {
+    pub fn new(
+        database: Arc<Database>,
+        connector: Connector,
+        topology: Arc<Topology>,
+        ring: Arc<KeyRing>,
+    ) -> Self {
         Self {
             dialer: Arc::new(Dialer {
                 database,
                 connector,
                 topology,
+                ring,
             }),
             pools: RwLock::default(),
         }
@@ -110,7 +139,7 @@ impl Servers {
 
     /// The pool of a server and user.
     #[must_use]
-    pub fn entry(&self, member: ServerId, user: &Arc<str>, account: &User) -> Arc<Entry> {
+    pub fn entry(&self, member: ServerId, user: &Arc<str>, account: ServerUser) -> Arc<Entry> {
         let key = (member, user.clone());
         if let Some(entry) = self.pools.read().get(&key) {
             return entry.clone();
@@ -125,11 +154,7 @@ impl Servers {
             return entry.clone();
         }
         let settings = account.pool.within(&self.dialer.database.pool);
-        let account = Account {
-            member,
-            user: account.server_user.clone(),
-            password: account.server_password.clone(),
-        };
+        let account = self.account(member, user, account);
         let pool = Pool::new(name, settings);
         let connections = Arc::<Connections>::default();
         let keeper = PoolKeeper {
@@ -162,6 +187,24 @@ impl Servers {
         self.pools.read().values().cloned().collect()
     }
 
+    /// A client has shown something new: what failed for want of it may succeed now.
+    pub fn forget_failures(&self, user: &str) {
+        let user: Arc<str> = user.into();
+        let pools = self.pools.read();
+        for (shard, servers) in (0_u16..).zip(&self.dialer.database.shards) {
+            let count = u16::try_from(servers.replicas.len()).unwrap_or(u16::MAX);
+            for member in 0..=count {
+                let server = ServerId {
+                    shard: ShardId(shard),
+                    member,
+                };
+                if let Some(entry) = pools.get(&(server, user.clone())) {
+                    entry.pool.forget_failure();
+                }
+            }
+        }
+    }
+
     /// Servers of this member and user that are in use (for the choice of the least loaded).
     #[must_use]
     pub fn load(&self, member: ServerId, user: &Arc<str>) -> usize {
@@ -171,19 +214,23 @@ impl Servers {
             .map_or(0, |e| e.pool.load())
     }
 
-    /// A connection to another database of a server; it belongs to no pool.
-    pub async fn connect_aside(
-        &self,
-        member: ServerId,
-        user: &User,
-        database: &str,
-    ) -> Result<Server, Report> {
-        let account = Account {
+    /// Whose connections they are: of our user, as whom the servers know it.
+    #[must_use]
+    pub fn account(&self, member: ServerId, user: &str, known_as: ServerUser) -> Account {
+        let holder = known_as.passes_on.then(|| Holder {
+            database: self.dialer.database.name.clone(),
+            user: user.to_owned(),
+        });
+        Account {
             member,
-            user: user.server_user.clone(),
-            password: user.server_password.clone(),
-        };
-        let made = self.dialer.connect_to(&account, database).await;
+            user: known_as,
+            holder,
+        }
+    }
+
+    /// A connection to another database of a server; it belongs to no pool.
+    pub async fn connect_aside(&self, account: &Account, database: &str) -> Result<Server, Report> {
+        let made = self.dialer.connect_to(account, database).await;
         made.map_err(|(report, _)| report)
     }
 
@@ -298,15 +345,19 @@ impl Dialer {
                 .connect(address, limit)
                 .await
                 .map_err(|e| unreachable(e.to_string()))?;
-            let done = login(
-                &mut stream,
-                &account.user,
-                account.password.as_deref(),
-                database,
-                &[],
-            )
-            .await
-            .map_err(|e| login_report(&name, &e, &unreachable))?;
+            let keys = account
+                .holder
+                .as_ref()
+                .and_then(|holder| self.ring.keys(holder));
+            let credentials = match (&account.user.password, &keys) {
+                (Some(password), _) => Credentials::Password(password),
+                (None, Some(keys)) => Credentials::Keys(keys),
+                (None, None) if account.user.passes_on => Credentials::KeysAway,
+                (None, None) => Credentials::Nothing,
+            };
+            let done = login(&mut stream, &account.user.name, credentials, database, &[])
+                .await
+                .map_err(|e| login_report(&name, &e, &unreachable))?;
             Ok(Server::new(
                 stream,
                 done,
@@ -376,7 +427,19 @@ fn login_report(
                 .hint("Check server_user and server_password of this user in the shard map, and the server's pg_hba.conf.");
             (report, down)
         }
-        other => unreachable(other.to_string()),
+        LoginError::Io(_) | LoginError::Closed | LoginError::Protocol(_) => {
+            unreachable(error.to_string())
+        }
+        // the server is there, and other users may get on with it
+        other => {
+            let message = format!("cannot log in to {name}: {other}");
+            let report = Report::new(SqlState::CONNECTION_FAILURE, message);
+            let report = match other.hint() {
+                Some(hint) => report.hint(hint),
+                None => report,
+            };
+            (report, false)
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! Dials servers: TCP, then TLS as libpq's `sslmode` means it. Knows addresses, not who logs in there.
+//! Dials servers: TCP, then TLS as libpq's `sslmode` and `sslnegotiation` mean it, or a Unix socket. Knows addresses, not
+//! who logs in there.
 
 use super::stream::{Stream, tune};
-use super::tls::{TlsError, server_tls};
-use crate::config::{ServerAddress, ServerTls, TlsMode};
+use super::tls::{ALPN, TlsError, server_tls};
+use crate::config::{Negotiation, ServerAddress, ServerTls, TlsMode};
 use crate::wire::sqlstate::SqlState;
 use rustls::ClientConfig;
 use rustls::pki_types::{IpAddr, ServerName};
@@ -10,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,8 @@ pub enum ConnectError {
         address: ServerAddress,
         source: io::Error,
     },
+    #[error("server {host}:{port} does not say inside TLS that it speaks PostgreSQL's protocol", host = .0.host, port = .0.port)]
+    NoAlpn(ServerAddress),
     #[error("server {host}:{port} answered the request for TLS with {answer}", host = .address.host, port = .address.port)]
     Protocol {
         address: ServerAddress,
@@ -42,13 +45,16 @@ pub enum ConnectError {
 impl ConnectError {
     pub fn code(&self) -> SqlState {
         match self {
-            Self::Protocol { .. } => SqlState::PROTOCOL_VIOLATION,
+            Self::Protocol { .. } | Self::NoAlpn(_) => SqlState::PROTOCOL_VIOLATION,
             _ => SqlState::CANNOT_CONNECT,
         }
     }
 
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Tcp { address, .. } if address.socket().is_some() => Some(
+                "Is the server running on this machine, and is this one of its unix_socket_directories?",
+            ),
             Self::Tcp { .. } => {
                 Some("Is the server running there, and does it accept TCP connections?")
             }
@@ -61,6 +67,7 @@ impl ConnectError {
             Self::Tls { .. } => Some(
                 "The root certificate must have signed the server's, and for verify-full its names must contain the host.",
             ),
+            Self::NoAlpn(_) => Some("`negotiation: direct` needs PostgreSQL 17 or later."),
             Self::Protocol { .. } => Some("Is it a PostgreSQL server that listens there?"),
         }
     }
@@ -70,6 +77,7 @@ impl ConnectError {
 #[derive(Clone)]
 pub struct Connector {
     mode: TlsMode,
+    negotiation: Negotiation,
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -78,6 +86,7 @@ impl Connector {
     pub fn new(settings: &ServerTls) -> Result<Self, TlsError> {
         Ok(Self {
             mode: settings.mode.clone(),
+            negotiation: settings.negotiation,
             tls: server_tls(settings)?,
         })
     }
@@ -98,33 +107,40 @@ impl Connector {
     }
 
     async fn dial(&self, address: &ServerAddress) -> Result<Stream, ConnectError> {
-        let tcp = open(address).await?;
+        let failed = |source| ConnectError::Tcp {
+            address: address.clone(),
+            source,
+        };
+        let tcp = match (dial(address).await.map_err(failed)?, &self.tls) {
+            (Stream::Tcp(tcp), Some(_)) => tcp,
+            // as libpq: what passes through a Unix socket stays on this machine, whatever the mode
+            (stream, _) => return Ok(stream),
+        };
         let Some(config) = &self.tls else {
             return Ok(Stream::Tcp(tcp));
         };
+        if self.negotiation == Negotiation::Direct {
+            return encrypt_directly(tcp, config, address).await;
+        }
         match (encrypt(tcp, config, address).await, &self.mode) {
             (Ok(Answer::Encrypted(stream)), _) => Ok(stream),
             (Ok(Answer::Refused(tcp)), TlsMode::Prefer) => Ok(Stream::Tcp(tcp)),
             (Ok(Answer::Refused(_)), _) => Err(ConnectError::TlsRefused(address.clone())),
             // as libpq: `prefer` tries again without
-            (Err(ConnectError::Tls { .. }), TlsMode::Prefer) => {
-                Ok(Stream::Tcp(open(address).await?))
-            }
+            (Err(ConnectError::Tls { .. }), TlsMode::Prefer) => dial(address).await.map_err(failed),
             (Err(error), _) => Err(error),
         }
     }
 }
 
-async fn open(address: &ServerAddress) -> Result<TcpStream, ConnectError> {
-    let failed = |source| ConnectError::Tcp {
-        address: address.clone(),
-        source,
-    };
-    let tcp = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(failed)?;
-    tune(&socket2::SockRef::from(&tcp)).map_err(failed)?;
-    Ok(tcp)
+/// A connection without TLS. The caller keeps the deadline.
+pub async fn dial(address: &ServerAddress) -> io::Result<Stream> {
+    if let Some(path) = address.socket() {
+        return Ok(Stream::Unix(UnixStream::connect(path).await?));
+    }
+    let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    tune(&socket2::SockRef::from(&tcp))?;
+    Ok(Stream::Tcp(tcp))
 }
 
 enum Answer {
@@ -163,6 +179,27 @@ async fn encrypt(
             });
         }
     }
+    handshake(tcp, config, address).await.map(Answer::Encrypted)
+}
+
+/// Without asking first; the server has to say that it is the protocol we mean.
+async fn encrypt_directly(
+    tcp: TcpStream,
+    config: &Arc<ClientConfig>,
+    address: &ServerAddress,
+) -> Result<Stream, ConnectError> {
+    let stream = handshake(tcp, config, address).await?;
+    match &stream {
+        Stream::ServerTls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
+        _ => Err(ConnectError::NoAlpn(address.clone())),
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    config: &Arc<ClientConfig>,
+    address: &ServerAddress,
+) -> Result<Stream, ConnectError> {
     let failed = |source| ConnectError::Tls {
         address: address.clone(),
         source,
@@ -172,7 +209,7 @@ async fn encrypt(
         .connect(name, tcp)
         .await
         .map_err(failed)?;
-    Ok(Answer::Encrypted(Stream::ServerTls(Box::new(tls))))
+    Ok(Stream::ServerTls(Box::new(tls)))
 }
 
 /// The name that the certificate must have. A host that is no DNS name goes by its address, which `verify-full` will

@@ -1,4 +1,4 @@
-//! Listening sockets.
+//! Listening sockets of networks.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;

@@ -1,12 +1,11 @@
 //! One connection, plain or encrypted, to a client or to a server. Everything above reads and writes this.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// A peer that has vanished without a word is noticed after about two minutes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -21,6 +20,7 @@ const SEND_MORE: i32 = if cfg!(target_os = "linux") {
 
 pub enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
     ClientTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     ServerTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// closed, or napping
@@ -31,6 +31,7 @@ macro_rules! on_stream {
     ($self:ident, $io:ident => $body:expr) => {
         match $self.get_mut() {
             Stream::Tcp($io) => $body,
+            Stream::Unix($io) => $body,
             Stream::ClientTls($io) => $body,
             Stream::ServerTls($io) => $body,
             Stream::Away => Poll::Ready(Err(away())),
@@ -40,15 +41,7 @@ macro_rules! on_stream {
 
 impl Stream {
     pub fn is_encrypted(&self) -> bool {
-        !matches!(self, Self::Tcp(_))
-    }
-
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp()?.peer_addr()
-    }
-
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp()?.local_addr()
+        matches!(self, Self::ClientTls(_) | Self::ServerTls(_))
     }
 
     /// The certificate of the server at the other end, where there is one.
@@ -80,6 +73,7 @@ impl Stream {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Self::Unix(unix) => unix.poll_read_ready(cx),
             Self::ClientTls(_) | Self::ServerTls(_) | Self::Away => Poll::Ready(Ok(())),
         }
     }
@@ -92,6 +86,11 @@ impl Stream {
                 let asleep = tcp.into_std()?;
                 tokio::time::sleep(pause).await;
                 *self = Self::Tcp(TcpStream::from_std(asleep)?);
+            }
+            Self::Unix(unix) => {
+                let asleep = unix.into_std()?;
+                tokio::time::sleep(pause).await;
+                *self = Self::Unix(UnixStream::from_std(asleep)?);
             }
             other => {
                 *self = other;
@@ -117,15 +116,6 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
-        }
-    }
-
-    fn tcp(&self) -> io::Result<&TcpStream> {
-        match self {
-            Self::Tcp(tcp) => Ok(tcp),
-            Self::ClientTls(tls) => Ok(tls.get_ref().0),
-            Self::ServerTls(tls) => Ok(tls.get_ref().0),
-            Self::Away => Err(away()),
         }
     }
 }
@@ -174,6 +164,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(io) => io.is_write_vectored(),
+            Self::Unix(io) => io.is_write_vectored(),
             Self::ClientTls(io) => io.is_write_vectored(),
             Self::ServerTls(io) => io.is_write_vectored(),
             Self::Away => false,

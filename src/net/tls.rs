@@ -1,13 +1,13 @@
 //! TLS settings from files: our certificate towards clients, our demands on the certificates of servers (libpq's
 //! `sslmode`). Knows no sockets.
 
-use crate::config::{ListenerTls, ServerTls, TlsMode};
+use crate::config::{ListenerTls, Negotiation, ServerTls, TlsMode};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -53,9 +53,25 @@ pub fn listener_tls(settings: &ListenerTls) -> Result<Arc<ServerConfig>, TlsErro
         path: settings.key.clone(),
         source,
     })?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    // a client without a certificate may still show something else; one with a wrong certificate may not
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let bad = |error: rustls::server::VerifierBuilderError| TlsError::Root {
+                path: path.clone(),
+                reason: error.to_string(),
+            };
+            let roots = Arc::new(store(path, &certificates(path)?)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .allow_unauthenticated()
+                .build()
+                .map_err(bad)?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|source| TlsError::Pair {
             certificate: settings.certificate.clone(),
@@ -87,11 +103,14 @@ pub fn server_tls(settings: &ServerTls) -> Result<Option<Arc<ClientConfig>>, Tls
         (TlsMode::VerifyCa, None) => return Err(TlsError::RootMissing("verify-ca")),
         (TlsMode::VerifyFull, None) => return Err(TlsError::RootMissing("verify-full")),
     };
-    let config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    if settings.negotiation == Negotiation::Direct {
+        config.alpn_protocols = vec![ALPN.to_vec()];
+    }
     Ok(Some(Arc::new(config)))
 }
 
@@ -113,6 +132,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     } else {
         Ok(chain)
     }
+}
+
+fn store(path: &Path, roots: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        let added = store.add(root.clone());
+        added.map_err(|error| TlsError::Root {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(store)
 }
 
 /// `prefer` and plain `require`: encrypted, to whoever answers. The handshake's signature is still checked.
@@ -179,13 +210,8 @@ impl Rooted {
             reason,
         };
         let roots = certificates(path)?;
-        let mut store = RootCertStore::empty();
-        for root in &roots {
-            store
-                .add(root.clone())
-                .map_err(|error| bad(error.to_string()))?;
-        }
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
+        let store = Arc::new(store(path, &roots)?);
+        let chain = WebPkiServerVerifier::builder_with_provider(store, provider())
             .build()
             .map_err(|error| bad(error.to_string()))?;
         Ok(Self {

@@ -247,6 +247,14 @@ impl<S> Pool<S> {
         self.settle();
     }
 
+    /// What made dials fail may be over: the next one is not told of them.
+    pub fn forget_failure(self: &Arc<Self>) {
+        let had = self.state.lock().failed.take().is_some();
+        if had {
+            self.settle();
+        }
+    }
+
     /// Closes every server: the idle now (they are handed out for that), the lent when they come back.
     pub fn close_all(self: &Arc<Self>) -> Vec<S> {
         let servers = {

@@ -1,6 +1,7 @@
 //! From the configuration to live databases: control pools, topology, catalog, the start-up check, data pools.
 
 use super::Backends;
+use crate::auth::keyring::KeyRing;
 use crate::catalog::Catalog;
 use crate::cluster::check::check;
 use crate::cluster::control::ControlPools;
@@ -35,13 +36,14 @@ pub enum Strictness {
 /// One for each database of the map; what goes on listening is taken over from those that run.
 pub async fn backends(
     config: &Arc<Config>,
+    ring: &Arc<KeyRing>,
     strictness: Strictness,
     running: &Backends,
 ) -> Result<Backends, String> {
     let mut backends = Backends::new();
     for database in &config.databases {
         let running = running.get(&database.name).map(|slot| slot.load_full());
-        let backend = backend(config, database, strictness, running.as_deref()).await?;
+        let backend = backend(config, database, ring, strictness, running.as_deref()).await?;
         backends.insert(
             database.name.clone(),
             Arc::new(ArcSwap::from_pointee(backend)),
@@ -53,6 +55,7 @@ pub async fn backends(
 async fn backend(
     config: &Arc<Config>,
     database: &Database,
+    ring: &Arc<KeyRing>,
     strictness: Strictness,
     running: Option<&Backend>,
 ) -> Result<Backend, String> {
@@ -70,7 +73,7 @@ async fn backend(
     let topology = Topology::start(&database, control.clone());
     topology.wait_first_samples(Duration::from_secs(2)).await;
     let connector = Connector::new(&database.server_tls).map_err(|e| e.to_string())?;
-    let servers = Servers::new(database.clone(), connector, topology.clone());
+    let servers = Servers::new(database.clone(), connector, topology.clone(), ring.clone());
     let notifications = match running {
         Some(running) if running.notifications.serves(&database) => running.notifications.clone(),
         _ => Notifications::new(control.clone(), &database, config.limits.notify_bytes_max),

@@ -18,6 +18,9 @@ use std::process::ExitCode;
 pub fn check(path: &Path) -> ExitCode {
     with_config(path, |config, runtime| {
         let mut errors = 0;
+        if config.access.is_some() {
+            say_access(config);
+        }
         for database in &config.databases {
             errors += runtime.block_on(check_database(database))?;
         }
@@ -27,6 +30,22 @@ pub fn check(path: &Path) -> ExitCode {
             ExitCode::FAILURE
         })
     })
+}
+
+/// Who may come from where, as it was understood.
+fn say_access(config: &Config) {
+    for (at, rule) in crate::admin::access_rows(config).iter().enumerate() {
+        let _ = writeln!(
+            std::io::stdout(),
+            "access rule {}: {} connections, databases {}, users {}, addresses {}: {}",
+            at + 1,
+            rule.connection,
+            rule.databases,
+            rule.users,
+            rule.addresses,
+            rule.method
+        );
+    }
 }
 
 async fn check_database(database: &Database) -> Result<usize, String> {

@@ -1,7 +1,9 @@
 //! What the admin console and /metrics show, gathered from the parts that know it.
 
 use super::App;
-use crate::admin::{ClientRow, ConfigRow, PoolRow, ReplicaRow, ServerRow, ShardRow, Sources};
+use crate::admin::{
+    AccessRow, ClientRow, ConfigRow, PoolRow, ReplicaRow, ServerRow, ShardRow, Sources,
+};
 use crate::cluster::topology::MemberStatus;
 use crate::config::PoolMode;
 use crate::exec::backend::Backend;
@@ -75,6 +77,10 @@ impl Sources for App {
 
     fn config(&self) -> Vec<ConfigRow> {
         crate::admin::config_rows(&self.config.load())
+    }
+
+    fn access(&self) -> Vec<AccessRow> {
+        crate::admin::access_rows(&self.config.load())
     }
 
     fn stats(&self) -> &Stats {

@@ -48,7 +48,8 @@ impl ClientState {
 pub struct Identity {
     pub user: String,
     pub database: String,
-    pub peer: SocketAddr,
+    /// None over a Unix socket
+    pub peer: Option<SocketAddr>,
     /// the backend key's process id, as the client sees it
     pub pid: i32,
 }
@@ -291,7 +292,7 @@ mod tests {
         Identity {
             user: "app".into(),
             database: "social".into(),
-            peer: ([127, 0, 0, 1], 5000).into(),
+            peer: Some(([127, 0, 0, 1], 5000).into()),
             pid: 7,
         }
     }

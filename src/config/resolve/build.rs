@@ -1,19 +1,16 @@
 //! The whole file, part by part; what all parts need: names, addresses, paths. Mistakes are gathered, not returned: where
 //! one is found, the part goes on with what it has, and nothing of it is used in the end.
 
-use super::{
-    Admin, Config, Listener, ListenerTls, Log, ServerAddress, ServerTls, TlsMode, amounts,
-};
+use super::{Admin, Config, Log, Negotiation, ServerAddress, ServerTls, TlsMode, amounts};
 use crate::config::error::{Problem, Problems, nearest};
 use crate::config::file::{
-    AdminFile, ListenFile, LogFile, LogFormatFile, LogLevelFile, MapFile, ServerTlsFile,
+    AdminFile, LogFile, LogFormatFile, LogLevelFile, MapFile, NegotiationFile, ServerTlsFile,
     TlsModeFile,
 };
 use crate::config::place::{At, Place};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-const LISTEN_PORT: u16 = 6432;
 const SERVER_PORT: u16 = 5432;
 /// NAMEDATALEN - 1
 const NAME_BYTES_MAX: usize = 63;
@@ -43,12 +40,15 @@ pub(super) struct Resolver<'a> {
 impl Resolver<'_> {
     fn config(&mut self, written: &MapFile) -> Config {
         self.some(&written.listen, "listener");
-        self.some(&written.users, "user");
+        if !asks_databases(written) {
+            self.some(&written.users, "user");
+        }
         self.some(&written.databases, "database");
         let config = Config {
             listeners: self.listeners(&written.listen.value),
             admin: self.admin(&written.admin),
             users: self.users(&written.users.value),
+            access: self.access(written),
             databases: self.databases(&written.databases.value),
             limits: amounts::limits(&written.limits, &mut self.problems),
             log: log(&written.log),
@@ -63,22 +63,6 @@ impl Resolver<'_> {
             self.problems
                 .add(list.place, "an empty list", format!("at least one {what}"));
         }
-    }
-
-    fn listeners(&mut self, written: &[At<ListenFile>]) -> Vec<Listener> {
-        let mut seen = Names::new("address");
-        let mut listeners = Vec::with_capacity(written.len());
-        for listen in written.iter().map(|listen| &listen.value) {
-            seen.note(&listen.address, &mut self.problems);
-            let ServerAddress { host, port } = self.address(&listen.address, LISTEN_PORT);
-            let tls = listen.tls.as_ref().map(|tls| ListenerTls {
-                certificate: self.path(&tls.certificate),
-                key: self.path(&tls.key),
-                required: tls.required,
-            });
-            listeners.push(Listener { host, port, tls });
-        }
-        listeners
     }
 
     fn admin(&mut self, written: &AdminFile) -> Admin {
@@ -216,10 +200,13 @@ impl Resolver<'_> {
     }
 
     pub(super) fn server_address(&mut self, written: &At<String>) -> ServerAddress {
+        if written.value.starts_with('/') {
+            return self.socket(written, SERVER_PORT);
+        }
         self.address(written, SERVER_PORT)
     }
 
-    fn address(&mut self, written: &At<String>, default_port: u16) -> ServerAddress {
+    pub(super) fn address(&mut self, written: &At<String>, default_port: u16) -> ServerAddress {
         let parsed = split_address(&written.value).and_then(|(host, port)| {
             let port = port.map_or(Some(default_port), |port| {
                 port.parse().ok().filter(|port| *port > 0)
@@ -276,11 +263,31 @@ impl Resolver<'_> {
             .root_certificate
             .as_ref()
             .map(|path| self.path(path));
+        let negotiation = match written.negotiation.value {
+            NegotiationFile::Postgres => Negotiation::Asked,
+            NegotiationFile::Direct => Negotiation::Direct,
+        };
+        // a server that does not speak TLS, or not at once, takes its first bytes for nonsense: nothing to fall back on
+        if negotiation == Negotiation::Direct && matches!(mode, TlsMode::Disable | TlsMode::Prefer)
+        {
+            self.problems.add(
+                written.negotiation.place,
+                "`negotiation: direct` with a mode that also does without TLS",
+                "`mode: require`, verify-ca or verify-full with it",
+            );
+        }
         ServerTls {
             mode,
             root_certificate,
+            negotiation,
         }
     }
+}
+
+/// Users may be known to a database only.
+pub(super) fn asks_databases(written: &MapFile) -> bool {
+    let mut databases = written.databases.value.iter();
+    databases.any(|database| database.value.auth_query.is_some())
 }
 
 fn log(written: &LogFile) -> Log {

@@ -2,13 +2,14 @@
 
 use super::build::{Names, Resolver};
 use super::{
-    Database, DeclaredFunction, Positions, ServerAddress, Shard, ShardPlaces, ShardedTable,
-    TablePlaces, amounts,
+    AuthQuery, Database, DeclaredFunction, Positions, ServerAddress, Shard, ShardPlaces,
+    ShardedTable, TablePlaces, amounts,
 };
-use crate::config::file::{DatabaseFile, FunctionFile, ShardFile, TableFile};
+use crate::config::file::{AuthQueryFile, DatabaseFile, FunctionFile, ShardFile, TableFile};
 use crate::config::place::{At, Place};
 use crate::shard::{Keyspace, ShardId};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Shards are told apart in a few bytes wherever they are counted.
 const SHARDS_MAX: usize = 1024;
@@ -70,7 +71,50 @@ impl Resolver<'_> {
                 .password
                 .as_ref()
                 .and_then(|password| self.login_password(password)),
+            auth_query: written
+                .auth_query
+                .as_ref()
+                .map(|asked| self.auth_query(&asked.value)),
             positions: positions(written, self.file),
+        }
+    }
+
+    fn auth_query(&mut self, written: &AuthQueryFile) -> AuthQuery {
+        if let Some(user) = &written.user {
+            self.name(user, "a user name");
+        }
+        let login = match (&written.user, &written.password) {
+            (None, None) => None,
+            (None, Some(password)) => {
+                self.problems.add(
+                    password.place,
+                    "a password for `auth_query` without its user",
+                    "`user` beside it",
+                );
+                None
+            }
+            (Some(user), password) => Some((
+                user.value.clone(),
+                password.as_ref().and_then(|p| self.login_password(p)),
+            )),
+        };
+        if !written.query.value.contains("$1") {
+            self.problems.add(
+                written.query.place,
+                "a query that does not ask for the user",
+                "$1 in the place of its name",
+            );
+        }
+        let cache_ms = self
+            .problems
+            .count("cache_ms_max", &written.cache_ms_max, 0..=86_400_000);
+        AuthQuery {
+            login,
+            query: written.query.value.clone(),
+            cache_max: self
+                .problems
+                .count("cache_max", &written.cache_max, 1..=1_000_000),
+            cache_time: Duration::from_millis(cache_ms as u64),
         }
     }
 

@@ -68,6 +68,8 @@ impl Rows {
         let auth = match user.auth {
             ClientAuth::Trust => "trust",
             ClientAuth::ScramPassword(_) | ClientAuth::ScramVerifier(_) => "scram-sha-256",
+            ClientAuth::Md5Password(_) | ClientAuth::Md5Hash(_) => "md5",
+            ClientAuth::Certificate => "cert",
         };
         let databases = if user.databases.is_empty() {
             "all".to_owned()

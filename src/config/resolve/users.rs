@@ -31,7 +31,9 @@ impl Resolver<'_> {
             .and_then(|password| self.login_password(password));
         // Without one of its own, the server gets the client's, when that is known in plain text.
         let server_password = match (&written.server_password, &auth) {
-            (None, ClientAuth::ScramPassword(password)) => Some(password.clone()),
+            (None, ClientAuth::ScramPassword(password) | ClientAuth::Md5Password(password)) => {
+                Some(password.clone())
+            }
             _ => written_password,
         };
         if let Some(user) = &written.server_user {
@@ -47,6 +49,7 @@ impl Resolver<'_> {
                 .value
                 .clone(),
             server_password,
+            certificates: self.certificates(written),
             databases: written
                 .databases
                 .iter()
@@ -55,6 +58,20 @@ impl Resolver<'_> {
             bounds: amounts::bounds(&written.limits, &mut self.problems),
             pool: amounts::user_pool(&written.pool, &mut self.problems),
         }
+    }
+
+    fn certificates(&mut self, written: &UserFile) -> Vec<String> {
+        for name in &written.certificates {
+            if name.value.is_empty() || name.value.contains('\0') {
+                self.problems.add(
+                    name.place,
+                    format!("`{}`", name.value.escape_debug()),
+                    "the name (CN) of a certificate",
+                );
+            }
+        }
+        let names = written.certificates.iter();
+        names.map(|name| name.value.clone()).collect()
     }
 
     fn client_auth(&mut self, written: &UserFile) -> ClientAuth {
@@ -67,7 +84,14 @@ impl Resolver<'_> {
                 "no password",
                 "the password for the servers is `server_password`",
             ),
-            (AuthFile::ScramSha256, None) => {
+            (AuthFile::Cert, None) => return ClientAuth::Certificate,
+            (AuthFile::Cert, Some(password)) => self.problems.add_hinted(
+                password.place,
+                "a password with `auth: cert`, which asks for none",
+                "no password",
+                "the password for the servers is `server_password`",
+            ),
+            (AuthFile::ScramSha256 | AuthFile::Md5, None) => {
                 let place = if place.is_known() {
                     place
                 } else {
@@ -75,10 +99,11 @@ impl Resolver<'_> {
                 };
                 self.problems.add(
                     place,
-                    "no password for `auth: scram-sha-256`",
+                    format!("no password for `auth: {}`", written.auth.value.word()),
                     "`password`, or `auth: trust`",
                 );
             }
+            (AuthFile::Md5, Some(password)) => return self.md5(password),
             (AuthFile::ScramSha256, Some(password)) => return self.scram(password),
         }
         ClientAuth::Trust
@@ -102,6 +127,24 @@ impl Resolver<'_> {
             return ClientAuth::ScramVerifier(password);
         }
         ClientAuth::ScramPassword(password)
+    }
+
+    fn md5(&mut self, written: &At<PasswordFile>) -> ClientAuth {
+        let Some(password) = self.password(written) else {
+            return ClientAuth::Trust;
+        };
+        if password.starts_with(VERIFIER_PREFIX) {
+            self.problems.add(
+                written.place,
+                "a SCRAM verifier with `auth: md5`",
+                "a plain password or an md5 hash as in pg_authid, or `auth: scram-sha-256`",
+            );
+        }
+        if is_md5_verifier(&password) {
+            ClientAuth::Md5Hash(password)
+        } else {
+            ClientAuth::Md5Password(password)
+        }
     }
 
     /// A password that pgshunt itself logs in with.

@@ -6,11 +6,11 @@ use crate::cluster::scratch::{
     Known, Object, Objects, Owner, Recipe, ScratchError, State, Workshop, database_name,
 };
 use crate::cluster::topology::ServerId;
-use crate::config::User;
 use crate::exec::backend::Backend;
 use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::relay::{RelayError, settle};
+use crate::exec::servers::Account;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Server};
 use crate::wire::sqlstate::SqlState;
@@ -259,8 +259,7 @@ impl Scratches {
 struct Making<'a> {
     backend: &'a Backend,
     workshop: Workshop<'a>,
-    member: ServerId,
-    user: &'a User,
+    account: Account,
     owner: Owner,
     recipe: Arc<Recipe>,
 }
@@ -282,7 +281,7 @@ impl Making<'_> {
                 }
                 let mut scratch = Scratch {
                     server,
-                    member: self.member,
+                    member: self.account.member(),
                     recipe: self.recipe.clone(),
                     here: contents.objects,
                     oids: HashMap::new(),
@@ -329,7 +328,7 @@ impl Making<'_> {
 
     async fn claim(&self, name: &str) -> Result<Option<Server>, Report> {
         let servers = &self.backend.servers;
-        let mut server = match servers.connect_aside(self.member, self.user, name).await {
+        let mut server = match servers.connect_aside(&self.account, name).await {
             Ok(server) => server,
             // another instance has dropped it
             Err(report) if report.code == SqlState::INVALID_CATALOG_NAME => return Ok(None),
@@ -362,7 +361,7 @@ impl Executor {
         scratches.find_room(&backend).await?;
         let home = self.snapshot.database.home;
         let member = backend.topology.scratch(home);
-        let account = backend.user(&self.user).ok_or_else(|| {
+        let user = backend.server_user(&self.user).ok_or_else(|| {
             Report::new(
                 SqlState::INVALID_AUTHORIZATION,
                 "the user is no longer in the shard map",
@@ -370,9 +369,7 @@ impl Executor {
         })?;
         let version = self.snapshot.catalog.version;
         let recipe = scratches.recipe(&backend, version).await.map_err(report)?;
-        let found = scratches
-            .idle(&account.server_user, member, recipe.fingerprint)
-            .await;
+        let found = scratches.idle(&user.name, member, recipe.fingerprint).await;
         let scratch = if let Some(mut scratch) = found {
             scratch.follow(&recipe);
             scratch
@@ -381,12 +378,12 @@ impl Executor {
             let making = Making {
                 backend: &backend,
                 workshop: backend.loader().workshop(backend.topology.address(member)),
-                member,
-                user: account,
                 owner: Owner {
-                    user: account.server_user.clone(),
-                    password: account.server_password.clone(),
+                    user: user.name.clone(),
+                    password: user.password.clone(),
+                    by_role: user.passes_on,
                 },
+                account: backend.servers.account(member, &self.user, user),
                 recipe,
             };
             match tokio::time::timeout(MAKING_MAX, making.make()).await {
