@@ -544,7 +544,7 @@ fn keys_that_are_drawn_are_drawn_by_analyze_only() {
     let insert = "INSERT INTO drawn (v) VALUES ('x')";
     let shown = lines(&sharded.ask(&format!("EXPLAIN {insert}")).ok());
     assert!(
-        shown[0].starts_with("pgshunt: the shard of the key that will be drawn"),
+        shown[0].starts_with("pgshunt: write by a key that will be drawn"),
         "{shown:?}"
     );
     sharded
@@ -554,7 +554,8 @@ fn keys_that_are_drawn_are_drawn_by_analyze_only() {
     assert_eq!(drawn(&mut sharded), before);
     for n in 1..=10 {
         if n % 2 == 0 {
-            sharded.ask(&format!("EXPLAIN ANALYZE {insert}")).ok();
+            let shown = lines(&sharded.ask(&format!("EXPLAIN ANALYZE {insert}")).ok());
+            assert!(shown[0].ends_with("(write by a drawn key)"), "{shown:?}");
         } else {
             let sql = "EXPLAIN ANALYZE INSERT INTO drawn (v) VALUES ($1)";
             let answer = sharded

@@ -98,7 +98,7 @@ impl Account<'_> {
     fn about(&self) -> Group {
         let plan = match self.asked.targets {
             Targets::Many(_) => self.plan.describe(self.database),
-            _ => self.plan.way(self.database),
+            _ => self.way(),
         };
         let mut group = vec![(PLAN, text(plan))];
         if !self.plan.because.is_empty() {
@@ -115,19 +115,25 @@ impl Account<'_> {
         Targets::One(shard).names(self.database).concat()
     }
 
+    /// By what one shard is known.
+    fn way(&self) -> String {
+        let access = self.explain.access;
+        match (&self.plan.routing, self.explain.draws, self.explain.analyze) {
+            (Routing::Hinted(_), ..) => format!("{access}, named by hint or setting"),
+            (_, true, true) => format!("{access} by a drawn key"),
+            (_, true, false) => format!("{access} by a key that will be drawn"),
+            _ => self.plan.way(self.database),
+        }
+    }
+
     /// "pgshunt: shard s2 (read by_user = 107)"
     fn one_shard(&self, shard: Option<ShardId>) -> String {
         let shard = shard.map_or_else(String::new, |shard| self.name(shard));
         if self.explain.draws && !self.explain.analyze {
-            return format!(
-                "pgshunt: the shard of the key that will be drawn (the plan is shard {shard}'s)"
-            );
+            let way = self.way();
+            return format!("pgshunt: {way} (the plan is shard {shard}'s)");
         }
-        let way = match self.plan.routing {
-            Routing::Hinted(_) => format!("{}, named by hint or setting", self.explain.access),
-            _ => self.plan.way(self.database),
-        };
-        format!("pgshunt: shard {shard} ({way})")
+        format!("pgshunt: shard {shard} ({})", self.way())
     }
 
     /// Every shard has run it, one after the other; the last one's answer is there.
