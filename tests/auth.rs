@@ -275,7 +275,35 @@ fn a_failing_query_is_logged_and_nobody_gets_in() {
             "{log}"
         );
         assert!(!log.contains("s3cret"), "{log}");
+        let (good, said) = checked(&map);
+        assert!(
+            !good && said.contains("auth_query: ") && said.contains(words),
+            "{said}"
+        );
     }
+    map.database = "auth_query: { user: postgres2, query: \"SELECT $1::text, null\" }\n".into();
+    map.rest = "access:\n  - { type: host, addresses: [\"::1\"], method: reject }\n".into();
+    town.as_superuser("CREATE ROLE postgres2 LOGIN");
+    let (good, said) = checked(&map);
+    assert!(good, "{said}");
+    let rule =
+        "access rule 1: host connections, databases all, users all, addresses ::1/128: reject";
+    assert!(said.contains(rule), "{said}");
+}
+
+/// `pgshunt check`.
+fn checked(map: &Map) -> (bool, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = map.text().replace("LISTEN_PORT", "6432");
+    std::fs::write(file.path(), text.replace("HTTP_PORT", "9187")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_pgshunt"))
+        .args(["check", "--map"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), format!("{said}{errors}"))
 }
 
 // ---- who may come from where

@@ -350,6 +350,7 @@ fn database(primaries: &[u16]) -> Database {
         server_tls: ServerTls {
             mode: TlsMode::Disable,
             root_certificate: None,
+            own_certificate: None,
             negotiation: Negotiation::Asked,
         },
         auth_query: None,

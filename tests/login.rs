@@ -54,6 +54,12 @@ impl Certificates {
             "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out server.crt -extfile san",
         );
         made.openssl(
+            "req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=u_cert",
+        );
+        made.openssl(
+            "x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out client.crt -extfile san",
+        );
+        made.openssl(
             "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout self.key -out self.crt -subj /CN=localhost -addext subjectAltName=DNS:localhost",
         );
         made
@@ -94,10 +100,12 @@ host all u_trust 127.0.0.1/32 trust
 host all u_clear 127.0.0.1/32 password
 host all u_md5 127.0.0.1/32 md5
 hostssl all u_tls 127.0.0.1/32 scram-sha-256
+hostssl all u_cert 127.0.0.1/32 cert
 host all u_scram 127.0.0.1/32 scram-sha-256";
     let files = [
         (format!("{certificate}.crt"), "server.crt", None),
         (format!("{certificate}.key"), "server.key", None),
+        ("ca.crt".to_owned(), "ca.crt", None),
         (String::new(), "pg_hba.conf", Some(rules)),
     ];
     for (from, to, text) in files {
@@ -113,6 +121,7 @@ host all u_scram 127.0.0.1/32 scram-sha-256";
         ("u_clear", "scram-sha-256"),
         ("u_md5", "md5"),
         ("u_tls", "scram-sha-256"),
+        ("u_cert", "scram-sha-256"),
         ("u_scram", "scram-sha-256"),
     ] {
         let create = format!(
@@ -120,6 +129,10 @@ host all u_scram 127.0.0.1/32 scram-sha-256";
         );
         client.batch_execute(&create).await.unwrap();
     }
+    client
+        .batch_execute("ALTER SYSTEM SET ssl_ca_file = 'ca.crt'")
+        .await
+        .unwrap();
     client
         .batch_execute("ALTER SYSTEM SET ssl = on")
         .await
@@ -151,6 +164,7 @@ fn tls(mode: TlsMode, root_certificate: Option<PathBuf>) -> ServerTls {
     ServerTls {
         mode,
         root_certificate,
+        own_certificate: None,
         negotiation: Negotiation::Asked,
     }
 }
@@ -366,6 +380,18 @@ async fn encryption(port: u16, certificates: &Certificates) {
             .await
             .unwrap();
         assert!(stream.is_quiet(), "nothing is left to read after login");
+    }
+    let shown = ServerTls {
+        own_certificate: Some((
+            certificates.path("client.crt"),
+            certificates.path("client.key"),
+        )),
+        ..tls(TlsMode::VerifyCa, ca())
+    };
+    for (settings, comes_in) in [(shown, true), (tls(TlsMode::VerifyCa, ca()), false)] {
+        let mut stream = connect(port, "127.0.0.1", settings).await.unwrap();
+        let done = login(&mut stream, "u_cert", None, "postgres", &[]).await;
+        assert_eq!(done.is_ok(), comes_in, "{done:?}");
     }
     let stranger = || Some(certificates.path("self.crt"));
     for (mode, root, host) in [

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// No role of PostgreSQL has a longer name.
@@ -31,6 +32,8 @@ pub struct Lookup {
     /// one question at a time
     turn: tokio::sync::Mutex<()>,
     time: Duration,
+    /// of the last verifier that was found, 0 before
+    iterations: AtomicUsize,
 }
 
 struct Answers {
@@ -54,7 +57,14 @@ impl Lookup {
             }),
             turn: tokio::sync::Mutex::default(),
             time: settings.cache_time,
+            iterations: AtomicUsize::new(0),
         }
+    }
+
+    /// Of the verifiers here: an exchange with a user that does not exist has as many.
+    pub fn iterations(&self) -> Option<usize> {
+        let last = self.iterations.load(Ordering::Relaxed);
+        (last > 0).then_some(last)
     }
 
     /// None for a user that does not exist, and when the database cannot be asked.
@@ -132,7 +142,12 @@ impl Lookup {
         let Some(stored) = stored else {
             return Secret::default();
         };
-        Secret::stored(&stored).unwrap_or_else(|| {
+        let secret = Secret::stored(&stored);
+        if let Some(verifier) = secret.as_ref().and_then(|secret| secret.scram.as_ref()) {
+            self.iterations
+                .store(verifier.iterations(), Ordering::Relaxed);
+        }
+        secret.unwrap_or_else(|| {
             tracing::warn!(database = %self.database, user, "auth_query gave a password that is neither a SCRAM-SHA-256 verifier nor an md5 hash");
             Secret::default()
         })
@@ -150,7 +165,6 @@ fn sized<V>(bound: NonZeroUsize) -> LruCache<String, V> {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Clone, Default)]
     struct Asked(Arc<AtomicUsize>);

@@ -127,9 +127,14 @@ pub struct Salts {
 }
 
 impl Salts {
-    /// `secrets` is what only we know, the same after a restart: the passwords and verifiers themselves.
+    /// `secrets` is what only we know, the same after a restart: the passwords and verifiers themselves. Without any, what
+    /// nobody knows: salts that others could draw, too, would tell them who does not exist.
     pub fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();
+        let mut secrets = secrets.peekable();
+        if secrets.peek().is_none() {
+            hash.update(rand::random::<[u8; KEY_BYTES]>());
+        }
         for secret in secrets {
             hash.update((secret.len() as u64).to_be_bytes());
             hash.update(secret.as_bytes());
@@ -349,6 +354,8 @@ mod tests {
             Salts::new(["secret"].into_iter()).salt("eve")
         );
         assert_ne!(salts.salt("eve"), salts.salt("adam"));
+        let none = || Salts::new([].into_iter());
+        assert_ne!(none().salt("eve"), none().salt("eve"));
     }
 
     #[test]

@@ -107,7 +107,12 @@ impl Users {
             .databases
             .iter()
             .map(|database| database.name.as_str());
-        let users = Self::of(&config.users, databases, &config.admin)?;
+        let control = config.databases.iter();
+        let control = control.filter_map(|database| database.control_password.as_deref());
+        let listed = config.users.iter();
+        let listed = listed.filter_map(|user| password(&user.auth));
+        let salts = Salts::new(listed.chain(control));
+        let users = Self::salted(&config.users, databases, &config.admin, salts)?;
         Ok(Self {
             access: config.access.clone(),
             ..users
@@ -121,6 +126,15 @@ impl Users {
         admin: &Admin,
     ) -> Result<Self, UsersError> {
         let salts = Salts::new(listed.iter().filter_map(|user| password(&user.auth)));
+        Self::salted(listed, databases, admin, salts)
+    }
+
+    fn salted<'a>(
+        listed: &[User],
+        databases: impl Iterator<Item = &'a str>,
+        admin: &Admin,
+        salts: Salts,
+    ) -> Result<Self, UsersError> {
         let mut users = HashMap::new();
         let mut mock_iterations = None;
         for user in listed {
@@ -191,23 +205,27 @@ impl Users {
                 ),
                 passes_on: known.passes_on,
             },
-            None => Demand {
-                proof: self.proof(user, method.unwrap_or(Method::ScramSha256), None, &[]),
-                passes_on: false,
-            },
+            None => self.demand_found(user, method, None, None),
         }
     }
 
-    /// The same for a user that its database was asked for.
+    /// The same for a user that its database was asked for, whose other users have verifiers with so many iterations.
     pub fn demand_found(
         &self,
         user: &str,
         method: Option<Method>,
         found: Option<&Secret>,
+        iterations: Option<usize>,
     ) -> Demand {
         let method = method.unwrap_or(found.map_or(Method::ScramSha256, Secret::method));
+        let proof = match (self.proof(user, method, found, &[]), found, iterations) {
+            (Proof::Scram(_), None, Some(iterations)) => {
+                Proof::Scram(self.salts.mock(user, iterations))
+            }
+            (proof, ..) => proof,
+        };
         Demand {
-            proof: self.proof(user, method, found, &[]),
+            proof,
             passes_on: found.is_some(),
         }
     }
@@ -375,7 +393,7 @@ mod tests {
             md5: None,
         };
         let users = users();
-        let asked = |secret, method| users.demand_found("new", method, secret).proof;
+        let asked = |secret, method| users.demand_found("new", method, secret, None).proof;
         assert!(matches!(asked(Some(&md5), None), Proof::Md5(_)));
         assert!(matches!(asked(Some(&scram), None), Proof::Scram(_)));
         assert!(matches!(asked(None, None), Proof::Scram(_)));
@@ -385,6 +403,10 @@ mod tests {
         let asked_md5 = asked(Some(&scram), Some(Method::Md5));
         assert!(matches!(asked_md5, Proof::Scram(_)));
         assert!(Secret::stored("plain").is_none());
+        let Proof::Scram(mock) = users.demand_found("eve", None, None, Some(9999)).proof else {
+            panic!()
+        };
+        assert_eq!(mock.iterations(), 9999, "as those that exist");
     }
 
     #[test]

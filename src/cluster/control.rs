@@ -251,6 +251,7 @@ fn client_config(settings: &ServerTls) -> Result<rustls::ClientConfig, TlsError>
     let unused = ServerTls {
         mode: TlsMode::Prefer,
         root_certificate: None,
+        own_certificate: None,
         negotiation: Negotiation::Asked,
     };
     let config = match server_tls(settings)? {

@@ -515,6 +515,10 @@ pub struct ServerTlsFile {
     pub mode: At<TlsModeFile>,
     /// PEM file with the certificates that are trusted; needed by verify-ca and verify-full.
     pub root_certificate: Option<At<String>>,
+    /// PEM file with the certificate that pgshunt shows servers which ask for one.
+    pub certificate: Option<At<String>>,
+    /// PEM file with its private key.
+    pub key: Option<At<String>>,
     /// How TLS begins, as libpq's sslnegotiation.
     pub negotiation: At<NegotiationFile>,
 }

@@ -384,6 +384,8 @@ pub enum TlsMode {
 pub struct ServerTls {
     pub mode: TlsMode,
     pub root_certificate: Option<PathBuf>,
+    /// what we show servers that ask: certificate and key
+    pub own_certificate: Option<(PathBuf, PathBuf)>,
     pub negotiation: Negotiation,
 }
 

@@ -49,10 +49,7 @@ pub enum TlsError {
 /// What clients are shown. Reads the files now; a reload reads them again.
 pub fn listener_tls(settings: &ListenerTls) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(&settings.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|source| TlsError::Key {
-        path: settings.key.clone(),
-        source,
-    })?;
+    let key = key(&settings.key)?;
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     // a client without a certificate may still show something else; one with a wrong certificate may not
@@ -103,11 +100,20 @@ pub fn server_tls(settings: &ServerTls) -> Result<Option<Arc<ClientConfig>>, Tls
         (TlsMode::VerifyCa, None) => return Err(TlsError::RootMissing("verify-ca")),
         (TlsMode::VerifyFull, None) => return Err(TlsError::RootMissing("verify-full")),
     };
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match &settings.own_certificate {
+        None => builder.with_no_client_auth(),
+        Some((certificate, own_key)) => builder
+            .with_client_auth_cert(certificates(certificate)?, key(own_key)?)
+            .map_err(|source| TlsError::Pair {
+                certificate: certificate.clone(),
+                key: own_key.clone(),
+                source,
+            })?,
+    };
     if settings.negotiation == Negotiation::Direct {
         config.alpn_protocols = vec![ALPN.to_vec()];
     }
@@ -116,6 +122,13 @@ pub fn server_tls(settings: &ServerTls) -> Result<Option<Arc<ClientConfig>>, Tls
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Key {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

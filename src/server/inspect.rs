@@ -60,6 +60,13 @@ async fn check_database(database: &Database) -> Result<usize, String> {
         }
         let _ = writeln!(std::io::stdout(), "{}", finding.line(database));
     }
+    if let Err(error) = super::secrets::try_out(database).await {
+        errors += 1;
+        let _ = writeln!(
+            std::io::stdout(),
+            "error: auth_query: {error}\n  users that are not listed cannot log in"
+        );
+    }
     let _ = writeln!(
         std::io::stdout(),
         "database {}: {errors} errors, {warnings} warnings",

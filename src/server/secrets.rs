@@ -5,7 +5,7 @@ use crate::auth::lookup::{Lookup, SecretSource};
 use crate::auth::users::Users;
 use crate::cluster::control::{ControlPools, words};
 use crate::cluster::scratch::Owner;
-use crate::config::{Config, Database};
+use crate::config::{AuthQuery, Config, Database};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +20,21 @@ pub fn users(config: &Config) -> Result<Users, String> {
     let mut lookups = HashMap::new();
     for database in &config.databases {
         if let Some(settings) = &database.auth_query {
-            let source = Source {
-                control: ControlPools::new(database).map_err(|e| e.to_string())?,
-                database: database.clone(),
-                login: settings.login.clone(),
-                query: settings.query.clone(),
-                client: Mutex::default(),
-            };
+            let source = Source::new(database, settings)?;
             let lookup = Lookup::new(&database.name, settings, Box::new(source));
             lookups.insert(database.name.clone(), Arc::new(lookup));
         }
     }
     Ok(users.with_lookups(lookups))
+}
+
+/// Whether `auth_query` works, where there is one: its answer for the control user.
+pub async fn try_out(database: &Database) -> Result<(), String> {
+    let Some(settings) = &database.auth_query else {
+        return Ok(());
+    };
+    let source = Source::new(database, settings)?;
+    source.stored(&database.control_user).await.map(drop)
 }
 
 struct Source {
@@ -53,6 +56,17 @@ impl SecretSource for Source {
 }
 
 impl Source {
+    /// Opens nothing yet.
+    fn new(database: &Database, settings: &AuthQuery) -> Result<Self, String> {
+        Ok(Self {
+            control: ControlPools::new(database).map_err(|e| e.to_string())?,
+            database: database.clone(),
+            login: settings.login.clone(),
+            query: settings.query.clone(),
+            client: Mutex::default(),
+        })
+    }
+
     async fn ask(&self, user: &str) -> Result<Option<Option<String>>, String> {
         let mut kept = self.client.lock().await;
         // taken out: a connection whose answer was not waited for is closed

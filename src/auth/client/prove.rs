@@ -59,7 +59,8 @@ impl Talk {
         lookup: &Lookup,
     ) -> Result<Shown, AcceptError> {
         let found = lookup.secret(&identity.user).await;
-        let demand = users.demand_found(&identity.user, method, found.as_ref());
+        let demand =
+            users.demand_found(&identity.user, method, found.as_ref(), lookup.iterations());
         let shown = self.show(identity, tls, demand).await;
         if matches!(shown, Err(AcceptError::WrongPassword(_))) {
             lookup.doubt(&identity.user);

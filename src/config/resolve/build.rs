@@ -276,9 +276,22 @@ impl Resolver<'_> {
                 "`mode: require`, verify-ca or verify-full with it",
             );
         }
+        let own_certificate = match (&written.certificate, &written.key) {
+            (Some(certificate), Some(key)) => Some((self.path(certificate), self.path(key))),
+            (None, None) => None,
+            (Some(lonely), None) | (None, Some(lonely)) => {
+                self.problems.add(
+                    lonely.place,
+                    "one of `certificate` and `key` alone",
+                    "both of them",
+                );
+                None
+            }
+        };
         ServerTls {
             mode,
             root_certificate,
+            own_certificate,
             negotiation,
         }
     }
