@@ -5,6 +5,7 @@ use super::gather::Scratches;
 use super::servers::Servers;
 use super::waits::Waits;
 use crate::catalog::Catalog;
+use crate::catalog::lingering::Lingering;
 use crate::cluster::scratch::{Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
 use crate::config::{Config, Database, ServerAddress, User};
@@ -19,9 +20,13 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sets of reported parameters kept.
 const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long DDL is gathered before the catalog is loaded for all of it.
+const REFRESH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What a session is told at its start, as a server with its settings would tell it.
 pub struct Greeting {
@@ -73,6 +78,8 @@ pub struct Backend {
     snapshot: ArcSwap<Snapshot>,
     /// one refresh of the catalog at a time
     refresh: tokio::sync::Mutex<()>,
+    /// DDL has run that nobody waits for: a refresh is under way, or follows the one that is
+    stale: AtomicBool,
     /// loads the catalog from the home shard; given by whoever built this
     loader: Box<dyn Loader>,
 }
@@ -81,6 +88,8 @@ pub struct Backend {
 #[async_trait::async_trait]
 pub trait Loader: Send + Sync {
     async fn load(&self) -> Result<Catalog, String>;
+    /// Of the catalog, what has to be known before the next statement.
+    async fn lingering(&self) -> Result<Lingering, String>;
     /// The home shard's schema as scratch databases are made after it.
     async fn recipe(&self) -> Result<Recipe, ScratchError>;
     /// Where scratch databases are made: on the server with this address.
@@ -123,6 +132,7 @@ impl Backend {
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             refresh: tokio::sync::Mutex::new(()),
+            stale: AtomicBool::new(false),
             loader,
         }
     }
@@ -151,6 +161,7 @@ impl Backend {
     /// Loads the catalog again; if it has changed, plans of the old one are no longer found.
     pub async fn refresh_catalog(&self) -> Result<(), String> {
         let _one = self.refresh.lock().await;
+        self.stale.store(false, Ordering::SeqCst);
         let catalog = self.loader.load().await?;
         let old = self.snapshot.load();
         if catalog.version == old.catalog.version {
@@ -164,5 +175,46 @@ impl Backend {
         self.snapshot.store(Arc::new(snapshot));
         self.plans.clear();
         Ok(())
+    }
+
+    /// With one server there is no choice that a catalog of a moment ago could make wrongly: statements go on while it is
+    /// loaded, and a migration of a thousand statements costs a few loads.
+    #[must_use]
+    pub fn may_refresh_later(&self) -> bool {
+        let shards = &self.snapshot.load().database.shards;
+        matches!(&shards[..], [only] if only.replicas.is_empty())
+    }
+
+    /// Functions have changed: which of them leave something in a session is known before the next statement.
+    pub async fn refresh_lingering(&self) -> Result<(), String> {
+        let _one = self.refresh.lock().await;
+        let lingering = self.loader.lingering().await?;
+        let old = self.snapshot.load();
+        if lingering == old.catalog.lingering {
+            return Ok(());
+        }
+        let mut catalog = Catalog::clone(&old.catalog);
+        catalog.lingering = lingering;
+        self.snapshot.store(Arc::new(Snapshot {
+            database: old.database.clone(),
+            catalog: Arc::new(catalog),
+            version: old.version + 1,
+        }));
+        self.plans.clear();
+        Ok(())
+    }
+
+    /// Loads the catalog again, soon.
+    pub fn refresh_soon(self: &Arc<Self>) {
+        if self.stale.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let backend = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REFRESH_PAUSE).await;
+            if let Err(error) = backend.refresh_catalog().await {
+                tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
+            }
+        });
     }
 }

@@ -8,10 +8,12 @@ use super::held::Held;
 use super::transaction::{Heard, Transaction, quote_ident};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
+use crate::route::Ddl;
 use crate::shard::ShardId;
 use crate::vars::Vars;
+use crate::wire::frame;
 use crate::wire::sqlstate::SqlState;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::time::Instant;
 
 /// How a transaction ended.
@@ -55,8 +57,8 @@ impl Executor {
             // what was written is committed: how a read ends changes nothing of it
             self.pending_error = None;
         }
-        if tx.ddl {
-            self.reload_catalog().await;
+        if let Some(ddl) = tx.ddl {
+            self.reload_catalog(ddl).await;
         }
         self.let_idle_servers_go().await;
         Ok(Ended::Committed)
@@ -81,7 +83,7 @@ impl Executor {
         if self.held[index].wrote {
             self.freshness.begin_write(shard);
         }
-        let result = self.held[index].run("COMMIT", Fate::Skip).await;
+        let result = self.held[index].run("COMMIT", Fate::Notices).await;
         let now = Instant::now();
         let (member, wrote) = (self.held[index].member, self.held[index].wrote);
         if wrote {
@@ -97,7 +99,7 @@ impl Executor {
             Err(error) => return Err(self.lost(index, &error)),
         };
         leave(&mut self.held[index]);
-        self.asides.extend_from_slice(&answer.asides);
+        self.take_asides(answer.asides);
         self.observe(index);
         if answer.own_error.is_none() && !answer.own_rollback {
             return Ok(());
@@ -145,8 +147,8 @@ impl Executor {
                 self.roll_back_one(index).await;
             }
         }
-        if tx.ddl && !committed.is_empty() {
-            self.reload_catalog().await;
+        if let (Some(ddl), false) = (tx.ddl, committed.is_empty()) {
+            self.reload_catalog(ddl).await;
         }
         self.let_idle_servers_go().await;
         if committed.is_empty() {
@@ -172,6 +174,18 @@ impl Executor {
         )
         .hint("The shards differ now: repeat the statement on the shards named last, with a hint /* pgshunt: shard=… */.")
         .into()
+    }
+
+    /// Notices come before the tag of what they are about, notifications before the next ReadyForQuery.
+    fn take_asides(&mut self, mut asides: BytesMut) {
+        while let Ok(Some(head)) = frame::header(&asides, usize::MAX) {
+            let message = asides.split_to(head.len.min(asides.len()));
+            if message.first() == Some(&b'N') {
+                self.client.output.extend_from_slice(&message);
+            } else {
+                self.asides.extend_from_slice(&message);
+            }
+        }
     }
 
     /// ROLLBACK on every server of the transaction.
@@ -315,7 +329,17 @@ impl Executor {
     }
 
     /// DDL has been committed: what is planned from now on must know it.
-    pub(super) async fn reload_catalog(&mut self) {
+    pub(super) async fn reload_catalog(&mut self, ddl: Ddl) {
+        if self.backend.may_refresh_later() {
+            self.backend.refresh_soon();
+            if ddl == Ddl::Code
+                && let Err(error) = self.backend.refresh_lingering().await
+            {
+                tracing::error!(%error, "the functions could not be looked at after DDL");
+            }
+            self.snapshot = self.backend.snapshot();
+            return;
+        }
         if let Err(error) = self.backend.refresh_catalog().await {
             tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
         }

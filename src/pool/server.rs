@@ -538,7 +538,7 @@ impl Server {
             // the Parse that was to replace it may be among what the server now ignores
             self.unnamed = None;
         }
-        if tag == b'A' || (fate == Fate::Forward && shows(filter, tag)) {
+        if is_aside(tag, fate) || (fate == Fate::Forward && shows(filter, tag)) {
             self.forward(message, front, sink);
         }
         if effect == Effect::Ends {
@@ -636,6 +636,11 @@ fn note_error(message: &[u8], front: Option<(Reply, Fate)>, answer: &mut Answer)
         Some(_) => &mut answer.own_error,
     };
     slot.get_or_insert_with(|| Bytes::copy_from_slice(message));
+}
+
+/// The client's, whoever asked: notifications, and notices of what was asked in its name.
+fn is_aside(tag: u8, fate: Fate) -> bool {
+    tag == b'A' || (tag == b'N' && fate == Fate::Notices)
 }
 
 fn shows(filter: Filter, tag: u8) -> bool {

@@ -4,7 +4,7 @@
 use super::Statement;
 use super::functions::{Calls, calls};
 use super::relations;
-use crate::route::{Access, Command, KeyTuple, Plan, Refusal, Routing};
+use crate::route::{Access, Command, Ddl, KeyTuple, Plan, Refusal, Routing};
 use crate::sql::analyze::{Trouble, analyze};
 use crate::sql::parse::{NotParsed, with_parsed};
 use crate::sql::statement::{Facts, IntoTarget, KeyProof, Placement, Touched, Verb};
@@ -61,7 +61,7 @@ impl Statement<'_> {
         plan.effects.clock = calls.clock.is_some();
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {
-            plan.effects.ddl = true;
+            plan.effects.ddl = Some(Ddl::Data);
         }
         if self.context.single() {
             "the only shard".clone_into(&mut plan.because);
@@ -401,7 +401,7 @@ impl Statement<'_> {
             None => Ok(()),
             Some(IntoTarget { temporary: true }) if !facts.touched.iter().any(is_sharded) => {
                 plan.effects.pins = Some("temporary table");
-                plan.effects.ddl = false;
+                plan.effects.ddl = None;
                 Ok(())
             }
             Some(_) => Err(stored_result("SELECT INTO")),
