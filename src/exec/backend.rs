@@ -78,6 +78,8 @@ pub struct Backend {
     snapshot: ArcSwap<Snapshot>,
     /// one refresh of the catalog at a time
     refresh: tokio::sync::Mutex<()>,
+    /// how often functions were looked at; held while what was seen is put in place
+    looked: tokio::sync::Mutex<u64>,
     /// DDL has run that nobody waits for: a refresh is under way, or follows the one that is
     stale: AtomicBool,
     /// loads the catalog from the home shard; given by whoever built this
@@ -132,6 +134,7 @@ impl Backend {
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             refresh: tokio::sync::Mutex::new(()),
+            looked: tokio::sync::Mutex::new(0),
             stale: AtomicBool::new(false),
             loader,
         }
@@ -162,18 +165,18 @@ impl Backend {
     pub async fn refresh_catalog(&self) -> Result<(), String> {
         let _one = self.refresh.lock().await;
         self.stale.store(false, Ordering::SeqCst);
-        let catalog = self.loader.load().await?;
+        let looked = *self.looked.lock().await;
+        let mut catalog = self.loader.load().await?;
+        let now = self.looked.lock().await;
+        if *now != looked {
+            // functions have changed while it was loaded
+            catalog.lingering = self.loader.lingering().await?;
+        }
         let old = self.snapshot.load();
         if catalog.version == old.catalog.version {
             return Ok(());
         }
-        let snapshot = Snapshot {
-            database: old.database.clone(),
-            catalog: Arc::new(catalog),
-            version: old.version + 1,
-        };
-        self.snapshot.store(Arc::new(snapshot));
-        self.plans.clear();
+        self.put(Some(&Arc::new(catalog)));
         Ok(())
     }
 
@@ -187,7 +190,8 @@ impl Backend {
 
     /// Functions have changed: which of them leave something in a session is known before the next statement.
     pub async fn refresh_lingering(&self) -> Result<(), String> {
-        let _one = self.refresh.lock().await;
+        let mut looked = self.looked.lock().await;
+        *looked = looked.wrapping_add(1);
         let lingering = self.loader.lingering().await?;
         let old = self.snapshot.load();
         if lingering == old.catalog.lingering {
@@ -195,17 +199,24 @@ impl Backend {
         }
         let mut catalog = Catalog::clone(&old.catalog);
         catalog.lingering = lingering;
-        self.snapshot.store(Arc::new(Snapshot {
-            database: old.database.clone(),
-            catalog: Arc::new(catalog),
-            version: old.version + 1,
-        }));
-        self.plans.clear();
+        self.put(Some(&Arc::new(catalog)));
         Ok(())
     }
 
-    /// Loads the catalog again, soon.
+    /// A snapshot of its own version, whoever else makes one at this moment.
+    fn put(&self, catalog: Option<&Arc<Catalog>>) {
+        self.snapshot.rcu(|old| Snapshot {
+            database: old.database.clone(),
+            catalog: catalog.unwrap_or(&old.catalog).clone(),
+            version: old.version + 1,
+        });
+        self.plans.clear();
+    }
+
+    /// Loads the catalog again, soon. What was planned and parsed before is not found any more from now on: the tables it
+    /// names may be others.
     pub fn refresh_soon(self: &Arc<Self>) {
+        self.put(None);
         if self.stale.swap(true, Ordering::SeqCst) {
             return;
         }

@@ -231,6 +231,26 @@ impl Executor {
         true
     }
 
+    /// COMMIT or ROLLBACK of what has been done since the last Sync, outside a transaction block: PostgreSQL warns, and does it.
+    pub async fn end_open_batches(&mut self, sql: &str) -> Result<(), Failure> {
+        for index in 0..self.held.len() {
+            let held = &mut self.held[index];
+            if !held.batch_open || held.batch_failed || !held.server.in_step() {
+                continue;
+            }
+            match held.run(sql, Fate::Skip).await {
+                Ok(answer) if answer.own_error.is_none() => {}
+                Ok(answer) => {
+                    let error = answer.own_error.unwrap_or_default();
+                    self.client.output.extend_from_slice(&error);
+                    return Err(Failure::Shown);
+                }
+                Err(error) => return Err(self.lost(index, &error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Sends the Sync that a batch ended by Flush still owes. False when the server is gone. What the commit of the
     /// batch's own transaction has to say goes to the client.
     pub async fn close_batch(&mut self, index: usize) -> bool {

@@ -158,6 +158,7 @@ impl Session {
                 SqlState::NO_ACTIVE_TRANSACTION,
                 "there is no transaction in progress",
             );
+            Box::pin(self.exec.end_open_batches("COMMIT")).await?;
             return Ok("COMMIT");
         };
         self.close_open_batches().await;
@@ -188,6 +189,7 @@ impl Session {
                 SqlState::NO_ACTIVE_TRANSACTION,
                 "there is no transaction in progress",
             );
+            Box::pin(self.exec.end_open_batches("ROLLBACK")).await?;
             return Ok("ROLLBACK");
         };
         self.exec.rollback_all().await;
