@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod builder;
+pub mod lingering;
 pub mod resolve;
 pub mod shape;
 
@@ -37,6 +38,8 @@ pub struct Catalog {
     /// names of operators outside pg_catalog whose function is not `builtin` (an expression that uses one is opaque);
     /// the C operators of well-known extensions (citext, hstore, ...) are not among them
     pub user_operators: HashSet<String>,
+    /// functions that leave something in the session that calls them
+    pub lingering: lingering::Lingering,
     /// texts of definitions, only for comparing one shard with another
     pub shape: Shape,
 }

@@ -24,6 +24,7 @@ pub mod scatter;
 pub mod servers;
 pub mod single;
 pub mod transaction;
+mod verify;
 pub mod waits;
 
 pub use executor::{Done, Executor};

@@ -226,6 +226,15 @@ pub enum Isolation {
     Serializable,
 }
 
+/// What a change of the schema is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ddl {
+    /// tables, indexes, types and the like
+    Data,
+    /// functions, triggers and whatever else runs code: what a statement leaves behind depends on it
+    Code,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     /// this session must keep the server after the transaction, for this reason
@@ -233,7 +242,7 @@ pub struct Effects {
     /// the server's session state is no longer known after it (DO, CALL, volatile user functions): reset before reuse
     pub opaque: bool,
     /// reload catalog and drop plans after its commit
-    pub ddl: bool,
+    pub ddl: Option<Ddl>,
     /// it asks a clock, and two servers of one transaction would answer differently
     pub clock: bool,
     /// it asks which channels the session listens to, which no server knows

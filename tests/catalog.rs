@@ -339,6 +339,7 @@ fn database(primaries: &[u16]) -> Database {
             idle_max: Duration::from_secs(60),
             lifetime_max: Duration::from_secs(600),
             prepared_max: 100,
+            verify: false,
         },
         consistency: ConsistencySettings {
             level: pgshunt::consistency::Level::Session,

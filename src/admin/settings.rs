@@ -300,6 +300,11 @@ fn pool(database: &Database, pool: &PoolSettings, rows: &mut Vec<ConfigRow>) {
         pool.prepared_max.to_string(),
         "prepared statements kept on one server",
     );
+    row(
+        "verify",
+        pool.verify.to_string(),
+        "servers given back are compared with a fresh one",
+    );
 }
 
 /// libpq's words.

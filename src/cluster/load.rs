@@ -4,8 +4,11 @@
 
 mod assemble;
 mod functions;
+mod lingering;
 mod rows;
 mod views;
+
+pub use lingering::lingering;
 
 use crate::catalog::Catalog;
 use futures::TryStreamExt;
@@ -64,10 +67,18 @@ pub enum LoadError {
 
 /// The schema as it is now; `version` is 0, see [`Catalog::successor_of`].
 pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
+    let mut catalog = load_schema(client).await?;
+    catalog.lingering = lingering(client).await?;
+    Ok(catalog)
+}
+
+async fn load_schema(client: &Client) -> Result<Catalog, LoadError> {
     let statement = statement();
     for _ in 1..ATTEMPTS {
         match read(client, &statement).await {
             Err(LoadError::Server(error)) if vanished(&error) => {}
+            // its definition is NULL then
+            Err(LoadError::Unreadable { .. }) => {}
             other => return other.map(assemble::catalog),
         }
     }

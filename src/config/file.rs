@@ -440,6 +440,8 @@ pub struct PoolFile {
     pub lifetime_ms_max: At<u64>,
     /// Prepared statements kept on one server connection.
     pub prepared_max: At<u64>,
+    /// Compare every server that goes back to its pool with a fresh one: for tests, it costs a round trip.
+    pub verify: bool,
 }
 
 impl Default for PoolFile {
@@ -454,6 +456,7 @@ impl Default for PoolFile {
             idle_ms_max: At::default_of(600_000),
             lifetime_ms_max: At::default_of(3_600_000),
             prepared_max: At::default_of(256),
+            verify: false,
         }
     }
 }

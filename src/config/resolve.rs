@@ -356,6 +356,8 @@ pub struct PoolSettings {
     pub lifetime_max: Duration,
     /// prepared statements kept on one server (LRU)
     pub prepared_max: usize,
+    /// compare every server that goes back with a fresh one
+    pub verify: bool,
 }
 
 #[derive(Clone, Debug)]

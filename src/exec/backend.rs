@@ -5,6 +5,7 @@ use super::gather::Scratches;
 use super::servers::{ServerUser, Servers};
 use super::waits::Waits;
 use crate::catalog::Catalog;
+use crate::catalog::lingering::Lingering;
 use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
@@ -20,9 +21,13 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sets of reported parameters kept.
 const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long DDL is gathered before the catalog is loaded for all of it.
+const REFRESH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What a session is told at its start, as a server with its settings would tell it.
 pub struct Greeting {
@@ -75,6 +80,10 @@ pub struct Backend {
     snapshot: ArcSwap<Snapshot>,
     /// one refresh of the catalog at a time
     refresh: tokio::sync::Mutex<()>,
+    /// how often functions were looked at; held while what was seen is put in place
+    looked: tokio::sync::Mutex<u64>,
+    /// DDL has run that nobody waits for: a refresh is under way, or follows the one that is
+    stale: AtomicBool,
     /// loads the catalog from the home shard; given by whoever built this
     loader: Box<dyn Loader>,
 }
@@ -83,6 +92,8 @@ pub struct Backend {
 #[async_trait::async_trait]
 pub trait Loader: Send + Sync {
     async fn load(&self) -> Result<Catalog, String>;
+    /// Of the catalog, what has to be known before the next statement.
+    async fn lingering(&self) -> Result<Lingering, String>;
     /// The home shard's schema as scratch databases are made after it.
     async fn recipe(&self) -> Result<Recipe, ScratchError>;
     /// Where scratch databases are made: on the server with this address.
@@ -130,6 +141,8 @@ impl Backend {
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             refresh: tokio::sync::Mutex::new(()),
+            looked: tokio::sync::Mutex::new(0),
+            stale: AtomicBool::new(false),
             loader,
         }
     }
@@ -174,18 +187,68 @@ impl Backend {
     /// Loads the catalog again; if it has changed, plans of the old one are no longer found.
     pub async fn refresh_catalog(&self) -> Result<(), String> {
         let _one = self.refresh.lock().await;
-        let catalog = self.loader.load().await?;
+        self.stale.store(false, Ordering::SeqCst);
+        let looked = *self.looked.lock().await;
+        let mut catalog = self.loader.load().await?;
+        let now = self.looked.lock().await;
+        if *now != looked {
+            // functions have changed while it was loaded
+            catalog.lingering = self.loader.lingering().await?;
+        }
         let old = self.snapshot.load();
         if catalog.version == old.catalog.version {
             return Ok(());
         }
-        let snapshot = Snapshot {
-            database: old.database.clone(),
-            catalog: Arc::new(catalog),
-            version: old.version + 1,
-        };
-        self.snapshot.store(Arc::new(snapshot));
-        self.plans.clear();
+        self.put(Some(&Arc::new(catalog)));
         Ok(())
+    }
+
+    /// With one server there is no choice that a catalog of a moment ago could make wrongly: statements go on while it is
+    /// loaded, and a migration of a thousand statements costs a few loads.
+    #[must_use]
+    pub fn may_refresh_later(&self) -> bool {
+        let shards = &self.snapshot.load().database.shards;
+        matches!(&shards[..], [only] if only.replicas.is_empty())
+    }
+
+    /// Functions have changed: which of them leave something in a session is known before the next statement.
+    pub async fn refresh_lingering(&self) -> Result<(), String> {
+        let mut looked = self.looked.lock().await;
+        *looked = looked.wrapping_add(1);
+        let lingering = self.loader.lingering().await?;
+        let old = self.snapshot.load();
+        if lingering == old.catalog.lingering {
+            return Ok(());
+        }
+        let mut catalog = Catalog::clone(&old.catalog);
+        catalog.lingering = lingering;
+        self.put(Some(&Arc::new(catalog)));
+        Ok(())
+    }
+
+    /// A snapshot of its own version, whoever else makes one at this moment.
+    fn put(&self, catalog: Option<&Arc<Catalog>>) {
+        self.snapshot.rcu(|old| Snapshot {
+            database: old.database.clone(),
+            catalog: catalog.unwrap_or(&old.catalog).clone(),
+            version: old.version + 1,
+        });
+        self.plans.clear();
+    }
+
+    /// Loads the catalog again, soon. What was planned and parsed before is not found any more from now on: the tables it
+    /// names may be others.
+    pub fn refresh_soon(self: &Arc<Self>) {
+        self.put(None);
+        if self.stale.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let backend = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REFRESH_PAUSE).await;
+            if let Err(error) = backend.refresh_catalog().await {
+                tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
+            }
+        });
     }
 }

@@ -9,6 +9,7 @@ use super::listening::wishes;
 use super::transaction::{Heard, Transaction, quote_ident};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
+use crate::route::Ddl;
 use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
@@ -74,8 +75,8 @@ impl Executor {
             // what was written is committed: how a read ends changes nothing of it
             self.pending_error = None;
         }
-        if tx.ddl {
-            self.reload_catalog().await;
+        if let Some(ddl) = tx.ddl {
+            self.reload_catalog(ddl).await;
         }
         self.let_idle_servers_go().await;
         Ok(Ended::Committed)
@@ -100,7 +101,7 @@ impl Executor {
         if self.held[index].wrote {
             self.freshness.begin_write(shard);
         }
-        let result = self.held[index].run("COMMIT", Fate::Skip).await;
+        let result = self.held[index].run("COMMIT", Fate::Notices).await;
         let now = Instant::now();
         let (member, wrote) = (self.held[index].member, self.held[index].wrote);
         if wrote {
@@ -116,6 +117,7 @@ impl Executor {
             Err(error) => return Err(self.lost(index, &error)),
         };
         leave(&mut self.held[index]);
+        self.client.output.extend_from_slice(&answer.notices);
         self.observe(index);
         if answer.own_error.is_none() && !answer.own_rollback {
             return Ok(());
@@ -163,8 +165,8 @@ impl Executor {
                 self.roll_back_one(index).await;
             }
         }
-        if tx.ddl && !committed.is_empty() {
-            self.reload_catalog().await;
+        if let (Some(ddl), false) = (tx.ddl, committed.is_empty()) {
+            self.reload_catalog(ddl).await;
         }
         self.let_idle_servers_go().await;
         if committed.is_empty() {
@@ -233,6 +235,26 @@ impl Executor {
         leave(held);
         self.observe(index);
         true
+    }
+
+    /// COMMIT or ROLLBACK of what has been done since the last Sync, outside a transaction block: PostgreSQL warns, and does it.
+    pub async fn end_open_batches(&mut self, sql: &str) -> Result<(), Failure> {
+        for index in 0..self.held.len() {
+            let held = &mut self.held[index];
+            if !held.batch_open || held.batch_failed || !held.server.in_step() {
+                continue;
+            }
+            match held.run(sql, Fate::Skip).await {
+                Ok(answer) if answer.own_error.is_none() => {}
+                Ok(answer) => {
+                    let error = answer.own_error.unwrap_or_default();
+                    self.client.output.extend_from_slice(&error);
+                    return Err(Failure::Shown);
+                }
+                Err(error) => return Err(self.lost(index, &error)),
+            }
+        }
+        Ok(())
     }
 
     /// Sends the Sync that a batch ended by Flush still owes. False when the server is gone. What the commit of the
@@ -332,7 +354,17 @@ impl Executor {
     }
 
     /// DDL has been committed: what is planned from now on must know it.
-    pub(super) async fn reload_catalog(&mut self) {
+    pub(super) async fn reload_catalog(&mut self, ddl: Ddl) {
+        if self.backend.may_refresh_later() {
+            self.backend.refresh_soon();
+            if ddl == Ddl::Code
+                && let Err(error) = self.backend.refresh_lingering().await
+            {
+                tracing::error!(%error, "the functions could not be looked at after DDL");
+            }
+            self.snapshot = self.backend.snapshot();
+            return;
+        }
         if let Err(error) = self.backend.refresh_catalog().await {
             tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
         }

@@ -149,7 +149,7 @@ impl Executor {
 
     /// Runs one job; what the client is to see is in its output when this returns.
     pub async fn run(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
-        if self.transaction.as_ref().is_some_and(|tx| tx.failed) {
+        if self.transaction.as_ref().is_some_and(|tx| tx.failed) && !self.server_knows_failure() {
             return Err(in_failed_transaction().into());
         }
         // describing a statement does not bring a server into the transaction
@@ -177,6 +177,20 @@ impl Executor {
             self.let_idle_servers_go().await;
         }
         result
+    }
+
+    /// With one shard its server words what it says in the transaction it has failed: a syntax error comes first there, and
+    /// PREPARE TRANSACTION is a ROLLBACK.
+    fn server_knows_failure(&self) -> bool {
+        match &self.held[..] {
+            [held] => {
+                self.snapshot.database.shards.len() == 1
+                    && held.in_transaction
+                    && held.server.in_step()
+                    && held.server.status() == Status::Failed
+            }
+            _ => false,
+        }
     }
 
     async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
@@ -542,7 +556,10 @@ impl Executor {
                 held.read &= held.in_transaction || held.batch_open;
                 index += 1;
             } else {
-                let held = self.held.remove(index);
+                let mut held = self.held.remove(index);
+                if self.snapshot.database.pool.verify {
+                    Box::pin(held.verify()).await;
+                }
                 if let Some(unclean) = held.let_go_clean(self.clock) {
                     Box::pin(unclean.let_go()).await;
                 }
@@ -697,8 +714,8 @@ impl Executor {
             held.opaque = true;
         }
         held.opaque |= job.effects.opaque;
-        if let (true, Some(tx)) = (job.effects.ddl, &mut self.transaction) {
-            tx.ddl = true;
+        if let Some(tx) = &mut self.transaction {
+            tx.ddl = tx.ddl.max(job.effects.ddl);
         }
         if job.is_set() && job.keeps_batch_open() {
             // an error before the Sync would undo it unseen

@@ -19,7 +19,7 @@ use crate::cluster::scratch::Object;
 use crate::consistency::Level;
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Answer, Filter};
-use crate::route::{Gather, Gathered, Part, Source};
+use crate::route::{Ddl, Gather, Gathered, Part, Source};
 use crate::shard::{ShardId, ShardSet};
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
@@ -92,7 +92,7 @@ impl Executor {
                 Err(Stop::Schema(_)) if !looked_again && self.transaction.is_none() => {
                     looked_again = true;
                     self.backend.scratches.forget_recipe().await;
-                    self.reload_catalog().await;
+                    self.reload_catalog(Ddl::Code).await;
                 }
                 Err(Stop::Schema(table)) => return Err(other_schema(&table).into()),
             }

@@ -158,6 +158,7 @@ pub async fn settle(server: &mut Server, answer: &mut Answer) -> Result<(), Rela
     let mut nothing = bytes::BytesMut::new();
     loop {
         server.digest(Filter::Errors, &mut nothing, answer)?;
+        answer.notices.unsplit(nothing.split());
         if server.is_answered() {
             return Ok(());
         }

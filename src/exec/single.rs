@@ -118,8 +118,10 @@ impl Executor {
         }
         self.keep_books(job, index, result.is_ok());
         let result = self.conclude(job, index, &mut answer, result);
-        if result.is_ok() && job.executes && job.effects.ddl && self.transaction.is_none() {
-            Box::pin(self.reload_catalog()).await;
+        if let (Ok(_), true, Some(ddl)) = (&result, job.executes, job.effects.ddl)
+            && self.transaction.is_none()
+        {
+            Box::pin(self.reload_catalog(ddl)).await;
         }
         self.client.release();
         result.map(Attempt::Done)

@@ -1,7 +1,7 @@
 //! The client's transaction as pgshunt sees it: begun when the client says so, on a server when one is needed.
 
 use super::listening::Wish;
-use crate::route::{Command, Isolation};
+use crate::route::{Command, Ddl, Isolation};
 use crate::vars::Vars;
 
 /// What a server that joins the transaction later has to hear, in the order in which it was said.
@@ -61,7 +61,7 @@ pub struct Transaction {
     /// a statement for every shard ran: what is committed is committed one shard after another
     pub everywhere: bool,
     /// DDL ran: the catalog is loaded again after the commit
-    pub ddl: bool,
+    pub ddl: Option<Ddl>,
     /// a cursor was declared on this shard
     pub cursor: Option<crate::shard::ShardId>,
     /// cursors over several shards
@@ -81,7 +81,7 @@ impl Transaction {
             vars_before: vars.clone(),
             heard: Vec::new(),
             everywhere: false,
-            ddl: false,
+            ddl: None,
             cursor: None,
             cursors: None,
         }

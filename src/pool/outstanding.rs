@@ -34,6 +34,8 @@ pub enum Fate {
     Forward,
     /// ours: dropped, an error in it is remembered
     Skip,
+    /// ours, in the client's name: like Skip, and notices are the client's
+    Notices,
     /// ours: like Skip, and the first column of each row is kept
     Capture,
 }

@@ -64,6 +64,8 @@ pub struct Answer {
     pub captured: Vec<Bytes>,
     /// an ErrorResponse after which the server goes
     pub last_words: Option<Bytes>,
+    /// of what was asked in the client's name while nothing was shown
+    pub notices: BytesMut,
     /// ReadyForQueries where it was in doubt how many would come
     pub syncs: usize,
     /// where in the sink the first CommandComplete stands
@@ -522,7 +524,9 @@ impl Server {
         if tag == b'A' {
             // sessions listen elsewhere: some function has said LISTEN here, and the next session is not to hear of it
             self.taint("it listens to notifications");
-        } else if fate == Fate::Forward && shows(filter, tag) {
+        } else if (tag == b'N' && fate == Fate::Notices)
+            || (fate == Fate::Forward && shows(filter, tag))
+        {
             self.forward(message, front, sink);
         }
         if effect == Effect::Ends {

@@ -29,7 +29,7 @@ impl Plan {
         if let Some(pin) = self.effects.pins {
             line.push_str(&format!(", pins: {pin}"));
         }
-        if self.effects.ddl {
+        if self.effects.ddl.is_some() {
             line.push_str(", ddl");
         }
         if self.effects.opaque {

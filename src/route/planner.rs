@@ -13,13 +13,14 @@ mod utility;
 
 use super::{Access, Command, Effects, Merge, Plan, PlannedText, Refusal, Routing, TextAnchor};
 use crate::catalog::Catalog;
+use crate::catalog::lingering::REASON;
 use crate::config::Database;
 use crate::shard::{ShardId, Unmapped};
 use crate::sql::analyze::Env;
 use crate::sql::command::{self, Command as Words};
 use crate::sql::hint::{Hints, hints};
 use crate::sql::lift::{Lifted, shape};
-use crate::sql::tokens::{Piece, Token, split, tokenize};
+use crate::sql::tokens::{Piece, Token, TokenKind, split, string_value, tokenize};
 use crate::wire::sqlstate::SqlState;
 
 /// All that a plan depends on besides the text; what changes here must be in the key of the plan cache.
@@ -200,7 +201,59 @@ impl<'a> Statement<'a> {
         if self.context.single() {
             self.pass(&mut plan);
         }
+        if plan.effects.pins.is_none() && self.lingers(words, &plan) {
+            plan.effects.pins = Some(REASON);
+        }
         plan
+    }
+
+    /// A trigger, a view or whatever else is not written in the statement may call a function that leaves something in the
+    /// session; so may what was not understood.
+    fn lingers(&self, words: &Words, plan: &Plan) -> bool {
+        let lingering = &self.context.catalog.lingering;
+        match words {
+            Words::Do => return self.block_lingers(),
+            _ if plan.routing == Routing::Local || lingering.functions.is_empty() => return false,
+            Words::Query { .. } => {}
+            Words::Insert | Words::Update | Words::Delete | Words::Merge | Words::Copy(_) => {
+                if lingering.on_write {
+                    return true;
+                }
+            }
+            Words::Ddl(_) | Words::Call | Words::Truncate if lingering.on_write => return true,
+            Words::Call | Words::Ddl(_) | Words::Explain { .. } | Words::Maintenance { .. } => {}
+            _ => return false,
+        }
+        lingering.everywhere
+            || self.tokens.iter().any(|token| {
+                matches!(token.kind, TokenKind::Ident | TokenKind::QuotedIdent)
+                    && std::str::from_utf8(token.bytes(self.text)).is_ok_and(|name| {
+                        let name = name.trim_matches('"').to_lowercase();
+                        lingering.functions.contains(&name)
+                    })
+            })
+    }
+
+    fn block_lingers(&self) -> bool {
+        let strings = self.context.standard_conforming_strings;
+        let body = self
+            .tokens
+            .iter()
+            .filter_map(|token| string_value(self.text, token, strings))
+            .max_by_key(Vec::len)
+            .unwrap_or_default();
+        let named = |name: &str| {
+            self.tokens
+                .iter()
+                .any(|token| token.is_word(self.text, name))
+        };
+        let language = if named("language") && !named("plpgsql") {
+            "another"
+        } else {
+            "plpgsql"
+        };
+        let lingering = &self.context.catalog.lingering;
+        lingering.block_leaves(language, &String::from_utf8_lossy(&body))
     }
 
     /// With one shard every statement that Postgres accepts works.

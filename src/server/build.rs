@@ -3,12 +3,13 @@
 use super::Backends;
 use crate::auth::keyring::KeyRing;
 use crate::catalog::Catalog;
+use crate::catalog::lingering::Lingering;
 use crate::cluster::check::check;
 use crate::cluster::control::ControlPools;
 use crate::cluster::draw::draw_on_one_shard;
 use crate::cluster::finding::{Report, Severity};
 use crate::cluster::inspect::{Member, home_catalog, inspect_all};
-use crate::cluster::load::load;
+use crate::cluster::load::{lingering, load};
 use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{self, Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
@@ -145,6 +146,12 @@ impl Loader for ControlLoader {
         let next = fresh.successor_of(&known);
         *known = next.clone();
         Ok(next)
+    }
+
+    async fn lingering(&self) -> Result<Lingering, String> {
+        let home = &self.database.shards[self.database.home.index()].primary;
+        let client = self.control.client(home).await.map_err(|e| e.to_string())?;
+        lingering(&client).await.map_err(|e| e.to_string())
     }
 
     async fn recipe(&self) -> Result<Recipe, ScratchError> {

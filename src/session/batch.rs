@@ -1060,7 +1060,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     let effects = &mut work.job.effects;
     effects.pins = effects.pins.or(plan.effects.pins);
     effects.opaque |= plan.effects.opaque;
-    effects.ddl |= plan.effects.ddl;
+    effects.ddl = effects.ddl.max(plan.effects.ddl);
     effects.clock |= plan.effects.clock;
 }
 

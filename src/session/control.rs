@@ -7,16 +7,22 @@ use crate::exec::executor::in_failed_transaction;
 use crate::exec::executor::{Done, Placement};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::Marks;
+use crate::exec::held::Held;
 use crate::exec::job::{Ask, Job, Setting};
 use crate::exec::listening::Wish;
 use crate::exec::transaction::{Opened, Transaction};
 use crate::pool::outstanding::Fate;
-use crate::route::{Access, Command, Merge, Plan, Routing, Targets, Values};
+use crate::pool::server::Status;
+use crate::route::{Access, Command, Isolation, Merge, Plan, Routing, Targets, Values};
 use crate::shard::ShardId;
 use crate::sql::hint::Reads;
 use crate::wire::build::{self, Severity};
 use crate::wire::sqlstate::SqlState;
 use std::time::Instant;
+
+const CHARACTERISTICS_NOW: &str = "SELECT pg_catalog.concat_ws(',', \
+    pg_catalog.current_setting('transaction_isolation'), pg_catalog.current_setting('transaction_read_only'), \
+    pg_catalog.current_setting('transaction_deferrable'))";
 
 impl Session {
     /// Whether no server is asked, or only those that the transaction holds.
@@ -54,7 +60,7 @@ impl Session {
         let tag = match &plan.command {
             Command::Begin { .. } => self.begin(&plan.command, sql).await?,
             Command::Commit { chain } => self.commit(*chain).await?.to_owned(),
-            Command::Rollback { chain } => self.rollback(*chain).await.to_owned(),
+            Command::Rollback { chain } => self.rollback(*chain).await?.to_owned(),
             Command::Savepoint(name) => self.savepoint(name).await?.to_owned(),
             Command::ReleaseSavepoint(name) => {
                 self.need_block("RELEASE SAVEPOINT")?;
@@ -156,12 +162,14 @@ impl Session {
     }
 
     async fn commit(&mut self, chain: bool) -> Result<&'static str, Failure> {
+        self.look_at_characteristics(chain).await?;
         let Some(tx) = self.exec.transaction.clone() else {
-            self.need_chain(chain)?;
+            self.need_chain(chain, "COMMIT AND CHAIN")?;
             self.warn(
                 SqlState::NO_ACTIVE_TRANSACTION,
                 "there is no transaction in progress",
             );
+            Box::pin(self.exec.end_open_batches("COMMIT")).await?;
             return Ok("COMMIT");
         };
         self.close_open_batches().await;
@@ -184,13 +192,16 @@ impl Session {
         result
     }
 
-    async fn rollback(&mut self, chain: bool) -> &'static str {
+    async fn rollback(&mut self, chain: bool) -> Result<&'static str, Failure> {
+        self.look_at_characteristics(chain).await?;
         let Some(tx) = self.exec.transaction.clone() else {
+            self.need_chain(chain, "ROLLBACK AND CHAIN")?;
             self.warn(
                 SqlState::NO_ACTIVE_TRANSACTION,
                 "there is no transaction in progress",
             );
-            return "ROLLBACK";
+            Box::pin(self.exec.end_open_batches("ROLLBACK")).await?;
+            return Ok("ROLLBACK");
         };
         self.exec.rollback_all().await;
         self.portals.clear();
@@ -198,15 +209,45 @@ impl Session {
             self.chain(&tx);
         }
         self.refresh_context();
-        "ROLLBACK"
+        Ok("ROLLBACK")
     }
 
-    fn need_chain(&self, chain: bool) -> Result<(), Failure> {
-        if chain {
-            self.need_block("COMMIT AND CHAIN")
-        } else {
-            Ok(())
+    fn need_chain(&self, chain: bool, what: &str) -> Result<(), Failure> {
+        if chain { self.need_block(what) } else { Ok(()) }
+    }
+
+    /// What the next transaction of a chain is to be, the server of this one knows best: settings, texts of several
+    /// statements and savepoints have a part in it.
+    async fn look_at_characteristics(&mut self, chain: bool) -> Result<(), Failure> {
+        let asks = |held: &Held| held.in_transaction && held.server.status() == Status::Open;
+        let Some(index) = self.exec.held.iter().position(asks).filter(|_| chain) else {
+            return Ok(());
+        };
+        let answer = match self.exec.held[index]
+            .run(CHARACTERISTICS_NOW, Fate::Capture)
+            .await
+        {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.exec.lost(index, &error)),
+        };
+        let words = answer.captured.first().map(|row| row.as_ref().to_vec());
+        let words = String::from_utf8(words.unwrap_or_default()).unwrap_or_default();
+        let mut words = words.split(',');
+        if let (Some(tx), Some(isolation), Some(read_only), Some(deferrable)) = (
+            &mut self.exec.transaction,
+            words.next(),
+            words.next(),
+            words.next(),
+        ) {
+            tx.isolation = match isolation {
+                "serializable" => Some(Isolation::Serializable),
+                "repeatable read" => Some(Isolation::RepeatableRead),
+                _ => Some(Isolation::ReadCommitted),
+            };
+            tx.read_only = Some(read_only == "on");
+            tx.deferrable = deferrable == "on";
         }
+        Ok(())
     }
 
     fn chain(&mut self, old: &Transaction) {
@@ -249,6 +290,16 @@ impl Session {
                 "SET TRANSACTION can only be used in transaction blocks",
             );
             return Ok("SET".to_owned());
+        }
+        let savepoints = self
+            .exec
+            .transaction
+            .as_ref()
+            .map_or(0, Transaction::savepoints);
+        if savepoints > 0 && self.exec.snapshot.database.shards.len() == 1 {
+            // said behind a savepoint it ends with it: the server keeps that in mind
+            let home = self.exec.snapshot.database.home;
+            self.exec.acquire(home, Placement::Primary).await?;
         }
         for index in 0..self.exec.held.len() {
             if !self.exec.held[index].in_transaction {

@@ -107,10 +107,33 @@ impl Session {
                     Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_)
                 )
         };
-        if self.exec.transaction.is_some() || !planned.statements.iter().all(plain) {
+        let among = self.may_hold_bounds(planned);
+        let fits = |plan: &Plan| plain(plan) || among && is_bound(plan);
+        if self.exec.transaction.is_some() && !among || !planned.statements.iter().all(fits) {
             return Ok(None);
         }
         self.common_job(planned, text)
+    }
+
+    /// With one shard a text with BEGIN or COMMIT in it goes to the server as it is, which alone knows all of what an
+    /// implicit transaction is. Not where pgshunt would have to know which savepoints and settings are left behind it.
+    fn may_hold_bounds(&self, planned: &PlannedText) -> bool {
+        if self.exec.snapshot.database.shards.len() > 1 {
+            return false;
+        }
+        let transaction = self.exec.transaction.as_ref();
+        let statements = &planned.statements;
+        let Some(last_bound) = statements.iter().rev().find(|plan| is_bound(plan)) else {
+            return false;
+        };
+        let ends = matches!(
+            last_bound.command,
+            Command::Commit { chain: false } | Command::Rollback { chain: false }
+        );
+        let begins = |plan: &Plan| matches!(plan.command, Command::Begin { .. });
+        let in_block = transaction.is_some() || statements.iter().any(begins);
+        let leaves_savepoints = in_block && !ends && statements.iter().any(is_savepoint);
+        !leaves_savepoints && transaction.is_none_or(|tx| tx.heard.is_empty())
     }
 
     /// Several plain statements for one shard: the server runs them in its own implicit transaction.
@@ -121,7 +144,7 @@ impl Session {
         };
         let mut common: Option<Job> = None;
         for plan in &planned.statements {
-            if !plan.merge.is_a_read() {
+            if !plan.merge.is_a_read() && self.exec.snapshot.database.shards.len() > 1 {
                 return Ok(None);
             }
             let Targets::One(shard) = self.targets_of(plan, &literals)? else {
@@ -130,14 +153,18 @@ impl Session {
             let targets = Targets::One(shard);
             match &mut common {
                 None => {
-                    common = Some(self.job(plan, Ask::Simple(text.clone()), targets, Vec::new()));
+                    let job = self.job(plan, Ask::Simple(text.clone()), targets, Vec::new());
+                    common = Some(Job {
+                        merge: Merge::Single,
+                        ..job
+                    });
                 }
                 Some(job) if job.targets == targets => {
                     if plan.access == crate::route::Access::Write {
                         job.access = plan.access;
                     }
                     job.effects.opaque |= plan.effects.opaque;
-                    job.effects.ddl |= plan.effects.ddl;
+                    job.effects.ddl = job.effects.ddl.max(plan.effects.ddl);
                 }
                 Some(_) => return Ok(None),
             }
@@ -289,6 +316,24 @@ impl Session {
             ..Done::default()
         })
     }
+}
+
+/// BEGIN, COMMIT and what else bounds transactions.
+fn is_bound(plan: &Plan) -> bool {
+    matches!(
+        plan.command,
+        Command::Begin { .. }
+            | Command::Commit { .. }
+            | Command::Rollback { .. }
+            | Command::SetTransaction { .. }
+    ) || is_savepoint(plan)
+}
+
+fn is_savepoint(plan: &Plan) -> bool {
+    matches!(
+        plan.command,
+        Command::Savepoint(_) | Command::ReleaseSavepoint(_) | Command::RollbackToSavepoint(_)
+    )
 }
 
 /// The plan's places do not fit the text: a promise of ours is broken, and nothing is sent.

@@ -18,6 +18,7 @@ pub fn catalog(rows: Rows) -> Catalog {
     look_through_views(&rows, &functions, &names, &mut relations);
     let (default_search_path, role_search_paths) = search_paths(&rows);
     Catalog {
+        lingering: crate::catalog::lingering::Lingering::default(),
         version: 0,
         functions: functions.catalog(),
         default_search_path,

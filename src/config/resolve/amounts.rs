@@ -108,6 +108,7 @@ pub(super) fn pool(written: &PoolFile, problems: &mut Problems) -> PoolSettings 
         idle_max: problems.millis("idle_ms_max", &written.idle_ms_max, 1..=YEAR_MS),
         lifetime_max: problems.millis("lifetime_ms_max", &written.lifetime_ms_max, 1_000..=YEAR_MS),
         prepared_max: problems.count("prepared_max", &written.prepared_max, 1..=100_000),
+        verify: written.verify,
     }
 }
 

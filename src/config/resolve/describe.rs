@@ -314,6 +314,11 @@ impl Rows {
             pool.prepared_max,
             "prepared statements on one server connection",
         );
+        self.add(
+            at("verify"),
+            pool.verify,
+            "servers given back are compared with a fresh one",
+        );
     }
 
     fn consistency(&mut self, database: &Database) {

@@ -19,6 +19,7 @@ fn settings(size: usize) -> PoolSettings {
         idle_max: Duration::from_secs(600),
         lifetime_max: Duration::from_secs(3600),
         prepared_max: 100,
+        verify: false,
     }
 }
 

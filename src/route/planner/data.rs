@@ -4,10 +4,12 @@
 use super::Statement;
 use super::functions::{Calls, calls};
 use super::relations;
-use crate::route::{Access, Command, KeyTuple, Plan, Refusal, Routing};
+use crate::catalog::lingering::REASON;
+use crate::route::{Access, Command, Ddl, KeyTuple, Plan, Refusal, Routing};
 use crate::sql::analyze::{Trouble, analyze};
 use crate::sql::parse::{NotParsed, with_parsed};
 use crate::sql::statement::{Facts, IntoTarget, KeyProof, Placement, Touched, Verb};
+use crate::sql::tokens::Token;
 
 impl Statement<'_> {
     pub(super) fn data(&self, command: Command) -> Plan {
@@ -44,6 +46,10 @@ impl Statement<'_> {
     pub(super) fn not_parsed(&self, command: Command, why: &str) -> Plan {
         let mut plan = self.context.blank(command);
         plan.because = format!("not analysed: {why}");
+        if self.names_what_lingers() {
+            plan.effects.pins = Some(REASON);
+            plan.effects.opaque = true;
+        }
         if let Some(name) = relations::name_that_matters(self) {
             plan.refusal = Some(Refusal::unsupported(
                 format!("the statement could not be analysed ({why}), and it names \"{name}\""),
@@ -51,6 +57,22 @@ impl Statement<'_> {
             ));
         }
         plan
+    }
+
+    /// In a text that is not understood, a word is enough.
+    fn names_what_lingers(&self) -> bool {
+        let named = |token: &Token| {
+            let name = token.bytes(self.text).to_ascii_lowercase();
+            let name = name.strip_prefix(b"\"").unwrap_or(&name);
+            name.starts_with(b"pg_advisory_lock")
+                || name.starts_with(b"pg_try_advisory_lock")
+                || name.starts_with(b"set_config")
+        };
+        let stored = |pair: &[Token]| {
+            let is = |n: usize, word: &str| pair.get(n).is_some_and(|t| t.is_word(self.text, word));
+            is(0, "into") && (is(1, "temp") || is(1, "temporary"))
+        };
+        self.tokens.iter().any(named) || self.tokens.windows(2).any(stored)
     }
 
     fn by_facts(&self, command: Command, facts: &Facts) -> Plan {
@@ -62,7 +84,7 @@ impl Statement<'_> {
         plan.effects.asks_channels = calls.asks_channels;
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {
-            plan.effects.ddl = true;
+            plan.effects.ddl = Some(Ddl::Data);
         }
         if self.context.single() {
             "the only shard".clone_into(&mut plan.because);
@@ -402,7 +424,7 @@ impl Statement<'_> {
             None => Ok(()),
             Some(IntoTarget { temporary: true }) if !facts.touched.iter().any(is_sharded) => {
                 plan.effects.pins = Some("temporary table");
-                plan.effects.ddl = false;
+                plan.effects.ddl = None;
                 Ok(())
             }
             Some(_) => Err(stored_result("SELECT INTO")),

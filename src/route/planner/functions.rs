@@ -2,6 +2,7 @@
 
 use super::PlanContext;
 use crate::catalog::Volatility;
+use crate::catalog::lingering::REASON;
 use crate::config::DeclaredFunction;
 use crate::sql::analyze::is_syntax;
 use crate::sql::statement::FunctionUse;
@@ -93,6 +94,10 @@ impl Calls {
                 name,
                 "session_user" | "user" | "localtime" | "localtimestamp"
             );
+        let lingering = &context.catalog.lingering.functions;
+        if !lingering.is_empty() && lingering.contains(&name.to_lowercase()) {
+            self.pins = Some(REASON);
+        }
         let mut overloads = context
             .catalog
             .functions_called(context.search_path, function.schema.as_deref(), name)

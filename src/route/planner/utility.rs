@@ -6,6 +6,7 @@ use super::data::stored_result;
 use super::relations;
 use crate::catalog::FunctionKind;
 use crate::config::DeclaredFunction;
+use crate::route::Ddl as Changed;
 use crate::route::{Access, Command, Isolation, Merge, Plan, Refusal, Routing};
 use crate::sql::command::{
     self, Command as Words, Copy, CopyDirection, CopyEndpoint, CopySubject, Ddl, Discard,
@@ -422,7 +423,7 @@ impl Statement<'_> {
 
     fn ddl(&self, ddl: &Ddl) -> Plan {
         let mut plan = self.context.blank(Command::Ddl);
-        plan.effects.ddl = true;
+        plan.effects.ddl = Some(changed(ddl));
         if ddl.temporary {
             return self.temporary(ddl, plan);
         }
@@ -466,7 +467,7 @@ impl Statement<'_> {
 
     fn temporary(&self, ddl: &Ddl, mut plan: Plan) -> Plan {
         plan.effects.pins = Some("temporary table");
-        plan.effects.ddl = false;
+        plan.effects.ddl = None;
         "temporary objects live in one session of the home shard".clone_into(&mut plan.because);
         let shadow = self
             .tokens
@@ -620,5 +621,41 @@ fn isolation(isolation: command::Isolation) -> Isolation {
         }
         command::Isolation::RepeatableRead => Isolation::RepeatableRead,
         command::Isolation::Serializable => Isolation::Serializable,
+    }
+}
+
+/// Whether it makes or changes code. What is not known by name may.
+fn changed(ddl: &Ddl) -> Changed {
+    const DATA: [&str; 24] = [
+        "view",
+        "policy",
+        "table",
+        "index",
+        "sequence",
+        "materialized view",
+        "foreign table",
+        "foreign data",
+        "type",
+        "domain",
+        "collation",
+        "statistics",
+        "tablespace",
+        "database",
+        "publication",
+        "subscription",
+        "user mapping",
+        "text search",
+        "conversion",
+        "large object",
+        "default privileges",
+        "role",
+        "user",
+        "group",
+    ];
+    let grants = matches!(ddl.verb.as_str(), "grant" | "revoke" | "comment");
+    if grants || DATA.contains(&ddl.object.as_str()) {
+        Changed::Data
+    } else {
+        Changed::Code
     }
 }
