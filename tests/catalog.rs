@@ -317,6 +317,7 @@ fn database(primaries: &[u16]) -> Database {
         server_database: "postgres".to_owned(),
         shards: primaries.iter().enumerate().map(shard).collect(),
         home: ShardId(0),
+        scratch_server: None,
         keyspaces: vec![
             keyspace("by_user", KeyType::BigInt),
             keyspace("by_name", KeyType::Text),

@@ -8,8 +8,8 @@ mod support {
 
 use std::time::Duration;
 use support::cluster::Proxy;
-use support::raw::Raw;
-use support::town::{Town, eventually};
+use support::raw::{Raw, query};
+use support::town::{Map, Town, eventually};
 
 const TABLES: &str = "\
 keyspaces:
@@ -192,4 +192,104 @@ fn instances_do_not_take_each_others_away() {
             }
         });
     });
+}
+
+/// A third server that no shard lives on.
+#[test]
+fn a_server_of_their_own() {
+    let town = Town::start("scratch-own", 3, 0);
+    for shard in 0..2 {
+        town.direct(shard, 0).ask(SCHEMA).ok();
+        let view = "CREATE TYPE mood AS ENUM ('sad', 'ok'); ALTER TABLE rows ADD m mood; CREATE VIEW moods AS SELECT k, m FROM rows";
+        town.direct(shard, 0).ask(view).ok();
+    }
+    let own = town.port(2, 0);
+    let map = Map::of(&town, 2, 0)
+        .tables(TABLES)
+        .database(&format!("scratch_server: 127.0.0.1:{own}"))
+        .text();
+    // nothing of the database is there: only servers' own ones
+    town.superuser(2, 0, "postgres")
+        .ask("DROP DATABASE social")
+        .ok();
+    let proxy = Proxy::start(&map);
+    let mut sharded = client(&proxy);
+    for k in 0..100 {
+        let mood = ["'sad'", "'ok'", "NULL"][k % 3];
+        sharded
+            .ask(&format!(
+                "INSERT INTO rows VALUES ({k}, 'v{}', {mood})",
+                k % 7
+            ))
+            .ok();
+    }
+    assert_eq!(sharded.ask(MEDIAN).ok().value(), "v3");
+    let moods = sharded
+        .ask("SELECT m, count(*) OVER (), pg_typeof(m) FROM moods ORDER BY m, k LIMIT 1")
+        .ok();
+    assert_eq!(moods.value(), "sad");
+    sharded.ask("BEGIN").ok();
+    sharded.ask("INSERT INTO rows VALUES (1000, 'v0')").ok();
+    assert_eq!(
+        sharded
+            .ask("SELECT count(DISTINCT v) + count(*) FROM rows")
+            .ok()
+            .value(),
+        "108"
+    );
+    sharded.ask("ROLLBACK").ok();
+    assert_eq!(scratches(&town).len(), 0);
+    let there = "SELECT count(*) FROM pg_database WHERE datname LIKE 'pgshunt_scratch_%'";
+    let mut root = town.superuser(2, 0, "postgres");
+    assert_eq!(root.ask(there).ok().value(), "1");
+    // a cancel request finds it
+    let slow = "SELECT count(*), sum(a.k + b.k + c.k + d.k + e.k) FROM rows a, rows b, rows c, rows d, rows e";
+    sharded.send(&query(slow)).expect("sent");
+    let working = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%sum(a.k%' AND query NOT LIKE '%activity%'";
+    eventually(Duration::from_secs(20), "it works", &mut || {
+        root.ask(working).ok().value() == "1"
+    });
+    cancel(proxy.port(), &sharded);
+    assert_eq!(sharded.until_ready().expect("an answer").code(), "57014");
+    assert_eq!(sharded.ask(MEDIAN).ok().value(), "v3");
+    drop((sharded, proxy));
+    // what the check says of it
+    assert!(!check(&map).contains("scratch server"), "{}", check(&map));
+    root.ask("ALTER ROLE pgshunt NOCREATEDB").ok();
+    let said = check(&map);
+    assert!(said.contains("no_createdb: scratch server"), "{said}");
+    root.ask("ALTER ROLE pgshunt NOLOGIN").ok();
+    let said = check(&map);
+    assert!(
+        said.contains("scratch_server_down: scratch server"),
+        "{said}"
+    );
+    // such statements are refused, all others go on
+    let proxy = Proxy::start(&map);
+    let mut sharded = client(&proxy);
+    assert_eq!(sharded.ask("SELECT count(*) FROM rows").ok().value(), "100");
+    assert_eq!(sharded.ask(MEDIAN).code(), "08001");
+}
+
+fn cancel(port: u16, raw: &Raw) {
+    use std::io::{Read, Write};
+    let mut packet = (8 + raw.secret.len() as u32 + 4).to_be_bytes().to_vec();
+    packet.extend(80_877_102_u32.to_be_bytes());
+    packet.extend(raw.pid.to_be_bytes());
+    packet.extend(&raw.secret);
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("pgshunt");
+    socket.write_all(&packet).expect("sent");
+    let _ = socket.read(&mut [0; 1]);
+}
+
+/// What `pgshunt check` says.
+fn check(map: &str) -> String {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("scratch-check.yaml");
+    let map = map.replace("LISTEN_PORT", "1").replace("HTTP_PORT", "2");
+    std::fs::write(&file, map).expect("written");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pgshunt"))
+        .args(["check", "--map"])
+        .arg(&file)
+        .output();
+    String::from_utf8_lossy(&output.expect("its words").stdout).into_owned()
 }

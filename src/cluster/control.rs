@@ -21,6 +21,8 @@ const CONNECTIONS_MAX: u32 = 4;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A peer that vanished without a word is noticed after this.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A database that servers have from the beginning.
+const ANY_DATABASE: &str = "postgres";
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 type Manager = PostgresConnectionManager<MakeRustlsConnect>;
@@ -108,7 +110,8 @@ impl ControlPools {
         let addresses = database
             .shards
             .iter()
-            .flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas));
+            .flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas))
+            .chain(&database.scratch_server);
         let pools = addresses
             .map(|address| (address.clone(), lender(database, address, &tls)))
             .collect();
@@ -172,7 +175,13 @@ impl ControlPools {
 
 fn lender(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect) -> Lender {
     let refusals = Refusals::default();
-    let manager = Manager::new(settings(database, address), tls.clone());
+    let mut settings = settings(database, address);
+    let mut shards = database.shards.iter();
+    let of_a_shard = shards.any(|s| s.primary == *address || s.replicas.contains(address));
+    if database.scratch_server.as_ref() == Some(address) && !of_a_shard {
+        settings.dbname(ANY_DATABASE);
+    }
+    let manager = Manager::new(settings, tls.clone());
     let pool = Pool::builder()
         .max_size(CONNECTIONS_MAX)
         .min_idle(0)

@@ -1,5 +1,6 @@
 //! What a check found, in words an operator can act on, and the part of the shard map it is about. It judges nothing.
 
+use super::topology::ServerId;
 use crate::config::Database;
 use crate::shard::ShardId;
 use std::fmt;
@@ -170,6 +171,10 @@ impl Subject {
         let positions = &database.positions;
         let place = match self {
             Self::Database | Self::Schema => positions.database,
+            Self::Server {
+                member: ServerId::SCRATCH,
+                ..
+            } => positions.scratch_server,
             Self::Server { shard, member } => match member.checked_sub(1) {
                 None => positions.primary(*shard),
                 Some(replica) => positions.replica(*shard, usize::from(replica)),
@@ -193,6 +198,10 @@ impl Subject {
         };
         match self {
             Self::Database | Self::Schema => format!("database {}", database.name),
+            Self::Server {
+                member: ServerId::SCRATCH,
+                ..
+            } => "scratch server".to_owned(),
             Self::Server { shard, member } => server(database, *shard, *member),
             Self::Table(index) => table(index),
             Self::KeyColumn(index, column) => {

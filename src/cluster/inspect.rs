@@ -2,6 +2,7 @@
 
 use super::load::load;
 use crate::catalog::Catalog;
+use crate::cluster::topology::ServerId;
 use crate::config::{Database, ServerAddress};
 use crate::shard::ShardId;
 use futures::future::join_all;
@@ -98,7 +99,15 @@ where
             }
         })
     });
-    join_all(members).await
+    let mut members = join_all(members).await;
+    if let Some(address) = &database.scratch_server {
+        members.push(Member {
+            shard: database.home,
+            member: ServerId::SCRATCH,
+            state: inspect_one(connect(address), false).await,
+        });
+    }
+    members
 }
 
 async fn inspect_one<C>(

@@ -259,14 +259,11 @@ pub struct Workshop<'a> {
 impl Workshop<'_> {
     /// Makes sure that there is a database of this name.
     pub async fn ensure(&self, name: &str) -> Result<State, ScratchError> {
-        let client = self.control.client(self.address).await?;
-        let sql = "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1";
-        if let Some(row) = client.query_opt(sql, &[&name]).await? {
-            let comment: Option<String> = row.try_get(0)?;
-            return Ok(state(comment.as_deref().unwrap_or_default()));
+        if let Some(found) = self.found(name).await? {
+            return Ok(found);
         }
-        let like = client.query_one(LOCALE, &[]).await?;
-        let like: String = like.try_get(0)?;
+        let like = self.locale().await?;
+        let client = self.control.client(self.address).await?;
         match client
             .batch_execute(&format!(
                 "CREATE DATABASE {} TEMPLATE template0 {like}",
@@ -293,6 +290,22 @@ impl Workshop<'_> {
         }
     }
 
+    async fn found(&self, name: &str) -> Result<Option<State>, ScratchError> {
+        let client = self.control.client(self.address).await?;
+        let sql = "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1";
+        let Some(row) = client.query_opt(sql, &[&name]).await? else {
+            return Ok(None);
+        };
+        let comment: Option<String> = row.try_get(0)?;
+        Ok(Some(state(comment.as_deref().unwrap_or_default())))
+    }
+
+    /// The home shard's. There are few control connections: nobody holds one while he waits for another.
+    async fn locale(&self) -> Result<String, ScratchError> {
+        let home = self.control.client(self.home()).await?;
+        Ok(home.query_one(LOCALE, &[]).await?.try_get(0)?)
+    }
+
     /// False when someone else is in it.
     pub async fn remove(&self, name: &str) -> Result<bool, ScratchError> {
         let client = self.control.client(self.address).await?;
@@ -315,6 +328,7 @@ impl Workshop<'_> {
     ) -> Result<(), ScratchError> {
         let control = self.control.connect(self.address, None, name).await?;
         control.batch_execute(SETTINGS).await?;
+        self.same_collations(&control).await?;
         let user = quoted(&owner.user);
         let database = quoted(name);
         control
@@ -353,6 +367,31 @@ impl Workshop<'_> {
         let schema = format!("{SCHEMA}{:016x}", recipe.fingerprint);
         control.batch_execute(&self.comment(name, &schema)).await?;
         Ok(())
+    }
+
+    fn home(&self) -> &ServerAddress {
+        let home = self.database.shards.get(self.database.home.index());
+        home.map_or(self.address, |home| &home.primary)
+    }
+
+    /// Text sorts by the same rules there as on the home shard.
+    async fn same_collations(&self, there: &Client) -> Result<(), ScratchError> {
+        if *self.home() == *self.address {
+            return Ok(());
+        }
+        let home = self.control.client(self.home()).await?;
+        let versions = [
+            home.query_one(COLLATIONS, &[]).await?,
+            there.query_one(COLLATIONS, &[]).await?,
+        ];
+        let [here, there] = versions.map(|row| row.try_get::<_, String>(0));
+        let (here, there) = (here?, there?);
+        if here == there {
+            return Ok(());
+        }
+        Err(ScratchError::Unreadable(format!(
+            "the scratch server's collations are of other versions ({there}) than the home shard's ({here})"
+        )))
     }
 
     /// What the comment on a scratch database says first: whose it is.
@@ -442,6 +481,12 @@ fn state(comment: &str) -> State {
         _ => State::Unfinished,
     }
 }
+
+/// Versions of the collation libraries, as far as the database's own collation and ICU's tell.
+const COLLATIONS: &str = "SELECT coalesce(pg_catalog.string_agg(DISTINCT o.collprovider::text || ' ' \
+    || pg_catalog.pg_collation_actual_version(o.oid), ', '), '') FROM pg_catalog.pg_collation o, pg_catalog.pg_database d \
+    WHERE d.datname = pg_catalog.current_database() AND (o.collprovider = 'c' AND o.collcollate = d.datcollate \
+    AND d.datcollate NOT IN ('C', 'POSIX') OR o.collprovider = 'i' AND o.collname = 'und-x-icu')";
 
 /// Encoding and collation of the current database, as CREATE DATABASE takes them.
 const LOCALE: &str = "SELECT format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(d.encoding), d.datcollate, d.datctype) \

@@ -35,6 +35,11 @@ pub struct ServerId {
     pub member: u16,
 }
 
+impl ServerId {
+    /// The number, beside a shard's members, of the server that has the scratch databases, where that is one of its own.
+    pub const SCRATCH: u16 = u16::MAX;
+}
+
 /// Where a read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadChoice {
@@ -98,6 +103,7 @@ pub struct Topology {
 
 struct Members {
     shards: Vec<Shard>,
+    scratch: Option<ServerAddress>,
     started: Instant,
     busy: Duration,
     idle: Duration,
@@ -134,6 +140,7 @@ impl Topology {
                 .iter()
                 .map(|shard| Shard::new(shard, settings.lag_max))
                 .collect(),
+            scratch: database.scratch_server.clone(),
             started: Instant::now(),
             busy: settings.sample_busy.max(Duration::from_millis(1)),
             idle: settings.sample_idle.max(settings.sample_busy),
@@ -151,6 +158,18 @@ impl Topology {
     #[must_use]
     pub fn primary(&self, shard: ShardId) -> ServerId {
         ServerId { shard, member: 0 }
+    }
+
+    /// Where scratch databases are made.
+    #[must_use]
+    pub fn scratch(&self, home: ShardId) -> ServerId {
+        if self.members.scratch.is_none() {
+            return self.primary(home);
+        }
+        ServerId {
+            shard: home,
+            member: ServerId::SCRATCH,
+        }
     }
 
     #[must_use]
@@ -360,6 +379,9 @@ impl Members {
     }
 
     fn address(&self, server: ServerId) -> Option<&ServerAddress> {
+        if server.member == ServerId::SCRATCH {
+            return self.scratch.as_ref();
+        }
         self.shard(server.shard)?
             .addresses
             .get(usize::from(server.member))

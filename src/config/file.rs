@@ -147,6 +147,10 @@ pub struct DatabaseFile {
     /// The shard of every table that is not listed here; by default the first shard.
     #[serde(default)]
     pub home: Option<At<String>>,
+    /// Where scratch databases are made, `host:port`; by default on the home shard's primary. The users of the map and `control` log
+    /// in there, too.
+    #[serde(default)]
+    pub scratch_server: Option<At<String>>,
     /// Who pgshunt itself logs in as, for health, lag and catalog.
     pub control: ControlFile,
     pub shards: At<Vec<At<ShardFile>>>,

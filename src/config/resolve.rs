@@ -89,6 +89,8 @@ pub struct Database {
     pub server_database: String,
     pub shards: Vec<Shard>,
     pub home: ShardId,
+    /// where scratch databases are made instead of the home shard's primary
+    pub scratch_server: Option<ServerAddress>,
     pub keyspaces: Vec<Keyspace>,
     pub tables: Vec<ShardedTable>,
     /// (schema, name)
@@ -114,6 +116,7 @@ pub struct Positions {
     pub file: String,
     pub database: Place,
     pub home: Place,
+    pub scratch_server: Place,
     pub control: Place,
     pub server_tls: Place,
     pub shards: Vec<ShardPlaces>,

@@ -171,9 +171,19 @@ impl Servers {
             .map_or(0, |e| e.pool.load())
     }
 
-    /// A connection to another database of the same server, as the same user; it belongs to no pool.
-    pub async fn connect_aside(&self, entry: &Entry, database: &str) -> Result<Server, Report> {
-        let made = self.dialer.connect_to(&entry.account, database).await;
+    /// A connection to another database of a server; it belongs to no pool.
+    pub async fn connect_aside(
+        &self,
+        member: ServerId,
+        user: &User,
+        database: &str,
+    ) -> Result<Server, Report> {
+        let account = Account {
+            member,
+            user: user.server_user.clone(),
+            password: user.server_password.clone(),
+        };
+        let made = self.dialer.connect_to(&account, database).await;
         made.map_err(|(report, _)| report)
     }
 
@@ -225,6 +235,8 @@ impl Dialer {
         let shard = self.shard_name(member);
         if member.member == 0 {
             shard.to_owned()
+        } else if member.member == ServerId::SCRATCH {
+            "the scratch server".to_owned()
         } else {
             format!("{shard}/replica{}", member.member)
         }

@@ -3,6 +3,7 @@
 
 use crate::cluster::finding::{Finding, PRIMARY_DOWN, Subject};
 use crate::cluster::inspect::{Member, ServerFacts};
+use crate::cluster::topology::ServerId;
 use crate::config::Database;
 use crate::shard::{KeyType, ShardId};
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub fn check(database: &Database, members: &[Member]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in members {
         match (&member.state, member.member) {
+            (_, ServerId::SCRATCH) => findings.extend(servers.scratch_server(member)),
             (Err(reason), 0) => findings.push(servers.primary_down(member, reason)),
             (Err(reason), _) => findings.push(servers.replica_down(member, reason)),
             (Ok(state), 0) => findings.extend(servers.primary(member, &state.facts)),
@@ -98,7 +100,9 @@ impl Servers<'_> {
 
     /// Scratch databases are made on the home shard's primary.
     fn scratch(&self, member: &Member, facts: &ServerFacts) -> Option<Finding> {
-        let needed = member.shard == self.database.home && self.database.shards.len() > 1;
+        let needed = member.shard == self.database.home
+            && self.database.shards.len() > 1
+            && self.database.scratch_server.is_none();
         (needed && !facts.may_create_databases).then(|| {
             self.warning("no_createdb", member)
                 .found("a control user who may not create databases")
@@ -108,6 +112,50 @@ impl Servers<'_> {
                 ))
                 .degrades("statements that need rows of several shards together are refused")
         })
+    }
+
+    /// A server for nothing but scratch databases: statements may run there that were written for the shards' version.
+    fn scratch_server(&self, member: &Member) -> Vec<Finding> {
+        let refused = "statements that need rows of several shards together are refused";
+        let finding = |code| Finding::warning(code, place(member)).degrades(refused);
+        let facts = match &member.state {
+            Ok(state) => &state.facts,
+            Err(reason) => {
+                return vec![
+                    finding("scratch_server_down")
+                        .found(format!("a scratch server that cannot be asked: {reason}"))
+                        .expected(
+                            "a server that user and password of the map's `control` may log in to",
+                        ),
+                ];
+            }
+        };
+        let mut findings = Vec::new();
+        if facts.in_recovery {
+            let found = finding("scratch_server_in_recovery").found("a server in recovery");
+            findings.push(found.expected("a server that databases can be made on"));
+        }
+        if !facts.may_create_databases {
+            let found = finding("no_createdb").found("a control user who may not create databases");
+            let user = &self.database.control_user;
+            findings.push(found.expected(format!("ALTER ROLE {user} CREATEDB")));
+        }
+        let shards = (0..self.database.shards.len()).filter_map(|n| u16::try_from(n).ok());
+        let primaries = shards.filter_map(|n| self.primary_facts(ShardId(n)));
+        if let Some(newest) = primaries.max_by_key(|facts| facts.version)
+            && facts.version / 10_000 < newest.version / 10_000
+        {
+            findings.push(
+                Finding::error("scratch_server_older", place(member))
+                    .found(format!("PostgreSQL {}", facts.version_text))
+                    .expected(format!(
+                        "{} or later, as on the shards",
+                        newest.version_text
+                    ))
+                    .degrades("statements may mean something else there"),
+            );
+        }
+        findings
     }
 
     fn replica(&self, member: &Member, facts: &ServerFacts) -> Vec<Finding> {

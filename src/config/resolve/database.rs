@@ -51,6 +51,10 @@ impl Resolver<'_> {
                 .value
                 .clone(),
             home: ShardId(u16::try_from(home).unwrap_or(0)),
+            scratch_server: written
+                .scratch_server
+                .as_ref()
+                .map(|server| self.server_address(server)),
             shards,
             keyspaces,
             tables,
@@ -312,6 +316,10 @@ fn positions(written: &DatabaseFile, file: &str) -> Positions {
             .home
             .as_ref()
             .map_or(written.name.place, |home| home.place),
+        scratch_server: written
+            .scratch_server
+            .as_ref()
+            .map_or(written.name.place, |server| server.place),
         control: written.control.user.place,
         server_tls: or(written.server_tls.mode.place, written.name.place),
         shards: written.shards.value.iter().map(shard).collect(),

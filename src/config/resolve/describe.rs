@@ -159,6 +159,14 @@ impl Rows {
             "name on the servers",
         );
         self.add(at("home"), home, "shard of every table not listed");
+        if let Some(server) = &database.scratch_server {
+            let server = format!("{}:{}", server.host, server.port);
+            self.add(
+                at("scratch_server"),
+                server,
+                "where scratch databases are made",
+            );
+        }
         self.add(
             at("control.user"),
             &database.control_user,

@@ -6,11 +6,11 @@ use crate::cluster::scratch::{
     Known, Object, Objects, Owner, Recipe, ScratchError, State, Workshop, database_name,
 };
 use crate::cluster::topology::ServerId;
+use crate::config::User;
 use crate::exec::backend::Backend;
 use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::relay::{RelayError, settle};
-use crate::exec::servers::Entry;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Server};
 use crate::wire::sqlstate::SqlState;
@@ -259,7 +259,8 @@ impl Scratches {
 struct Making<'a> {
     backend: &'a Backend,
     workshop: Workshop<'a>,
-    entry: &'a Entry,
+    member: ServerId,
+    user: &'a User,
     owner: Owner,
     recipe: Arc<Recipe>,
 }
@@ -281,7 +282,7 @@ impl Making<'_> {
                 }
                 let mut scratch = Scratch {
                     server,
-                    member: self.entry.member,
+                    member: self.member,
                     recipe: self.recipe.clone(),
                     here: contents.objects,
                     oids: HashMap::new(),
@@ -327,7 +328,8 @@ impl Making<'_> {
     }
 
     async fn claim(&self, name: &str) -> Result<Option<Server>, Report> {
-        let mut server = match self.backend.servers.connect_aside(self.entry, name).await {
+        let servers = &self.backend.servers;
+        let mut server = match servers.connect_aside(self.member, self.user, name).await {
             Ok(server) => server,
             // another instance has dropped it
             Err(report) if report.code == SqlState::INVALID_CATALOG_NAME => return Ok(None),
@@ -359,8 +361,7 @@ impl Executor {
         };
         scratches.find_room(&backend).await?;
         let home = self.snapshot.database.home;
-        let member = backend.topology.primary(home);
-        let entry = self.entry(member)?;
+        let member = backend.topology.scratch(home);
         let account = backend.user(&self.user).ok_or_else(|| {
             Report::new(
                 SqlState::INVALID_AUTHORIZATION,
@@ -380,7 +381,8 @@ impl Executor {
             let making = Making {
                 backend: &backend,
                 workshop: backend.loader().workshop(backend.topology.address(member)),
-                entry: &entry,
+                member,
+                user: account,
                 owner: Owner {
                     user: account.server_user.clone(),
                     password: account.server_password.clone(),

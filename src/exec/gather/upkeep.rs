@@ -9,7 +9,7 @@ impl Backend {
     #[must_use]
     pub fn scratch_workshop(&self) -> Workshop<'_> {
         let home = self.snapshot().database.home;
-        let member = self.topology.primary(home);
+        let member = self.topology.scratch(home);
         self.loader().workshop(self.topology.address(member))
     }
 
