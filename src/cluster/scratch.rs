@@ -261,15 +261,11 @@ pub struct Workshop<'a> {
 impl Workshop<'_> {
     /// Makes sure that there is a database of this name.
     pub async fn ensure(&self, name: &str) -> Result<State, ScratchError> {
-        let client = self.control.client(self.address).await?;
-        let sql = "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1";
-        if let Some(row) = client.query_opt(sql, &[&name]).await? {
-            let comment: Option<String> = row.try_get(0)?;
-            return Ok(state(comment.as_deref().unwrap_or_default()));
+        if let Some(found) = self.found(name).await? {
+            return Ok(found);
         }
-        let home = self.control.client(self.home()).await?;
-        let like = home.query_one(LOCALE, &[]).await?;
-        let like: String = like.try_get(0)?;
+        let like = self.locale().await?;
+        let client = self.control.client(self.address).await?;
         match client
             .batch_execute(&format!(
                 "CREATE DATABASE {} TEMPLATE template0 {like}",
@@ -294,6 +290,22 @@ impl Workshop<'_> {
                 _ => Err(error.into()),
             },
         }
+    }
+
+    async fn found(&self, name: &str) -> Result<Option<State>, ScratchError> {
+        let client = self.control.client(self.address).await?;
+        let sql = "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1";
+        let Some(row) = client.query_opt(sql, &[&name]).await? else {
+            return Ok(None);
+        };
+        let comment: Option<String> = row.try_get(0)?;
+        Ok(Some(state(comment.as_deref().unwrap_or_default())))
+    }
+
+    /// The home shard's. There are few control connections: nobody holds one while he waits for another.
+    async fn locale(&self) -> Result<String, ScratchError> {
+        let home = self.control.client(self.home()).await?;
+        Ok(home.query_one(LOCALE, &[]).await?.try_get(0)?)
     }
 
     /// False when someone else is in it.
