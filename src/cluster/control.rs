@@ -132,16 +132,29 @@ impl ControlPools {
     ) -> Result<tokio_postgres::Client, ControlError> {
         let mut config = settings(&self.database, address);
         config.dbname(database);
-        if let Some(owner) = owner.filter(|owner| !owner.by_role) {
+        let of_control = config.clone();
+        if let Some(owner) = owner {
             config.user(&owner.user);
             // the control user's must not be shown in another's name
             config.password(owner.password.as_deref().unwrap_or_default());
         }
-        let (client, connection) = self.dial_with(&config).await?;
-        tokio::spawn(connection);
-        if let Some(owner) = owner.filter(|owner| owner.by_role) {
-            self.take_role(&client, &owner.user).await?;
+        let Some(owner) = owner.filter(|owner| owner.by_role) else {
+            return self.open(&config).await;
+        };
+        let client = self.open(&of_control).await?;
+        match self.take_role(&client, &owner.user).await {
+            Ok(()) => Ok(client),
+            // a server that trusts everybody asks for nothing
+            Err(refused) => self.open(&config).await.map_err(|_| refused),
         }
+    }
+
+    async fn open(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> Result<tokio_postgres::Client, ControlError> {
+        let (client, connection) = self.dial_with(config).await?;
+        tokio::spawn(connection);
         Ok(client)
     }
 
