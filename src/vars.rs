@@ -14,16 +14,16 @@ impl Vars {
     /// A `SET name …` that succeeded; `statement` replays it.
     pub fn set(&mut self, name: &str, statement: &str) {
         self.reset(name);
-        // SET SESSION AUTHORIZATION ends every SET ROLE before it
-        if name == "session_authorization" {
-            self.reset("role");
-        }
         Arc::make_mut(&mut self.entries).push((name.to_owned(), statement.to_owned()));
     }
 
     pub fn reset(&mut self, name: &str) {
         if self.statement(name).is_some() {
             Arc::make_mut(&mut self.entries).retain(|(n, _)| n != name);
+        }
+        // SET and RESET SESSION AUTHORIZATION end every SET ROLE before them
+        if name == "session_authorization" {
+            self.reset("role");
         }
     }
 
@@ -135,5 +135,7 @@ mod tests {
         let mut b = vars(&[("role", "SET ROLE x"), ("c.d", "SET c.d TO 1")]);
         b.reset_all();
         assert_eq!(b, vars(&[("role", "SET ROLE x")]));
+        b.reset("session_authorization");
+        assert!(b.is_empty());
     }
 }

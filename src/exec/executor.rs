@@ -728,6 +728,8 @@ impl Executor {
 
     /// A setting was changed on this server, and so in the session.
     fn note_setting(&mut self, index: usize, setting: &Setting) {
+        let whole = self.held[index].whole_setting(setting);
+        let setting = whole.as_ref().unwrap_or(setting);
         if let Some(tx) = &mut self.transaction {
             let (name, kind, statement) = setting.heard();
             tx.note_setting(name, kind, &statement);

@@ -1,5 +1,6 @@
 //! The servers a session holds: for the length of a transaction, or longer where something pins them.
 
+use super::job::Setting;
 use super::relay::{RelayError, settle};
 use crate::cluster::topology::ServerId;
 use crate::pool::Checkout;
@@ -68,6 +69,24 @@ impl Held {
         self.server.query(sql.as_bytes(), fate);
         settle(&mut self.server, &mut answer).await?;
         Ok(answer)
+    }
+
+    /// `SET datestyle TO dmy` changes one half of a setting: the whole of it is as the server reports it.
+    #[must_use]
+    pub fn whole_setting(&self, setting: &Setting) -> Option<Setting> {
+        let Setting::Set { name, .. } = setting else {
+            return None;
+        };
+        // what a batch has changed is reported at its Sync
+        if name != "datestyle" || self.batch_open {
+            return None;
+        }
+        let mut parameters = self.server.parameters.iter();
+        let (_, value) = parameters.find(|(name, _)| name == "DateStyle")?;
+        Some(Setting::Set {
+            name: name.clone(),
+            statement: format!("SET datestyle TO {value}"),
+        })
     }
 
     /// Gives the server back where nothing has to be done to it; else the rest is `let_go`'s.
