@@ -13,6 +13,7 @@ pub mod local;
 pub mod plan;
 mod portals;
 mod portions;
+mod promise;
 pub mod settings;
 pub mod simple;
 pub mod startup;

@@ -225,7 +225,14 @@ fn names_are_identifiers_and_channels_are_the_sessions_own_secret() {
     for n in ["1", "2", "3"] {
         assert_eq!(next(&mut client).1, n);
     }
-    assert_eq!(client.ask("SELECT pg_listening_channels()").code(), "0A000");
+    let asked = client
+        .ask("SELECT c FROM pg_listening_channels() c ORDER BY c")
+        .ok();
+    assert_eq!(asked.rows.len(), 3);
+    client.ask("BEGIN").ok();
+    let asked = client.ask("SELECT PG_listening_channels()");
+    assert_eq!(asked.code(), "0A000");
+    client.ask("ROLLBACK").ok();
     assert_eq!(
         speaker
             .ask("SELECT pg_listening_channels()")

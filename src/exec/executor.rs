@@ -98,6 +98,8 @@ pub struct Executor {
     pub listening: Option<Box<Listening>>,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
+    /// results of the statements it has described
+    pub described: Vec<u64>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in

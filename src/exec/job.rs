@@ -9,6 +9,7 @@ use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// A statement a client has parsed.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub settings: u64,
     /// the portal's results are decided here when the statement is pgshunt's own business
     pub local: bool,
+    /// what the client was told of its result (`wire::message::result_hash`); 0 when it has not asked
+    pub result: AtomicU64,
 }
 
 impl Prepared {
@@ -48,6 +51,7 @@ impl Prepared {
             types,
             planned: self.planned.clone(),
             combined: self.combined.clone(),
+            result: AtomicU64::new(0),
             ..*self
         })
     }

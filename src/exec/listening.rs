@@ -1,10 +1,13 @@
 //! The channels a session listens to. LISTEN and UNLISTEN take effect with their transaction; notifications are told
 //! between transactions, and those of the session's own before it is told that it may go on.
 
-use super::executor::Executor;
+use super::executor::{Executor, Placement};
 use super::failure::{Failure, Report};
-use super::transaction::{Heard, Transaction};
+use super::job::Job;
+use super::transaction::{Heard, Transaction, quote_ident};
 use crate::cluster::notifications::{Mail, Mailbox, Notification, Notifications};
+use crate::pool::outstanding::Fate;
+use crate::route::Targets;
 use crate::wire::build::{self, Severity};
 use crate::wire::sqlstate::SqlState;
 use std::sync::Arc;
@@ -140,6 +143,50 @@ impl Executor {
         self.listening
             .as_ref()
             .is_some_and(|listening| !listening.channels.is_empty())
+    }
+
+    /// Before a statement that asks which channels the session listens to: a server that listens to them, too, for this one
+    /// statement. It is closed afterwards, unless something pins it.
+    pub async fn lend_channels(&mut self, job: &Job) -> Result<(), Failure> {
+        let home = self.snapshot.database.home;
+        let there = match &job.targets {
+            Targets::One(shard) => *shard == home,
+            Targets::None => self.any_shard() == home,
+            Targets::Many(_) => false,
+        };
+        if !there || self.transaction.is_some() {
+            return Err(Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "pg_listening_channels() in a transaction, or outside the home shard, of a session that listens",
+            )
+            .hint("Ask by a statement of its own.")
+            .into());
+        }
+        let index = self.acquire(home, Placement::Primary).await?;
+        let channels = self.channels();
+        let listen = channels
+            .iter()
+            .map(|c| format!("LISTEN {}", quote_ident(c)));
+        let listen = listen.collect::<Vec<_>>().join(";");
+        let held = &mut self.held[index];
+        if held.pin.is_none() {
+            held.server.taint("it listens for another");
+        }
+        match held.run(&listen, Fate::Skip).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.lost(index, &error)),
+        }
+    }
+
+    /// After it.
+    pub async fn take_channels_back(&mut self) {
+        let home = self.snapshot.database.home;
+        if let Some(held) = self.held.iter_mut().find(|held| held.shard == home)
+            && let Err(error) = held.run("UNLISTEN *", Fate::Skip).await
+        {
+            tracing::debug!(%error, "a server goes on listening");
+            held.server.taint("it listens for another");
+        }
     }
 
     /// The session has committed something that may have notified itself: it hears that before anything else.

@@ -102,6 +102,7 @@ impl Executor {
         }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
+        self.described = std::mem::take(&mut answer.described);
         let turned_away = match &result {
             Ok(()) => answer
                 .error

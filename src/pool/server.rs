@@ -60,6 +60,8 @@ pub struct Answer {
     pub copy_in: bool,
     /// ParseCompletes shown to the client
     pub parsed: usize,
+    /// of each statement described: `wire::message::result_hash`
+    pub described: Vec<u64>,
     /// first columns of rows that were captured
     pub captured: Vec<Bytes>,
     /// an ErrorResponse after which the server goes
@@ -504,6 +506,9 @@ impl Server {
             b'C' => note_tag(message, fate, filter, sink, answer),
             b'G' => answer.copy_in = fate == Fate::Forward,
             b'1' if fate == Fate::Forward => answer.parsed += 1,
+            b'T' | b'n' if matches!(front, Some((Reply::DescribeStatement { .. }, _))) => {
+                answer.described.extend(message::result_hash(message));
+            }
             b'D' if fate == Fate::Capture => {
                 answer.captured.push(Bytes::copy_from_slice(
                     message::first_column(message).unwrap_or(b""),
@@ -521,12 +526,12 @@ impl Server {
         if effect == Effect::Error {
             self.fail(message, front, answer);
         }
-        if tag == b'A' {
-            // sessions listen elsewhere: some function has said LISTEN here, and the next session is not to hear of it
-            self.taint("it listens to notifications");
-        } else if (tag == b'N' && fate == Fate::Notices)
-            || (fate == Fate::Forward && shows(filter, tag))
-        {
+        let shown = match fate {
+            Fate::Forward => shows(filter, tag),
+            Fate::Notices => tag == b'N',
+            Fate::Skip | Fate::Capture => false,
+        };
+        if shown {
             self.forward(message, front, sink);
         }
         if effect == Effect::Ends {
@@ -650,10 +655,10 @@ fn note_error(message: &[u8], front: Option<(Reply, Fate)>, answer: &mut Answer)
 
 fn shows(filter: Filter, tag: u8) -> bool {
     match filter {
-        // ReadyForQuery is the session's own to say
-        // and what has become of the session's parameters, which may live on several servers
-        Filter::All => !matches!(tag, b'Z' | b'S'),
-        Filter::First => !matches!(tag, b'Z' | b'S' | b'C' | b'c'),
+        // ReadyForQuery is the session's own to say, and what has become of its parameters, which may live on several
+        // servers; it listens elsewhere, and notifications that come here are for nobody
+        Filter::All => !matches!(tag, b'Z' | b'S' | b'A'),
+        Filter::First => !matches!(tag, b'Z' | b'S' | b'A' | b'C' | b'c'),
         Filter::Rest => matches!(tag, b'D' | b'd' | b'E' | b'N'),
         Filter::Errors => false,
     }

@@ -204,6 +204,7 @@ impl<'a> Statement<'a> {
         if plan.effects.pins.is_none() && self.lingers(words, &plan) {
             plan.effects.pins = Some(REASON);
         }
+        plan.effects.asks_channels = asks_channels(self.text);
         plan
     }
 
@@ -353,6 +354,13 @@ impl<'a> Statement<'a> {
 fn bad_hint(message: String, hint: &str) -> Refusal {
     let code = SqlState::INVALID_PARAMETER_VALUE;
     Refusal::new(code, message, Some(hint.to_owned()))
+}
+
+/// The name alone is reason enough: which channels a session listens to is rarely asked.
+fn asks_channels(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"pg_listening_channels";
+    text.windows(NAME.len())
+        .any(|part| part.eq_ignore_ascii_case(NAME))
 }
 
 /// Statements that pgshunt sends to a server by their own content.

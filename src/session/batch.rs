@@ -4,6 +4,7 @@
 use super::clocks::{refuse_clock_value, refuse_clock_words};
 use super::combine::combined;
 use super::portions::Portion;
+use super::promise::note_results;
 use super::startup::protocol_violation;
 use super::{Portal, Session};
 use crate::exec::Failure;
@@ -24,6 +25,7 @@ use crate::wire::{build, message};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
@@ -421,6 +423,7 @@ impl Session {
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }
+        note_results(&work.job.ask, &std::mem::take(&mut self.exec.described));
         if result.is_err() {
             for name in work.parsed.drain(..).skip(self.exec.parsed) {
                 self.statements.remove(&name);
@@ -525,7 +528,7 @@ impl Session {
     }
 
     /// Plans a text; the statement as this session knows it.
-    fn prepare(
+    pub(super) fn prepare(
         &mut self,
         named: bool,
         text: Bytes,
@@ -567,11 +570,12 @@ impl Session {
             context: self.context.fingerprint,
             settings: self.context.settings,
             local,
+            result: AtomicU64::new(0),
         }))
     }
 
     /// The statement of a name, planned anew when settings or catalog have changed since.
-    fn statement(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Failure> {
+    pub(super) fn statement(&mut self, name: &[u8]) -> Result<Arc<Prepared>, Failure> {
         let Some(found) = self.statements.get(name).cloned() else {
             let text = if name.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
@@ -603,7 +607,7 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         let bind = message::bind(frame).map_err(protocol_violation)?;
-        let prepared = self.statement(bind.statement)?;
+        let prepared = self.kept(bind.statement).await?;
         let portal = Bytes::copy_from_slice(bind.portal);
         self.bound_portals(&portal)?;
         if prepared.local {
@@ -865,6 +869,7 @@ impl Prepared {
             types: self.types.clone(),
             planned: self.planned.clone(),
             combined: self.combined.as_ref().map(|one| one.under(settings)),
+            result: AtomicU64::new(self.result.load(Ordering::Relaxed)),
             ..*self
         })
     }

@@ -87,6 +87,7 @@ pub(super) fn prepared(
         context: context.fingerprint,
         settings: context.settings,
         local: false,
+        result: std::sync::atomic::AtomicU64::new(0),
     })))
 }
 

@@ -561,8 +561,20 @@ impl Session {
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
         if plan.effects.asks_channels && self.exec.listens() {
-            return Err(unknown_channels().into());
+            return Box::pin(self.with_channels(plan, job)).await;
         }
+        self.run_at_level(plan, job).await
+    }
+
+    /// A statement that asks which channels the session listens to.
+    async fn with_channels(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        self.exec.lend_channels(job).await?;
+        let result = self.run_at_level(plan, job).await;
+        self.exec.take_channels_back().await;
+        result
+    }
+
+    async fn run_at_level(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
         let level = self.level_of(plan);
         if plan.session.is_none() {
             return self.exec.run(job, level).await;
@@ -591,14 +603,6 @@ impl Session {
             self.exec.freshness.with(|own| own.merge(&theirs));
         }
     }
-}
-
-fn unknown_channels() -> Report {
-    Report::new(
-        SqlState::FEATURE_NOT_SUPPORTED,
-        "pg_listening_channels() in a session that listens: no server knows its channels",
-    )
-    .hint("The session itself knows what it has asked for with LISTEN.")
 }
 
 pub fn all_shards(count: usize) -> smallvec::SmallVec<[ShardId; 8]> {

@@ -140,6 +140,7 @@ fn asking(prepared: &Prepared, text: Bytes) -> Prepared {
         context: prepared.context,
         settings: prepared.settings,
         local: false,
+        result: std::sync::atomic::AtomicU64::new(0),
     }
 }
 

@@ -129,6 +129,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         observed: None,
         listening: None,
         parsed: 0,
+        described: Vec::new(),
         measured: None,
         clock: Instant::now(),
     };

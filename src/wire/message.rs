@@ -338,6 +338,30 @@ pub fn parameter_types(frame: &[u8]) -> Result<Vec<u32>, Malformed> {
         .collect()
 }
 
+/// A number for what a RowDescription, or NoData, says of the result: names, types and type modifiers. Types that a database
+/// has made itself have another number on each server and count alike.
+#[must_use]
+pub fn result_hash(frame: &[u8]) -> Option<u64> {
+    /// the first number that an object made by a user can have
+    const FIRST_OWN: i32 = 16_384;
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    if frame.first() == Some(&b'T') {
+        let mut r = Reader::new(frame).ok()?;
+        for _ in 0..r.u16().ok()? {
+            hash.update(r.cstr().ok()?);
+            r.take(6).ok()?;
+            let oid = r.i32().ok()?;
+            let oid = if oid < FIRST_OWN { oid } else { 0 };
+            r.take(2).ok()?;
+            let modifier = r.i32().ok()?;
+            r.take(2).ok()?;
+            hash.update(&oid.to_le_bytes());
+            hash.update(&modifier.to_le_bytes());
+        }
+    }
+    Some(hash.digest() | 1)
+}
+
 /// The first column of a DataRow as text, if it is not NULL.
 #[must_use]
 pub fn first_column(frame: &[u8]) -> Option<&[u8]> {

@@ -81,7 +81,6 @@ impl Statement<'_> {
         plan.access = access(facts, &calls);
         plan.effects.pins = calls.pins;
         plan.effects.clock = calls.clock.is_some();
-        plan.effects.asks_channels = calls.asks_channels;
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {
             plan.effects.ddl = Some(Ddl::Data);

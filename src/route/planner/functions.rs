@@ -16,7 +16,6 @@ pub struct Calls {
     pub not_immutable: Option<String>,
     /// a clock: another value on every server
     pub clock: Option<String>,
-    pub asks_channels: bool,
     /// a user's function that is not declared: what it reads is not seen
     pub opaque: Option<String>,
     /// one that asks for or changes the state of one server
@@ -85,7 +84,6 @@ const PRIMARY: [&str; 6] = [
 impl Calls {
     fn add(&mut self, function: &FunctionUse, context: &PlanContext<'_>) {
         let name = function.name.as_str();
-        self.asks_channels |= name == "pg_listening_channels";
         if CLOCKS.contains(&name) {
             set(&mut self.clock, name);
         }
