@@ -645,3 +645,54 @@ fn a_cancel_stops_its_own_query_and_nobody_elses() {
         bystander.join().expect("never cancelled");
     });
 }
+
+/// What a sequence has last given to a session is nobody else's: right, or refused.
+#[test]
+fn currval_is_the_sessions_own_or_refused() {
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 2").text());
+    connect(&proxy).ask("CREATE SEQUENCE numbers").ok();
+    let answers: Vec<(u64, u64)> = std::thread::scope(|scope| {
+        let sessions: Vec<_> = (0..6)
+            .map(|_| {
+                let proxy = &proxy;
+                scope.spawn(move || {
+                    let mut client = connect(proxy);
+                    let (mut right, mut refused) = (0, 0);
+                    for round in 0..60 {
+                        let given = client.ask("SELECT nextval('numbers')").ok();
+                        let asked = if round % 2 == 0 {
+                            client.ask("SELECT currval('numbers')")
+                        } else {
+                            let lastval = client.extended("SELECT lastval()", &[], &[]);
+                            lastval.expect("an answer")
+                        };
+                        if asked.code() == "0A000" {
+                            refused += 1;
+                        } else {
+                            assert_eq!(asked.ok().value(), given.value());
+                            right += 1;
+                        }
+                        client.ask("BEGIN").ok();
+                        let given = client.ask("SELECT nextval('numbers')").ok();
+                        let asked = client.ask("SELECT currval('numbers')").ok();
+                        assert_eq!(asked.value(), given.value());
+                        client.ask("COMMIT").ok();
+                    }
+                    (right, refused)
+                })
+            })
+            .collect();
+        sessions
+            .into_iter()
+            .map(|s| s.join().expect("its own values"))
+            .collect()
+    });
+    println!("right and refused: {answers:?}");
+    assert!(answers.iter().any(|(_, refused)| *refused > 0));
+    let mut alone = connect(&proxy);
+    assert_eq!(alone.ask("SELECT lastval()").code(), "55000");
+    let given = alone.ask("SELECT nextval('numbers')").ok();
+    let asked = alone.ask("SELECT currval('numbers')").ok();
+    assert_eq!(asked.value(), given.value());
+    alone.ask("DROP SEQUENCE numbers").ok();
+}

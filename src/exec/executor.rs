@@ -98,6 +98,10 @@ pub struct Executor {
     pub listening: Option<Box<Listening>>,
     /// statements parsed by the last batch before it failed
     pub parsed: usize,
+    /// unlike that of any other session
+    pub id: u64,
+    /// the server it has written on last, and that server's count of changes
+    pub written_on: Option<(i32, u64)>,
     /// results of the statements it has described
     pub described: Vec<u64>,
     /// EXPLAIN (ANALYZE) measures the run
@@ -284,8 +288,9 @@ impl Executor {
             server.check_in();
             return None;
         }
-        self.held
-            .push(Held::new(shard, choice.server, choice.is_replica, server));
+        let mut held = Held::new(shard, choice.server, choice.is_replica, server);
+        held.server.lend_to(self.id);
+        self.held.push(held);
         Some(self.held.len() - 1)
     }
 
@@ -335,6 +340,8 @@ impl Executor {
             let primary = self.backend.topology.primary(shard);
             Held::new(shard, primary, false, self.checkout(primary).await?)
         };
+        let mut held = held;
+        held.server.lend_to(self.id);
         self.held.push(held);
         Ok(self.held.len() - 1)
     }

@@ -82,6 +82,26 @@ impl Executor {
         .into())
     }
 
+    /// `currval()` and `lastval()` are of the server on which the session has called `nextval()`, if no other session has had
+    /// that server since. A write that called it has been the last one.
+    fn guard_sequence(&self, index: usize) -> Result<(), Failure> {
+        let server = &self.held[index].server;
+        match self.written_on {
+            Some(written) if written == (server.pid, server.changes) => Ok(()),
+            Some(_) => Err(Report::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "currval() or lastval() after other sessions have had the server of the last nextval()",
+            )
+            .hint("Use INSERT … RETURNING, or ask in the transaction that has called nextval().")
+            .into()),
+            None => Err(Report::new(
+                SqlState::NOT_IN_PREREQUISITE_STATE,
+                "currval or lastval is not yet defined in this session",
+            )
+            .into()),
+        }
+    }
+
     async fn attempt(
         &mut self,
         job: &Job,
@@ -89,6 +109,9 @@ impl Executor {
         placement: Placement,
     ) -> Result<Attempt, Failure> {
         let index = self.acquire(shard, placement).await?;
+        if job.effects.asks_sequence {
+            self.guard_sequence(index)?;
+        }
         let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
         let unseen =
             self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
@@ -160,6 +183,7 @@ impl Executor {
         }
         if job.access == Access::Write {
             held.wrote = true;
+            self.written_on = Some((held.server.pid, held.server.changes));
         } else {
             held.read = true;
         }

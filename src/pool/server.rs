@@ -129,6 +129,9 @@ pub struct Server {
     parameters_hash: u64,
     pub pid: i32,
     pub secret: i32,
+    /// the session it was lent to last, and how often that has changed
+    pub borrower: u64,
+    pub changes: u64,
     pub info: Arc<ServerInfo>,
 }
 
@@ -159,6 +162,8 @@ impl Server {
             parameters: login.parameters,
             pid: login.pid,
             secret: login.secret,
+            borrower: 0,
+            changes: 0,
             info: Arc::new(ServerInfo {
                 pid: login.pid,
                 born: now,
@@ -192,6 +197,14 @@ impl Server {
             && self.passing == 0
             && self.input.is_empty()
             && self.output.is_empty()
+    }
+
+    /// It is lent to this session.
+    pub fn lend_to(&mut self, session: u64) {
+        if self.borrower != session {
+            self.borrower = session;
+            self.changes += 1;
+        }
     }
 
     /// Never to be reused, for this reason.

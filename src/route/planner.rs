@@ -1,6 +1,7 @@
 //! Statement and catalog to Plan. Each statement of a text gets its own plan; what cannot be proven is refused in the
 //! plan, so that it fails at its place. It knows no sockets, no clock and no session.
 
+mod asking;
 mod combine;
 mod data;
 mod explain;
@@ -98,6 +99,9 @@ fn plan_piece(
     );
     let words = command::classify(text, tokens, context.standard_conforming_strings);
     let mut plan = statement.plan(&words);
+    let own = text.get(piece.span.start..piece.span.end).unwrap_or(text);
+    plan.effects.asks_channels = asking::channels(own);
+    plan.effects.asks_sequence = asking::sequence(own);
     plan.start = TextAnchor::of(piece.span.start, &lifted.slots);
     plan.end = TextAnchor::of(piece.span.end, &lifted.slots);
     match hints {
@@ -204,7 +208,6 @@ impl<'a> Statement<'a> {
         if plan.effects.pins.is_none() && self.lingers(words, &plan) {
             plan.effects.pins = Some(REASON);
         }
-        plan.effects.asks_channels = asks_channels(self.text);
         plan
     }
 
@@ -354,13 +357,6 @@ impl<'a> Statement<'a> {
 fn bad_hint(message: String, hint: &str) -> Refusal {
     let code = SqlState::INVALID_PARAMETER_VALUE;
     Refusal::new(code, message, Some(hint.to_owned()))
-}
-
-/// The name alone is reason enough: which channels a session listens to is rarely asked.
-fn asks_channels(text: &[u8]) -> bool {
-    const NAME: &[u8] = b"pg_listening_channels";
-    text.windows(NAME.len())
-        .any(|part| part.eq_ignore_ascii_case(NAME))
 }
 
 /// Statements that pgshunt sends to a server by their own content.

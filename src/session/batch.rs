@@ -1067,6 +1067,8 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.opaque |= plan.effects.opaque;
     effects.ddl = effects.ddl.max(plan.effects.ddl);
     effects.clock |= plan.effects.clock;
+    // what stands before it in the batch may be what has called nextval()
+    effects.asks_sequence |= plan.effects.asks_sequence && work.executes == 1;
 }
 
 fn push(work: &mut Work, step: Step) {

@@ -129,6 +129,8 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         observed: None,
         listening: None,
         parsed: 0,
+        id: parts.handle.id,
+        written_on: None,
         described: Vec::new(),
         measured: None,
         clock: Instant::now(),

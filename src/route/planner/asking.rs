@@ -1,0 +1,56 @@
+//! Statements that ask for what only the session on the server knows. The name alone is reason enough, wherever it stands:
+//! it is rare, and each execution then looks whether the server is the right one.
+
+/// Which channels the session listens to.
+pub fn channels(text: &[u8]) -> bool {
+    place(text, b"pg_listening_channels").is_some()
+}
+
+/// What a sequence has last given to the session, unless the statement itself is what it has been given to.
+pub fn sequence(text: &[u8]) -> bool {
+    let places = [place(text, b"currval"), place(text, b"lastval")];
+    let Some(asked) = places.into_iter().flatten().min() else {
+        return false;
+    };
+    let before = &text[..asked];
+    let inner = before.trim_ascii_start().get(1..).unwrap_or_default();
+    let given = place(before, b"nextval").is_some()
+        || place(before, b"returning").is_some()
+        || place(inner, b"insert").is_some();
+    !given
+}
+
+fn place(text: &[u8], word: &[u8]) -> Option<usize> {
+    text.windows(word.len())
+        .position(|part| part.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_known_by_the_name() {
+        assert!(channels(b"SELECT c FROM PG_listening_channels() c"));
+        assert!(!channels(b"SELECT 1"));
+    }
+
+    #[test]
+    fn what_the_statement_is_given_itself_needs_no_look() {
+        for asks in [
+            "SELECT currval('s')",
+            "select LASTVAL()",
+            " INSERT INTO child VALUES (currval('parent_id_seq'))",
+        ] {
+            assert!(sequence(asks.as_bytes()), "{asks}");
+        }
+        for given in [
+            "SELECT 1",
+            "SELECT nextval('s'), currval('s')",
+            "INSERT INTO t DEFAULT VALUES RETURNING currval('s')",
+            "WITH x AS (INSERT INTO t DEFAULT VALUES) SELECT lastval()",
+        ] {
+            assert!(!sequence(given.as_bytes()), "{given}");
+        }
+    }
+}
