@@ -176,7 +176,7 @@ fn a_lost_connection_is_replaced_and_the_gap_is_told() {
     let mut client = connect(&proxy);
     client.ask("LISTEN far").ok();
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                WHERE usename = 'pgshunt' AND query LIKE 'LISTEN%'";
+                WHERE usename = 'pgshunt' AND query LIKE 'LISTEN \"far\"%'";
     assert_ne!(town().superuser(0, 0, "social").ask(kill).ok().value(), "0");
     let told = client.receive().expect("a warning");
     assert_eq!(told.tag, b'N');
