@@ -21,6 +21,7 @@ pub mod merge;
 pub mod overrun;
 pub mod relay;
 pub mod scatter;
+pub mod sequences;
 pub mod servers;
 pub mod single;
 pub mod transaction;

@@ -689,6 +689,18 @@ fn currval_is_the_sessions_own_or_refused() {
     });
     println!("right and refused: {answers:?}");
     assert!(answers.iter().any(|(_, refused)| *refused > 0));
+    // a write on another server does not make that the one that knows
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 2").text());
+    let (mut client, mut other) = (connect(&proxy), connect(&proxy));
+    client.ask("SELECT nextval('numbers')").ok();
+    other.ask("BEGIN").ok();
+    let first = other.ask("SELECT pg_backend_pid()").ok();
+    client.ask("UPDATE victims SET n = n WHERE false").ok();
+    let second = client.ask("SELECT pg_backend_pid()").ok();
+    assert_ne!(first.value(), second.value());
+    assert_eq!(client.ask("SELECT currval('numbers')").code(), "0A000");
+    other.ask("COMMIT").ok();
+    assert_eq!(client.ask("SELECT currval('numbers')").code(), "0A000");
     let mut alone = connect(&proxy);
     assert_eq!(alone.ask("SELECT lastval()").code(), "55000");
     let given = alone.ask("SELECT nextval('numbers')").ok();

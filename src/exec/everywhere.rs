@@ -7,6 +7,7 @@ use super::failure::{Failure, Report};
 use super::held::Held;
 use super::job::Job;
 use super::relay::{Ends, RelayError, Stand, relay};
+use super::sequences::Written;
 use super::transaction::{Opened, Transaction};
 use crate::pool::server::{Answer, Filter, Server};
 use crate::shard::ShardId;
@@ -44,6 +45,7 @@ impl Executor {
         }
         if let (false, Some(tx)) = (job.is_set(), &mut self.transaction) {
             tx.everywhere = true;
+            self.written = Written::Scattered;
         }
         let result = self.on_every_shard(job).await;
         if result.is_err() {

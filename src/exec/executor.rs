@@ -11,6 +11,7 @@ use super::listening::Listening;
 use super::measure::Measured;
 use super::overrun::Overrun;
 use super::relay::RelayError;
+use super::sequences::Written;
 use super::servers::Entry;
 use super::transaction::{Kind, Opened, Transaction};
 use crate::cluster::topology::{ReadChoice, ServerId, Topology};
@@ -100,8 +101,7 @@ pub struct Executor {
     pub parsed: usize,
     /// unlike that of any other session
     pub id: u64,
-    /// the server it has written on last, and that server's count of changes
-    pub written_on: Option<(i32, u64)>,
+    pub written: Written,
     /// results of the statements it has described
     pub described: Vec<u64>,
     /// EXPLAIN (ANALYZE) measures the run
@@ -288,10 +288,7 @@ impl Executor {
             server.check_in();
             return None;
         }
-        let mut held = Held::new(shard, choice.server, choice.is_replica, server);
-        held.server.lend_to(self.id);
-        self.held.push(held);
-        Some(self.held.len() - 1)
+        Some(self.hold(Held::new(shard, choice.server, choice.is_replica, server)))
     }
 
     /// The pool of this server and the session's user.
@@ -340,10 +337,14 @@ impl Executor {
             let primary = self.backend.topology.primary(shard);
             Held::new(shard, primary, false, self.checkout(primary).await?)
         };
-        let mut held = held;
+        Ok(self.hold(held))
+    }
+
+    /// Index of the server that is held from now on.
+    fn hold(&mut self, mut held: Held) -> usize {
         held.server.lend_to(self.id);
         self.held.push(held);
-        Ok(self.held.len() - 1)
+        self.held.len() - 1
     }
 
     /// Waits a few samples for the proof that this replica is fresh, by one asked for after it was connected to.

@@ -82,26 +82,6 @@ impl Executor {
         .into())
     }
 
-    /// `currval()` and `lastval()` are of the server on which the session has called `nextval()`, if no other session has had
-    /// that server since. A write that called it has been the last one.
-    fn guard_sequence(&self, index: usize) -> Result<(), Failure> {
-        let server = &self.held[index].server;
-        match self.written_on {
-            Some(written) if written == (server.pid, server.changes) => Ok(()),
-            Some(_) => Err(Report::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "currval() or lastval() after other sessions have had the server of the last nextval()",
-            )
-            .hint("Use INSERT … RETURNING, or ask in the transaction that has called nextval().")
-            .into()),
-            None => Err(Report::new(
-                SqlState::NOT_IN_PREREQUISITE_STATE,
-                "currval or lastval is not yet defined in this session",
-            )
-            .into()),
-        }
-    }
-
     async fn attempt(
         &mut self,
         job: &Job,
@@ -183,7 +163,7 @@ impl Executor {
         }
         if job.access == Access::Write {
             held.wrote = true;
-            self.written_on = Some((held.server.pid, held.server.changes));
+            self.written.note(held);
         } else {
             held.read = true;
         }

@@ -31,8 +31,9 @@ impl App {
         let config = self.config.load_full();
         let mut known = HashMap::new();
         let now = Instant::now();
-        for client in self.clients.all() {
-            let Some((doing, verdict)) = judge(&client, &config, &mut known, now) else {
+        let clients = self.clients.all();
+        for client in &clients {
+            let Some((doing, verdict)) = judge(client, &config, &mut known, now) else {
                 continue;
             };
             if !client.note_overrun(doing, verdict.ends) {
@@ -44,7 +45,7 @@ impl App {
                 "{}",
                 verdict.report.message
             );
-            let cancels = self.cancels.clone();
+            let (cancels, client) = (self.cancels.clone(), client.clone());
             // a server that does not take the cancel must not hold up the others
             tokio::spawn(async move {
                 let holds = || client.doing() == doing;
@@ -55,18 +56,18 @@ impl App {
 }
 
 /// What holds for the clients of a user and a database.
-type Known = HashMap<(String, String), ClientBounds>;
+type Known<'c> = HashMap<(&'c str, &'c str), ClientBounds>;
 
-fn judge(
-    client: &ClientInfo,
+fn judge<'c>(
+    client: &'c ClientInfo,
     config: &Config,
-    known: &mut Known,
+    known: &mut Known<'c>,
     now: Instant,
 ) -> Option<(Doing, Verdict)> {
     let doing = client.doing();
     let (user, database) = (&client.identity.user, &client.identity.database);
     let bounds = known
-        .entry((user.clone(), database.clone()))
+        .entry((user, database))
         .or_insert_with(|| config.client_bounds(user, database));
     let over = |bound: &Option<Bound>, since: Instant| {
         let bound = bound.as_ref()?;

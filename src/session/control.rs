@@ -10,6 +10,7 @@ use crate::exec::freshness::Marks;
 use crate::exec::held::Held;
 use crate::exec::job::{Ask, Job, Setting};
 use crate::exec::listening::Wish;
+use crate::exec::sequences::Written;
 use crate::exec::transaction::{Opened, Transaction};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
@@ -350,6 +351,7 @@ impl Session {
         self.statements.clear();
         self.portals.clear();
         self.exec.listening = None;
+        self.exec.written = Written::default();
         self.exec.vars = self.start_vars.clone();
         for held in &mut self.exec.held {
             held.pin = None;

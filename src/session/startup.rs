@@ -11,6 +11,7 @@ use crate::exec::client::Client;
 use crate::exec::executor::{CancelSlot, Executor, Placement};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::freshness::{Freshness, Marks};
+use crate::exec::sequences::Written;
 use crate::sql::lift::Lifted;
 use crate::stats::{ClientHandle, Recorder};
 use crate::vars::Vars;
@@ -130,7 +131,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         listening: None,
         parsed: 0,
         id: parts.handle.id,
-        written_on: None,
+        written: Written::default(),
         described: Vec::new(),
         measured: None,
         clock: Instant::now(),
