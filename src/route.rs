@@ -5,6 +5,7 @@ pub mod cache;
 mod display;
 pub mod explain;
 mod gather;
+pub mod pace;
 pub mod planner;
 pub mod resolve;
 
@@ -21,6 +22,7 @@ use crate::sql::hint::Reads;
 use crate::wire::sqlstate::SqlState;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A whole simple query, or the text of one Parse: zero or more statements.
 #[derive(Debug)]
@@ -61,6 +63,29 @@ pub struct Plan {
     pub session: Option<String>,
     /// `Command::Set`: the whole of it, with its value
     pub setting: Option<Setting>,
+    /// of its executions
+    pub pace: pace::Pace,
+}
+
+impl Plan {
+    /// A read that leaves nothing behind and takes no longer than this: it may be run again, and beside others.
+    #[must_use]
+    pub fn may_share(&self, longest: Duration) -> bool {
+        let Effects {
+            pins: None,
+            opaque: false,
+            ddl: None,
+            clock: _,
+            asks_channels: false,
+            asks_sequence: false,
+        } = self.effects
+        else {
+            return false;
+        };
+        self.access == Access::Read
+            && self.command == Command::Select
+            && self.pace.is_short(longest)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

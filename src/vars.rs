@@ -11,6 +11,19 @@ pub struct Vars {
 }
 
 impl Vars {
+    /// Whether both are the same; then they are kept as one, so that the next look is quick.
+    #[must_use]
+    pub fn agree(&mut self, other: &Self) -> bool {
+        if Arc::ptr_eq(&self.entries, &other.entries) {
+            return true;
+        }
+        let same = *self == *other;
+        if same {
+            self.entries = other.entries.clone();
+        }
+        same
+    }
+
     /// A `SET name …` that succeeded; `statement` replays it.
     pub fn set(&mut self, name: &str, statement: &str) {
         self.reset(name);

@@ -330,6 +330,8 @@ fn database(primaries: &[u16]) -> Database {
         reference_tables: vec![("public".to_owned(), "countries".to_owned())],
         functions: std::collections::HashMap::new(),
         pool: PoolSettings {
+            pipeline_max: 1,
+            pipeline_time_max: Duration::from_millis(5),
             mode: PoolMode::Transaction,
             size: 10,
             size_min: 0,

@@ -316,6 +316,11 @@ fn pool_families(pools: &[PoolRow]) -> Vec<Family> {
             of(|p| Value::Int(p.checkouts)),
         ),
         Family::counter(
+            "pool_shared_statements",
+            "Statements that shared a server with those of other clients.",
+            of(|p| Value::Int(p.shared)),
+        ),
+        Family::counter(
             "pool_waits",
             "Checkouts that had to wait.",
             of(|p| Value::Int(p.waits)),

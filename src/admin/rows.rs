@@ -24,6 +24,8 @@ pub struct PoolRow {
     pub waiting: usize,
     pub oldest_wait: Duration,
     pub checkouts: u64,
+    /// statements that have shared a server with others at the time
+    pub shared: u64,
     pub waits: u64,
     pub timeouts: u64,
     pub dials: u64,

@@ -440,6 +440,10 @@ pub struct PoolFile {
     pub lifetime_ms_max: At<u64>,
     /// Prepared statements kept on one server connection.
     pub prepared_max: At<u64>,
+    /// Clients whose short reads may share one server at a time; 1: none.
+    pub pipeline_max: At<u64>,
+    /// Short is what takes no longer than this on average.
+    pub pipeline_ms_max: At<u64>,
     /// Compare every server that goes back to its pool with a fresh one: for tests, it costs a round trip.
     pub verify: bool,
 }
@@ -456,6 +460,8 @@ impl Default for PoolFile {
             idle_ms_max: At::default_of(600_000),
             lifetime_ms_max: At::default_of(3_600_000),
             prepared_max: At::default_of(256),
+            pipeline_max: At::default_of(32),
+            pipeline_ms_max: At::default_of(5),
             verify: false,
         }
     }

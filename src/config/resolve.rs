@@ -356,6 +356,10 @@ pub struct PoolSettings {
     pub lifetime_max: Duration,
     /// prepared statements kept on one server (LRU)
     pub prepared_max: usize,
+    /// clients whose short reads may share one server at a time; 1: none
+    pub pipeline_max: usize,
+    /// short is what takes no longer than this on average
+    pub pipeline_time_max: Duration,
     /// compare every server that goes back with a fresh one
     pub verify: bool,
 }

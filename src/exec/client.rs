@@ -135,6 +135,12 @@ impl Client {
         self.hold.get_or_insert(offset);
     }
 
+    /// Bytes it has been shown or will be, since they were last counted.
+    #[must_use]
+    pub fn shown(&self) -> usize {
+        usize::try_from(self.traffic.bytes_out).unwrap_or(usize::MAX / 2) + self.output.len()
+    }
+
     /// Bytes that are held back.
     #[must_use]
     pub fn held_back(&self) -> usize {

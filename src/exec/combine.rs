@@ -77,13 +77,14 @@ impl Executor {
                 shards: shards.len() as u32,
                 shard: None,
                 captured: Vec::new(),
+                ..Done::default()
             });
         }
     }
 
     /// Text is compared as the servers compare it: its bytes must be theirs.
     pub fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
-        let parameters = self.observed.as_ref().unwrap_or(&self.reported);
+        let parameters = self.observed.as_deref().unwrap_or(&self.reported);
         let value = |wanted: &str| {
             let mut found = parameters.iter().filter(|(name, _)| name == wanted);
             found.next().map_or("", |(_, value)| value.as_str())

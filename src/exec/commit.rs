@@ -138,7 +138,7 @@ impl Executor {
     }
 
     fn held_error(&mut self, error: Bytes) {
-        self.pending_error = Some(error);
+        self.pending_error = Some(Box::new(error));
     }
 
     /// The server's error of a commit, put where the client sees it.

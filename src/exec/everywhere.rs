@@ -112,6 +112,7 @@ impl Executor {
             shards: shards.len() as u32,
             shard: None,
             captured: Vec::new(),
+            ..Done::default()
         })
     }
 
@@ -274,6 +275,7 @@ impl Executor {
             shards: shards.len() as u32,
             shard: None,
             captured: Vec::new(),
+            ..Done::default()
         })
     }
 

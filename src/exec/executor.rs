@@ -33,6 +33,9 @@ use std::time::Instant;
 /// How many samples a session that reads without pause waits for, so that it gets back to the replicas.
 const SETTLE_SAMPLES: u32 = 3;
 
+/// Servers found dead one after the other before a statement gives up.
+const DEAD_MAX: u32 = 5;
+
 /// The servers whose work a cancel request of this client would stop.
 #[derive(Default)]
 pub struct CancelTarget {
@@ -89,12 +92,12 @@ pub struct Executor {
     pub freshness: Freshness,
     pub cancel: Arc<CancelSlot>,
     /// a commit's error, until it is known where it belongs
-    pub pending_error: Option<Bytes>,
+    pub pending_error: Option<Box<Bytes>>,
     /// parameters as the client knows them
     pub reported: Arc<Vec<(String, String)>>,
     pub reported_hash: u64,
     /// as a server that has the session's settings reports them now, if that differs
-    pub observed: Option<Vec<(String, String)>>,
+    pub observed: Option<Box<Vec<(String, String)>>>,
     /// the channels it listens to
     pub listening: Option<Box<Listening>>,
     /// statements parsed by the last batch before it failed
@@ -102,8 +105,10 @@ pub struct Executor {
     /// unlike that of any other session
     pub id: u64,
     pub written: Written,
-    /// results of the statements it has described
-    pub described: Vec<u64>,
+    /// what shared a server has had to run again
+    pub missed: bool,
+    /// results of the statements it has described, if any
+    pub described: Option<Box<Vec<u64>>>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in
@@ -122,6 +127,9 @@ pub struct Done {
     pub shard: Option<ShardId>,
     /// first columns, where they were captured
     pub captured: Vec<Bytes>,
+    /// from when its only server could begin to its answer, and the bytes of that; unknown: zero
+    pub took: std::time::Duration,
+    pub bytes: usize,
 }
 
 /// Where a read may be served.
@@ -253,6 +261,33 @@ impl Executor {
         shard: ShardId,
         placement: Placement,
     ) -> Result<usize, Failure> {
+        for _ in 0..DEAD_MAX {
+            let index = self.acquire_idle(shard, placement).await?;
+            if !self.lacks_settings(index) || Box::pin(self.bring_settings(index)).await? {
+                return self.joined(index).await;
+            }
+        }
+        Err(Report::new(
+            SqlState::CONNECTION_FAILURE,
+            "one server after the other was lost before it could be asked anything",
+        )
+        .hint("SHOW REPLICAS in the admin database shows which servers are up.")
+        .into())
+    }
+
+    async fn joined(&mut self, index: usize) -> Result<usize, Failure> {
+        if self.transaction.is_some() && !self.held[index].in_transaction {
+            Box::pin(self.join_transaction(index)).await?;
+        }
+        Ok(index)
+    }
+
+    /// The held server of this shard, or one just taken.
+    async fn acquire_idle(
+        &mut self,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<usize, Failure> {
         let usable =
             |h: &Held| !h.is_replica || h.in_transaction || placement != Placement::Primary;
         let index = match self.held.iter().position(|h| h.shard == shard) {
@@ -267,12 +302,6 @@ impl Executor {
                 }
             }
         };
-        if self.lacks_settings(index) {
-            Box::pin(self.bring_settings(index)).await?;
-        }
-        if self.transaction.is_some() && !self.held[index].in_transaction {
-            Box::pin(self.join_transaction(index)).await?;
-        }
         Ok(index)
     }
 
@@ -337,11 +366,12 @@ impl Executor {
             let primary = self.backend.topology.primary(shard);
             Held::new(shard, primary, false, self.checkout(primary).await?)
         };
+        self.clock = Instant::now();
         Ok(self.hold(held))
     }
 
     /// Index of the server that is held from now on.
-    fn hold(&mut self, mut held: Held) -> usize {
+    pub(super) fn hold(&mut self, mut held: Held) -> usize {
         held.server.lend_to(self.id);
         self.held.push(held);
         self.held.len() - 1
@@ -378,7 +408,12 @@ impl Executor {
         self.choose_now(shard, placement, Instant::now())
     }
 
-    fn choose_now(&mut self, shard: ShardId, placement: Placement, now: Instant) -> ReadChoice {
+    pub(super) fn choose_now(
+        &mut self,
+        shard: ShardId,
+        placement: Placement,
+        now: Instant,
+    ) -> ReadChoice {
         match placement {
             Placement::Primary => ReadChoice::primary(shard),
             Placement::ReplicaIfFresh(level) => self.ask_topology(shard, level, now),
@@ -394,7 +429,7 @@ impl Executor {
             ..
         } = self;
         let load = |member| match entries.iter().find(|e| e.member == member) {
-            Some(entry) => entry.pool.load(),
+            Some(entry) => entry.load(),
             None => backend.servers.load(member, user),
         };
         freshness.choose(&backend.topology, shard, level, now, load)
@@ -421,7 +456,7 @@ impl Executor {
         self.cancelled(&format!(" while it waited for {thing}"))
     }
 
-    fn cancelled(&self, circumstances: &str) -> Report {
+    pub(super) fn cancelled(&self, circumstances: &str) -> Report {
         self.cancel.overrun.of_statement().unwrap_or_else(|| {
             let message = format!("canceling statement due to user request{circumstances}");
             Report::new(SqlState::QUERY_CANCELED, message)
@@ -445,20 +480,31 @@ impl Executor {
         }
     }
 
-    fn lacks_settings(&self, index: usize) -> bool {
+    fn lacks_settings(&mut self, index: usize) -> bool {
         let held = &self.held[index];
-        !held.in_transaction && !held.batch_open && held.server.vars != *self.wanted_settings()
+        if held.in_transaction || held.batch_open {
+            return false;
+        }
+        let wanted = match &mut self.transaction {
+            Some(tx) => &mut tx.vars_before,
+            None => &mut self.vars,
+        };
+        !wanted.agree(&held.server.vars)
     }
 
-    /// Brings the server to the wanted settings.
-    async fn bring_settings(&mut self, index: usize) -> Result<(), Failure> {
+    /// Brings the server to the wanted settings. False: it was dead already, and nothing is lost with it.
+    async fn bring_settings(&mut self, index: usize) -> Result<bool, Failure> {
         let wanted = self.wanted_settings().clone();
         let held = &mut self.held[index];
         let Some(sql) = held.server.vars.way_to(&wanted) else {
-            return Ok(());
+            return Ok(true);
         };
         let answer = match held.run(&sql, Fate::Skip).await {
             Ok(answer) => answer,
+            Err(_) if held.pin.is_none() => {
+                self.drop_held(index);
+                return Ok(false);
+            }
             Err(error) => return Err(self.lost(index, &error)),
         };
         let held = &mut self.held[index];
@@ -470,7 +516,7 @@ impl Executor {
             return Err(Failure::Shown);
         }
         held.server.vars = wanted;
-        Ok(())
+        Ok(true)
     }
 
     pub async fn join_transaction(&mut self, index: usize) -> Result<(), Failure> {
@@ -690,7 +736,7 @@ impl Executor {
             None => self.reported_hash,
         };
         if server.parameters_hash() != told {
-            self.observed = Some(server.parameters.clone());
+            self.observed = Some(Box::new(server.parameters.clone()));
         }
     }
 

@@ -252,6 +252,7 @@ impl Executor {
             shards: reads.len() as u32,
             shard: None,
             captured: Vec::new(),
+            ..Done::default()
         })
     }
 

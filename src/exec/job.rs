@@ -180,6 +180,8 @@ pub struct Job {
     pub executes: bool,
     /// `Merge::Gather`: what is asked of each table
     pub parts: Option<Box<[Part]>>,
+    /// it may be run again, and on a server that it shares with others
+    pub shares: bool,
 }
 
 /// What a SET or RESET does to the session's settings.
@@ -241,6 +243,7 @@ impl Job {
             settings: Vec::new(),
             executes: true,
             parts: None,
+            shares: false,
         }
     }
 

@@ -53,6 +53,7 @@ impl Executor {
                 shards: shards.len() as u32,
                 shard: None,
                 captured: Vec::new(),
+                ..Done::default()
             });
         }
     }

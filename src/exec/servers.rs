@@ -2,6 +2,7 @@
 //! Here a permission to dial becomes a server.
 
 use super::failure::Report;
+use super::lane::Lanes;
 use crate::auth::keyring::{Holder, KeyRing};
 use crate::auth::server::{Credentials, LoginError, login};
 use crate::cluster::topology::{ServerId, Topology};
@@ -67,6 +68,7 @@ impl Account {
 pub struct Entry {
     pub member: ServerId,
     pub pool: Arc<Pool<Server>>,
+    pub lanes: Arc<Lanes>,
     account: Account,
     connections: Arc<Connections>,
 }
@@ -96,6 +98,12 @@ pub struct Connection {
 }
 
 impl Entry {
+    /// Servers in use, and clients that wait for one or share one.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.pool.load() + self.lanes.riders()
+    }
+
     #[must_use]
     pub fn connections(&self, now: Instant) -> Vec<Connection> {
         let open: Vec<Arc<ServerInfo>> = self
@@ -170,6 +178,7 @@ impl Servers {
         let entry = Arc::new(Entry {
             member,
             pool,
+            lanes: Arc::default(),
             account,
             connections,
         });
@@ -211,7 +220,7 @@ impl Servers {
         self.pools
             .read()
             .get(&(member, user.clone()))
-            .map_or(0, |e| e.pool.load())
+            .map_or(0, |e| e.load())
     }
 
     /// Whose connections they are: of our user, as whom the servers know it.
@@ -237,8 +246,14 @@ impl Servers {
     /// An idle server of the pool, if there is one and nobody waits for it.
     #[must_use]
     pub fn checkout_idle(&self, entry: &Entry) -> Option<Checkout<Server>> {
+        self.checkout_quiet(entry, usize::MAX)
+    }
+
+    /// The same, if fewer than so many are in use.
+    #[must_use]
+    pub fn checkout_quiet(&self, entry: &Entry, in_use: usize) -> Option<Checkout<Server>> {
         loop {
-            let mut server = entry.pool.try_checkout_idle()?;
+            let mut server = entry.pool.try_checkout_quiet(in_use)?;
             if server.still_there() {
                 server.info.note_busy();
                 return Some(server);
@@ -249,13 +264,12 @@ impl Servers {
     /// A server, from the pool or newly dialled.
     pub async fn checkout(&self, entry: &Entry) -> Result<Checkout<Server>, Report> {
         loop {
-            let lease = match entry.pool.try_checkout() {
-                Some(lease) => lease,
-                None => entry
-                    .pool
-                    .checkout()
-                    .await
-                    .map_err(|e| checkout_report(&e))?,
+            let lease = if let Some(lease) = entry.pool.try_checkout() {
+                lease
+            } else {
+                entry.lanes.recall();
+                let checkout = entry.pool.checkout().await;
+                checkout.map_err(|e| checkout_report(&e))?
             };
             match lease {
                 Lease::Ready(mut server) => {
@@ -266,7 +280,9 @@ impl Servers {
                     // closed by the server while it was idle: dropping it frees its place
                 }
                 Lease::Dial(permit) => {
-                    let server = self.dialer.dial(&entry.account, permit).await?;
+                    // its future is large, and nobody who only waits needs it
+                    let dial = self.dialer.dial(&entry.account, permit);
+                    let server = Box::pin(dial).await?;
                     entry.connections.enroll(&server.info);
                     return Ok(server);
                 }

@@ -6,6 +6,7 @@ use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
 use super::relay::{Ends, RelayError, Stand, relay};
+use super::ride::Shared;
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter, Server};
 use crate::route::Access;
@@ -31,9 +32,14 @@ impl Executor {
     ) -> Result<Done, Failure> {
         self.guard_second_write(job, shard)?;
         self.guard_clock(job, shard)?;
+        let crowded = match self.share(job, shard, level).await? {
+            Shared::Done(done) => return Ok(done),
+            Shared::Alone => false,
+            Shared::Crowded => true,
+        };
         let mut placement = self.placement(job, level);
         loop {
-            match self.attempt(job, shard, placement).await? {
+            match self.attempt(job, shard, placement, crowded).await? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Again => placement = Placement::Primary,
             }
@@ -87,8 +93,18 @@ impl Executor {
         job: &Job,
         shard: ShardId,
         placement: Placement,
+        crowded: bool,
     ) -> Result<Attempt, Failure> {
-        let index = self.acquire(shard, placement).await?;
+        let mut index = self.acquire(shard, placement).await?;
+        if crowded {
+            if let Shared::Done(done) = self.share_held(job, index).await? {
+                return Ok(Attempt::Done(done));
+            }
+            if self.held.is_empty() {
+                index = self.acquire(shard, placement).await?;
+            }
+        }
+        let (asked, shown) = (self.clock, self.client.shown());
         if job.effects.asks_sequence {
             self.guard_sequence(index)?;
         }
@@ -105,7 +121,7 @@ impl Executor {
         }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
-        self.described = std::mem::take(&mut answer.described);
+        self.note_described(&mut answer);
         let turned_away = match &result {
             Ok(()) => answer
                 .error
@@ -121,7 +137,11 @@ impl Executor {
             return Ok(Attempt::Again);
         }
         self.keep_books(job, index, result.is_ok());
-        let result = self.conclude(job, index, &mut answer, result);
+        let mut result = self.conclude(job, index, &mut answer, result);
+        if let Ok(done) = &mut result {
+            done.took = self.clock.saturating_duration_since(asked);
+            done.bytes = self.client.shown() - shown;
+        }
         if let (Ok(_), true, Some(ddl)) = (&result, job.executes, job.effects.ddl)
             && self.transaction.is_none()
         {
@@ -221,7 +241,13 @@ impl Executor {
             shards: 1,
             shard: Some(held.shard),
             captured: std::mem::take(&mut answer.captured),
+            ..Done::default()
         })
+    }
+
+    pub(super) fn note_described(&mut self, answer: &mut Answer) {
+        let described = std::mem::take(&mut answer.described);
+        self.described = (!described.is_empty()).then(|| Box::new(described));
     }
 
     async fn give_up_replica(&mut self, index: usize, broken: bool) {

@@ -179,9 +179,14 @@ impl<S> Pool<S> {
 
     /// An idle server or nothing. Touches no timer.
     pub fn try_checkout_idle(self: &Arc<Self>) -> Option<Checkout<S>> {
+        self.try_checkout_quiet(usize::MAX)
+    }
+
+    /// The same, while fewer than so many are in use.
+    pub fn try_checkout_quiet(self: &Arc<Self>, in_use: usize) -> Option<Checkout<S>> {
         let lease = {
             let mut state = self.state.lock();
-            if !state.waiters.is_empty() || state.idle.is_empty() {
+            if !state.waiters.is_empty() || state.idle.is_empty() || state.in_use >= in_use {
                 return None;
             }
             state.next_lease(self)

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// A row longer than this is passed on in pieces.
 const PIECE: usize = 16 * 1024;
+/// Room for one of several answers that have come in together.
+const ANSWER_USUAL: usize = 512;
 /// Why a server that could not open a transaction is closed.
 const NOT_BEGUN: &str = "its transaction did not begin";
 /// A message that is not a row must fit in this.
@@ -39,6 +41,15 @@ pub enum Filter {
     Rest,
     /// nothing but errors
     Errors,
+}
+
+/// How far `digest_from` goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// to the end of what has come in
+    Dry,
+    /// to the first ReadyForQuery
+    Ready,
 }
 
 /// What one exchange has shown so far.
@@ -213,6 +224,11 @@ impl Server {
     }
 
     #[must_use]
+    pub fn is_tainted(&self) -> bool {
+        self.tainted.is_some()
+    }
+
+    #[must_use]
     pub fn prepared_len(&self) -> usize {
         self.prepared.len()
     }
@@ -384,26 +400,42 @@ impl Server {
         // one growth for all that is there, not one for each message
         sink.reserve(self.input.len());
         let mut input = std::mem::take(&mut self.input);
-        let result = self.digest_from(&mut input, filter, sink, answer);
+        let result = self.digest_from(&mut input, filter, Until::Dry, sink, answer);
+        self.input = input;
+        result.map(|_| ())
+    }
+
+    /// The same up to the first ReadyForQuery, where several answers come one after the other; true when it has come.
+    pub fn digest_one(
+        &mut self,
+        filter: Filter,
+        sink: &mut BytesMut,
+        answer: &mut Answer,
+    ) -> Result<bool, OutOfStep> {
+        let mut input = std::mem::take(&mut self.input);
+        sink.reserve(input.len().min(ANSWER_USUAL));
+        let result = self.digest_from(&mut input, filter, Until::Ready, sink, answer);
         self.input = input;
         result
     }
 
+    /// True when it has stopped at a ReadyForQuery.
     fn digest_from(
         &mut self,
         input: &mut BytesMut,
         filter: Filter,
+        until: Until,
         sink: &mut BytesMut,
         answer: &mut Answer,
-    ) -> Result<(), OutOfStep> {
+    ) -> Result<bool, OutOfStep> {
         loop {
             self.release_synthetic(filter, sink, answer);
             if self.passing > 0 && !self.pass_on(input, sink) {
-                return Ok(());
+                return Ok(false);
             }
             let head = match frame::header(input, MESSAGE_MAX) {
                 Ok(Some(head)) => head,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(false),
                 Err(_) => {
                     return Err(OutOfStep {
                         tag: input[0],
@@ -414,13 +446,16 @@ impl Server {
             if input.len() < head.len {
                 self.begin_passing(input, head, filter, sink, answer)?;
                 if self.passing == 0 {
-                    return Ok(());
+                    return Ok(false);
                 }
                 continue;
             }
             if !self.take_rows(input, filter, sink, answer) {
                 self.take(&input[..head.len], filter, sink, answer)?;
                 input.advance(head.len);
+                if until == Until::Ready && head.tag == b'Z' {
+                    return Ok(true);
+                }
             }
         }
     }

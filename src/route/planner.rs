@@ -12,6 +12,7 @@ mod reference;
 mod relations;
 mod utility;
 
+use super::pace::Pace;
 use super::{Access, Command, Effects, Merge, Plan, PlannedText, Refusal, Routing, TextAnchor};
 use crate::catalog::Catalog;
 use crate::catalog::lingering::REASON;
@@ -143,6 +144,7 @@ impl PlanContext<'_> {
             reads: None,
             session: None,
             setting: None,
+            pace: Pace::default(),
             key_lengths: smallvec::SmallVec::new(),
         }
     }

@@ -104,6 +104,8 @@ async fn stop(slot: &CancelSlot, mut target: MutexGuard<'_, CancelTarget>) {
     slot.requested.store(true, Ordering::SeqCst);
     // a client that waits for a server is woken; one that does not has left nothing to wake
     slot.wake.notify_waiters();
+    // and one whose statement shares a server
+    slot.bell.wake();
     let Some(topology) = target.topology.clone() else {
         return;
     };

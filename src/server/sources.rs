@@ -141,6 +141,7 @@ fn pools_of(backend: &Backend) -> Vec<PoolRow> {
                 waiting: status.waiting,
                 oldest_wait: status.oldest_wait,
                 checkouts: status.totals.checkouts,
+                shared: entry.lanes.shared(),
                 waits: status.totals.waits,
                 timeouts: status.totals.timeouts,
                 dials: status.totals.dials,

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
 const GATHERED_MAX: usize = 1 << 20;
@@ -126,6 +126,14 @@ pub(super) struct Work {
     open: bool,
     /// it ends with an Execute of a portal over several shards
     portion: Option<Box<Portion>>,
+}
+
+impl Work {
+    /// One statement, run once and to its end.
+    fn may_share(&self, end: End, longest: Duration) -> bool {
+        let plan = self.planned.as_ref().and_then(|p| p.statements.first());
+        end == End::Sync && self.executes == 1 && plan.is_some_and(|plan| plan.may_share(longest))
+    }
 }
 
 impl Segment {
@@ -410,6 +418,8 @@ impl Session {
         if let Ask::Batch { end: slot, .. } = &mut work.job.ask {
             *slot = end;
         }
+        let longest = self.exec.snapshot.database.pool.pipeline_time_max;
+        work.job.shares = work.may_share(end, longest);
         let started = self.begin_work();
         self.exec.parsed = 0;
         let planned = work.planned.clone();
@@ -423,7 +433,9 @@ impl Session {
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }
-        note_results(&work.job.ask, &std::mem::take(&mut self.exec.described));
+        if let Some(described) = self.exec.described.take() {
+            note_results(&work.job.ask, &described);
+        }
         if result.is_err() {
             for name in work.parsed.drain(..).skip(self.exec.parsed) {
                 self.statements.remove(&name);
@@ -1015,6 +1027,7 @@ fn new_work(destination: &Destination) -> Work {
             settings: Vec::new(),
             executes: false,
             parts: None,
+            shares: false,
         },
         planned: None,
         parsed: SmallVec::new(),

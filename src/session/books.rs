@@ -41,6 +41,7 @@ impl Session {
             }
             Err(_) => (Outcome::Failed, 0, ServedBy::Nobody, ShardSet::NONE),
         };
+        self.pace(planned, result);
         let way = match result {
             Ok(done) if done.shards == 1 => Some(Way::Single),
             Ok(done) if done.shards > 1 => Some(way_of(planned)),
@@ -67,6 +68,20 @@ impl Session {
             ..Counts::default()
         });
         self.handle.count_queries(1);
+    }
+
+    /// How long it took and what it brought, for whether it may share a server.
+    fn pace(&mut self, planned: &PlannedText, result: &Result<Done, Failure>) {
+        let missed = std::mem::take(&mut self.exec.missed);
+        if let (true, [plan]) = (missed, &planned.statements[..]) {
+            plan.pace.note_missed();
+        }
+        if let ([plan], Ok(done)) = (&planned.statements[..], result)
+            && plan.access == Access::Read
+            && done.shards == 1
+        {
+            plan.pace.note(done.took, done.bytes);
+        }
     }
 
     /// The clock is read, and what was said of the work before it no longer counts.

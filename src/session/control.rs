@@ -450,6 +450,7 @@ impl Session {
             settings,
             executes: true,
             parts: None,
+            shares: !is_set && plan.may_share(self.exec.snapshot.database.pool.pipeline_time_max),
         }
     }
 

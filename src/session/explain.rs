@@ -550,7 +550,7 @@ impl Session {
             measured,
         };
         let mut shown = account.of(answer);
-        let parameters = self.exec.observed.as_ref().unwrap_or(&self.exec.reported);
+        let parameters = self.exec.observed.as_deref().unwrap_or(&self.exec.reported);
         let utf8 = parameters
             .iter()
             .any(|(name, value)| name == "client_encoding" && value == "UTF8");

@@ -132,7 +132,8 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         parsed: 0,
         id: parts.handle.id,
         written: Written::default(),
-        described: Vec::new(),
+        missed: false,
+        described: None,
         measured: None,
         clock: Instant::now(),
     };

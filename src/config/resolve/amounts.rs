@@ -108,6 +108,8 @@ pub(super) fn pool(written: &PoolFile, problems: &mut Problems) -> PoolSettings 
         idle_max: problems.millis("idle_ms_max", &written.idle_ms_max, 1..=YEAR_MS),
         lifetime_max: problems.millis("lifetime_ms_max", &written.lifetime_ms_max, 1_000..=YEAR_MS),
         prepared_max: problems.count("prepared_max", &written.prepared_max, 1..=100_000),
+        pipeline_max: problems.count("pipeline_max", &written.pipeline_max, 1..=1_000),
+        pipeline_time_max: problems.millis("pipeline_ms_max", &written.pipeline_ms_max, 1..=60_000),
         verify: written.verify,
     }
 }

@@ -315,6 +315,16 @@ impl Rows {
             "prepared statements on one server connection",
         );
         self.add(
+            at("pipeline_max"),
+            pool.pipeline_max,
+            "clients whose short reads may share one server at a time",
+        );
+        self.millis(
+            at("pipeline_ms_max"),
+            pool.pipeline_time_max,
+            "ms that such a read may take on average",
+        );
+        self.add(
             at("verify"),
             pool.verify,
             "servers given back are compared with a fresh one",

@@ -19,6 +19,8 @@ fn settings(size: usize) -> PoolSettings {
         idle_max: Duration::from_secs(600),
         lifetime_max: Duration::from_secs(3600),
         prepared_max: 100,
+        pipeline_max: 1,
+        pipeline_time_max: Duration::from_millis(5),
         verify: false,
     }
 }

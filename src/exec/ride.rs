@@ -1,0 +1,200 @@
+//! A session's short read on a server that it shares with others (`lane`).
+
+use super::executor::{Done, Executor};
+use super::failure::Failure;
+use super::held::Held;
+use super::job::Job;
+use super::lane::{Passage, Riding, usual};
+use super::relay::poll_client_presence;
+use super::servers::Entry;
+use crate::cluster::topology::{ReadChoice, ServerId};
+use crate::config::PoolMode;
+use crate::consistency::Level;
+use crate::pool::Checkout;
+use crate::pool::server::Server;
+use crate::shard::ShardId;
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Instant;
+
+/// Servers of a pool in use while each statement gets one of its own: alone it is answered sooner.
+const QUIET: usize = 2;
+
+/// How a read that may share a server fared.
+pub(super) enum Shared {
+    Done(Done),
+    /// it runs on a server of its own
+    Alone,
+    /// the same, and then that server is shared
+    Crowded,
+}
+
+impl Executor {
+    fn may_share(&self, job: &Job) -> bool {
+        let pool = &self.snapshot.database.pool;
+        job.shares
+            && self.transaction.is_none()
+            && self.held.is_empty()
+            && !job.keeps_batch_open()
+            && pool.pipeline_max > 1
+            && pool.mode == PoolMode::Transaction
+            && !pool.verify
+    }
+
+    /// Lets a short read share a server, where there are more of them than servers would be good for.
+    pub(super) async fn share(
+        &mut self,
+        job: &Job,
+        shard: ShardId,
+        level: Level,
+    ) -> Result<Shared, Failure> {
+        if !self.may_share(job) {
+            return Ok(Shared::Alone);
+        }
+        let choice = self.choose_now(shard, self.placement(job, level), self.clock);
+        let Ok(entry) = self.entry(choice.server) else {
+            return Ok(Shared::Alone);
+        };
+        if choice.worth_waiting {
+            return Ok(Shared::Alone);
+        }
+        if entry.lanes.riders() == 0
+            && let Some(server) = self.backend.servers.checkout_quiet(&entry, QUIET)
+        {
+            self.hold_chosen(&choice, server);
+            return Ok(Shared::Alone);
+        }
+        let most = self.snapshot.database.pool.pipeline_max;
+        let passage = Passage::new(job.ask.clone(), self.told());
+        let boarded = entry
+            .lanes
+            .board(&mut self.vars, &choice, passage, usual(most))
+            .or_else(|passage| self.open_lane(&entry, &choice, passage))
+            .or_else(|passage| entry.lanes.board(&mut self.vars, &choice, passage, most));
+        match boarded {
+            Ok(riding) => self.ride(riding, choice.server).await,
+            Err(_) => Ok(Shared::Crowded),
+        }
+    }
+
+    /// Alone it is answered sooner: this server is its own, if it may serve the read.
+    fn hold_chosen(&mut self, choice: &ReadChoice, server: Checkout<Server>) {
+        if choice.is_replica && !choice.admits(server.info.born) {
+            server.check_in();
+            return;
+        }
+        let shard = choice.server.shard;
+        self.hold(Held::new(shard, choice.server, choice.is_replica, server));
+    }
+
+    /// One more lane, where a server is idle that fits.
+    fn open_lane(
+        &mut self,
+        entry: &Entry,
+        choice: &ReadChoice,
+        passage: Box<Passage>,
+    ) -> Result<Riding, Box<Passage>> {
+        let Some(server) = self.backend.servers.checkout_idle(entry) else {
+            return Err(passage);
+        };
+        if !self.vars.agree(&server.vars) || !choice.admits(server.info.born) {
+            server.info.note_idle(server.prepared_len(), self.clock);
+            server.check_in();
+            return Err(passage);
+        }
+        let address = self.backend.topology.address(choice.server).clone();
+        entry.lanes.open(server, address, passage)
+    }
+
+    /// The server that was waited for is shared at once with those who come after.
+    pub(super) async fn share_held(&mut self, job: &Job, index: usize) -> Result<Shared, Failure> {
+        let fits = |held: &Held| !held.opaque && held.pin.is_none() && held.server.is_clean();
+        if self.held.len() != 1
+            || !fits(&self.held[index])
+            || self.held[index].server.vars != self.vars
+        {
+            return Ok(Shared::Alone);
+        }
+        let held = self.held.remove(index);
+        let entry = self.entry(held.member)?;
+        let address = self.backend.topology.address(held.member).clone();
+        let passage = Passage::new(job.ask.clone(), self.told());
+        match entry.lanes.open(held.server, address, passage) {
+            Ok(riding) => self.ride(riding, held.member).await,
+            Err(_) => Ok(Shared::Alone),
+        }
+    }
+
+    /// What the client knows of its parameters, or will be told.
+    fn told(&self) -> u64 {
+        match &self.observed {
+            Some(observed) => crate::pool::server::parameters_hash(observed),
+            None => self.reported_hash,
+        }
+    }
+
+    async fn ride(&mut self, mut riding: Riding, member: ServerId) -> Result<Shared, Failure> {
+        let Self { client, cancel, .. } = self;
+        let arrived = poll_fn(|cx| {
+            if let Poll::Ready(passage) = riding.poll(cx) {
+                return Poll::Ready(Ok(passage));
+            }
+            cancel.bell.register(cx.waker());
+            if cancel.requested.load(Ordering::SeqCst) {
+                return Poll::Ready(Err(true));
+            }
+            match poll_client_presence(client, cx) {
+                Poll::Ready(_) => Poll::Ready(Err(false)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        match arrived {
+            Ok(Some(passage)) => Ok(Shared::Done(self.arrive(passage, member))),
+            Ok(None) => {
+                self.missed = true;
+                Ok(Shared::Alone)
+            }
+            Err(true) => Err(self.cancelled("").into()),
+            Err(false) => Err(Failure::ClientGone),
+        }
+    }
+
+    /// The answer has come whole: into the books, and to the client.
+    fn arrive(&mut self, passage: Box<Passage>, member: ServerId) -> Done {
+        let Passage {
+            sink,
+            mut answer,
+            parameters,
+            took,
+            ..
+        } = *passage;
+        let now = Instant::now();
+        self.clock = now;
+        if parameters.is_some() {
+            self.observed = parameters.map(Box::new);
+        }
+        self.parsed = answer.parsed;
+        self.note_described(&mut answer);
+        let is_replica = member.member != 0;
+        if !is_replica {
+            self.backend.topology.expect_reads(member.shard, now);
+        }
+        self.freshness.note_read(member, now);
+        let bytes = sink.len();
+        self.client.output.unsplit(sink);
+        self.client.release();
+        Done {
+            rows: answer.rows,
+            tag: answer.tag.take(),
+            by_replica: is_replica,
+            shards: 1,
+            shard: Some(member.shard),
+            captured: Vec::<Bytes>::new(),
+            took,
+            bytes,
+        }
+    }
+}

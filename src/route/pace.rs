@@ -1,0 +1,90 @@
+//! How long a statement's executions have lately taken and how much they brought: short ones may share a server.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A statement that brings more bytes on average is not short.
+const SMALL_BYTES: u32 = 16 * 1024;
+/// What is assumed of a statement that was never run, or has proved longer than was thought: some twenty short
+/// executions are to show otherwise.
+const UNKNOWN_US: u32 = 80_000;
+/// The newest execution counts for this part of the average.
+const PART: u32 = 8;
+
+/// Averages, kept without a lock: two executions that end at the same moment may count as one.
+#[derive(Debug)]
+pub struct Pace {
+    micros: AtomicU32,
+    bytes: AtomicU32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            micros: AtomicU32::new(UNKNOWN_US),
+            bytes: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Pace {
+    /// One execution has ended.
+    pub fn note(&self, took: Duration, bytes: usize) {
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        mix(&self.micros, micros.min(UNKNOWN_US * PART));
+        mix(&self.bytes, bytes.min(SMALL_BYTES * PART * PART));
+    }
+
+    /// It has failed, or proved long, where it shared a server.
+    pub fn note_missed(&self) {
+        self.micros.store(UNKNOWN_US, Ordering::Relaxed);
+    }
+
+    /// Whether they take no longer than this, on average.
+    #[must_use]
+    pub fn is_short(&self, longest: Duration) -> bool {
+        u128::from(self.micros.load(Ordering::Relaxed)) <= longest.as_micros()
+            && self.bytes.load(Ordering::Relaxed) < SMALL_BYTES
+    }
+}
+
+fn mix(average: &AtomicU32, new: u32) {
+    let old = average.load(Ordering::Relaxed);
+    let mixed = old - old / PART + new / PART;
+    if mixed != old {
+        average.store(mixed, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_millis(5);
+
+    #[test]
+    fn a_statement_is_short_after_some_short_executions_and_long_after_a_long_one() {
+        let pace = Pace::default();
+        assert!(!pace.is_short(LONGEST));
+        let short = Duration::from_micros(300);
+        let runs = (0..100).take_while(|_| {
+            pace.note(short, 100);
+            !pace.is_short(LONGEST)
+        });
+        assert!((10..40).contains(&runs.count()));
+        pace.note(Duration::from_secs(1), 100);
+        assert!(!pace.is_short(LONGEST));
+    }
+
+    #[test]
+    fn one_that_brings_much_is_not_short() {
+        let pace = Pace::default();
+        (0..100).for_each(|_| pace.note(Duration::from_micros(300), 100));
+        assert!(pace.is_short(LONGEST));
+        pace.note(Duration::from_micros(300), 1 << 30);
+        assert!(!pace.is_short(LONGEST));
+        (0..100).for_each(|_| pace.note(Duration::from_micros(300), 20_000));
+        assert!(!pace.is_short(LONGEST));
+    }
+}
