@@ -172,7 +172,11 @@ impl Executor {
         } else {
             None
         };
-        let result = self.dispatch(job, level).await;
+        let result = match self.only_shard(job) {
+            // the way nearly everything goes
+            Some(shard) => self.run_single(job, shard, level).await,
+            None => Box::pin(self.dispatch(job, level)).await,
+        };
         // one server's answer has set it already
         if result.is_err() || !matches!(job.targets, Targets::One(_)) || job.merge != Merge::Single
         {
@@ -207,31 +211,31 @@ impl Executor {
         }
     }
 
+    /// The shard it runs on, where that is one.
+    fn only_shard(&self, job: &Job) -> Option<ShardId> {
+        match (&job.targets, &job.merge) {
+            (_, Merge::Everywhere) => (!job.executes).then(|| self.any_shard()),
+            (_, Merge::EverywhereOutsideTransaction) | (Targets::Many(_), _) => None,
+            (Targets::One(shard), _) => Some(*shard),
+            (Targets::None, _) => Some(self.any_shard()),
+        }
+    }
+
+    /// Work for several shards.
     async fn dispatch(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
         match (&job.targets, &job.merge) {
-            (_, Merge::Everywhere) if !job.executes => {
-                let shard = self.any_shard();
-                self.run_single(job, shard, level).await
-            }
-            (_, Merge::Everywhere) => Box::pin(self.run_everywhere(job)).await,
-            (_, Merge::EverywhereOutsideTransaction) => {
-                Box::pin(self.run_one_after_another(job)).await
-            }
+            (_, Merge::Everywhere) => self.run_everywhere(job).await,
+            (_, Merge::EverywhereOutsideTransaction) => self.run_one_after_another(job).await,
             (Targets::Many(shards), Merge::Concatenate) => {
-                Box::pin(self.run_concatenated(job, shards, level)).await
+                self.run_concatenated(job, shards, level).await
             }
             (Targets::Many(shards), Merge::Combine(_)) => {
-                Box::pin(self.run_combined(job, shards, level)).await
+                self.run_combined(job, shards, level).await
             }
             (Targets::Many(shards), Merge::Gather(gather)) => {
-                Box::pin(self.run_gathered(job, gather, shards, level)).await
+                self.run_gathered(job, gather, shards, level).await
             }
-            (Targets::Many(_), _) => Err(several_shards().into()),
-            (Targets::One(shard), _) => self.run_single(job, *shard, level).await,
-            (Targets::None, _) => {
-                let shard = self.any_shard();
-                self.run_single(job, shard, level).await
-            }
+            _ => Err(several_shards().into()),
         }
     }
 

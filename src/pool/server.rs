@@ -450,7 +450,7 @@ impl Server {
                 }
                 continue;
             }
-            if !self.take_rows(input, filter, sink, answer) {
+            if !self.take_run(input, filter, sink, answer) {
                 self.take(&input[..head.len], filter, sink, answer)?;
                 input.advance(head.len);
                 if until == Until::Ready && head.tag == b'Z' {
@@ -499,36 +499,55 @@ impl Server {
         Ok(())
     }
 
-    /// The hot loop: a run of whole rows goes over in one copy.
-    fn take_rows(
+    /// The hot loop: a run of whole messages that are shown as they are goes over in one copy.
+    fn take_run(
         &mut self,
         input: &mut BytesMut,
         filter: Filter,
         sink: &mut BytesMut,
         answer: &mut Answer,
     ) -> bool {
-        let Some((reply, Fate::Forward)) = self.queue.front() else {
-            return false;
-        };
-        if !matches!(reply, Reply::Query | Reply::Execute) {
-            return false;
-        }
         let mut end = 0;
-        while input.len() > end && matches!(input[end], b'D' | b'd') {
-            match frame::header(&input[end..], MESSAGE_MAX) {
-                Ok(Some(head)) if input.len() - end >= head.len => end += head.len,
-                _ => break,
+        while let (Some((reply, Fate::Forward)), Some(tag)) = (self.queue.front(), input.get(end)) {
+            let tag = *tag;
+            let Some(effect) = plain(reply, tag, filter == Filter::All) else {
+                break;
+            };
+            let Ok(Some(head)) = frame::header(&input[end..], MESSAGE_MAX) else {
+                break;
+            };
+            let Some(message) = input.get(end..end + head.len) else {
+                break;
+            };
+            match tag {
+                b'D' | b'd' => answer.rows_begun = true,
+                b'C' => note_end(message, sink.len() + end, answer),
+                b'1' => answer.parsed += 1,
+                _ => {}
+            }
+            end += head.len;
+            if effect == Effect::Ends {
+                self.note_parsed(reply);
+                self.queue.pop();
             }
         }
         if end == 0 {
             return false;
         }
-        answer.rows_begun = true;
         if filter != Filter::Errors {
             sink.extend_from_slice(&input[..end]);
         }
         input.advance(end);
         true
+    }
+
+    /// A statement is there from now on.
+    fn note_parsed(&mut self, reply: Reply) {
+        if let Reply::Parse(id) = reply
+            && id != 0
+        {
+            self.prepared.put(id, ());
+        }
     }
 
     fn take(
@@ -583,10 +602,8 @@ impl Server {
             self.forward(message, front, sink);
         }
         if effect == Effect::Ends {
-            if let Some((Reply::Parse(id), _)) = front
-                && id != 0
-            {
-                self.prepared.put(id, ());
+            if let Some((reply, _)) = front {
+                self.note_parsed(reply);
             }
             self.queue.pop();
         }
@@ -678,18 +695,41 @@ pub fn statement_name(id: u128) -> String {
     format!("pgshunt_{id:032x}")
 }
 
+/// What a message does that is shown as it is and needs no more than a note; None for all others. `whole`: nothing of the
+/// answer is left out.
+fn plain(reply: Reply, tag: u8, whole: bool) -> Option<Effect> {
+    match (reply, tag) {
+        (Reply::Query | Reply::Execute, b'D' | b'd') => Some(Effect::Within),
+        (Reply::Query, b'T' | b'C') if whole => Some(Effect::Within),
+        (Reply::Parse(_), b'1')
+        | (Reply::Bind, b'2')
+        | (Reply::DescribePortal, b'T' | b'n')
+        | (Reply::Execute, b'C')
+            if whole =>
+        {
+            Some(Effect::Ends)
+        }
+        _ => None,
+    }
+}
+
 fn note_tag(message: &[u8], fate: Fate, filter: Filter, sink: &BytesMut, answer: &mut Answer) {
     let tag = message::command_tag(message);
     if fate != Fate::Forward {
         answer.own_rollback |= tag == "ROLLBACK";
         return;
     }
-    answer.rows += message::tag_rows(tag).unwrap_or(0);
     if filter != Filter::All {
         answer.tag = Some(tag.to_owned());
     }
+    note_end(message, sink.len(), answer);
+}
+
+/// A CommandComplete that stands there in the sink.
+fn note_end(message: &[u8], offset: usize, answer: &mut Answer) {
+    answer.rows += message::tag_rows(message::command_tag(message)).unwrap_or(0);
     answer.copy_in = false;
-    answer.ended_at.get_or_insert(sink.len());
+    answer.ended_at.get_or_insert(offset);
 }
 
 fn note_error(message: &[u8], front: Option<(Reply, Fate)>, answer: &mut Answer) {

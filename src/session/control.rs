@@ -563,28 +563,31 @@ impl Session {
 
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
-        if plan.effects.asks_channels && self.exec.listens() {
-            return Box::pin(self.with_channels(plan, job)).await;
-        }
-        self.run_at_level(plan, job).await
-    }
-
-    /// A statement that asks which channels the session listens to.
-    async fn with_channels(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
-        self.exec.lend_channels(job).await?;
-        let result = self.run_at_level(plan, job).await;
-        self.exec.take_channels_back().await;
-        result
-    }
-
-    async fn run_at_level(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
         let level = self.level_of(plan);
-        if plan.session.is_none() {
-            return self.exec.run(job, level).await;
+        if plan.session.is_some() || plan.effects.asks_channels && self.exec.listens() {
+            return Box::pin(self.run_specially(plan, job, level)).await;
+        }
+        self.exec.run(job, level).await
+    }
+
+    /// A statement with a hint that names the session whose watermark counts, or that asks which channels the session
+    /// listens to.
+    async fn run_specially(
+        &mut self,
+        plan: &Plan,
+        job: &Job,
+        level: Level,
+    ) -> Result<Done, Failure> {
+        let asks = plan.effects.asks_channels && self.exec.listens();
+        if asks {
+            self.exec.lend_channels(job).await?;
         }
         let own = self.enter_marks(plan);
         let result = self.exec.run(job, level).await;
         self.leave_marks(own);
+        if asks {
+            self.exec.take_channels_back().await;
+        }
         result
     }
 
