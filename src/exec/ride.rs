@@ -1,6 +1,6 @@
 //! A session's short read on a server that it shares with others (`lane`).
 
-use super::executor::{Done, Executor};
+use super::executor::{Done, Executor, Placement};
 use super::failure::Failure;
 use super::held::Held;
 use super::job::Job;
@@ -108,8 +108,22 @@ impl Executor {
         entry.lanes.open(server, address, passage)
     }
 
-    /// The server that was waited for is shared at once with those who come after.
-    pub(super) async fn share_held(&mut self, job: &Job, index: usize) -> Result<Shared, Failure> {
+    /// The server that was waited for is shared at once with those who come after. Else the index of one of its own.
+    pub(super) async fn share_acquired(
+        &mut self,
+        job: &Job,
+        index: usize,
+        shard: ShardId,
+        placement: Placement,
+    ) -> Result<Result<Done, usize>, Failure> {
+        match self.share_held(job, index).await? {
+            Shared::Done(done) => Ok(Ok(done)),
+            _ if self.held.is_empty() => Ok(Err(self.acquire(shard, placement).await?)),
+            _ => Ok(Err(index)),
+        }
+    }
+
+    async fn share_held(&mut self, job: &Job, index: usize) -> Result<Shared, Failure> {
         let fits = |held: &Held| !held.opaque && held.pin.is_none() && held.server.is_clean();
         if self.held.len() != 1
             || !fits(&self.held[index])

@@ -97,11 +97,9 @@ impl Executor {
     ) -> Result<Attempt, Failure> {
         let mut index = self.acquire(shard, placement).await?;
         if crowded {
-            if let Shared::Done(done) = self.share_held(job, index).await? {
-                return Ok(Attempt::Done(done));
-            }
-            if self.held.is_empty() {
-                index = self.acquire(shard, placement).await?;
+            match Box::pin(self.share_acquired(job, index, shard, placement)).await? {
+                Ok(done) => return Ok(Attempt::Done(done)),
+                Err(own) => index = own,
             }
         }
         let (asked, shown) = (self.clock, self.client.shown());

@@ -75,15 +75,18 @@ impl Session {
             build::bare(&mut self.exec.client.output, b'I');
             return Ok(());
         }
-        let result = match self.whole(&planned, text).await? {
-            Some(job) => {
-                let result = self.run_planned(&planned.statements[0], &job).await;
-                if job.is_set() {
-                    Box::pin(self.after_setting(&job)).await;
-                }
-                result
+        let whole = match self.whole(&planned, text).await {
+            Ok(whole) => whole,
+            Err(failure) => return Err(failure),
+        };
+        let result = if let Some(job) = whole {
+            let result = self.run_planned(&planned.statements[0], &job).await;
+            if job.is_set() {
+                Box::pin(self.after_setting(&job)).await;
             }
-            None => Box::pin(self.one_by_one(&planned, text)).await,
+            result
+        } else {
+            Box::pin(self.one_by_one(&planned, text)).await
         };
         self.count(&planned, started, &result);
         result.map(|_| ())
