@@ -85,6 +85,8 @@ pub struct Scratch {
     /// their OIDs here to what they are on the home shard
     pub oids: HashMap<u32, Known>,
     pub litter: Litter,
+    /// a portal in it has given as many rows as it was asked for
+    pub suspended: bool,
     user: String,
     _name: Name,
 }
@@ -286,6 +288,7 @@ impl Making<'_> {
                     here: contents.objects,
                     oids: HashMap::new(),
                     litter,
+                    suspended: false,
                     user: self.owner.user.clone(),
                     _name: name,
                 };
