@@ -190,6 +190,45 @@ fn errors_are_shown_as_ever_and_nothing_is_half_answered() {
 }
 
 #[test]
+fn an_error_comes_behind_all_that_was_right() {
+    let mut pair = pair();
+    let at_once = "SELECT id, 100 / (id - id) FROM things ORDER BY id";
+    let groups = "SELECT n, count(*), max(100 / (n - n)) FROM things GROUP BY n";
+    let gathered = "SELECT a.id, 1 / (b.id - b.id) FROM things a JOIN things b ON a.n = b.n + 1";
+    for sql in [at_once, groups, gathered] {
+        pair.ask(sql);
+        pair.batch(&[parse("", sql, &[]), bind("", "", &[]), execute("", 0)]);
+        pair.batch(&[
+            parse("", sql, &[]),
+            bind("", "", &[]),
+            describe(""),
+            execute("", 0),
+        ]);
+        pair.batch(&[
+            parse("", sql, &[]),
+            message(b'D', b"S\0"),
+            bind("", "", &[]),
+            describe(""),
+            execute("", 1),
+        ]);
+    }
+    for sql in [
+        "SELECT id FROM things WHERE n > $1 ORDER BY id",
+        "SELECT a.id FROM things a JOIN things b ON a.n = b.n + 1 WHERE a.n > $1 ORDER BY 1",
+    ] {
+        pair.batch(&[
+            parse("", sql, &[23]),
+            bind("", "", &[Some("one")]),
+            execute("", 0),
+        ]);
+    }
+    pair.batch(&[
+        parse("", "SELECT nothing FROM things", &[]),
+        bind("", "", &[]),
+    ]);
+}
+
+#[test]
 fn a_flush_is_answered() {
     let mut pair = pair();
     for sql in STATEMENTS {

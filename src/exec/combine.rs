@@ -46,7 +46,7 @@ impl Executor {
             .into());
         };
         Self::no_portions(job)?;
-        self.same_encoding(&run)?;
+        self.guard_encoding(&run)?;
         let mut placement = self.placement(job, level);
         let outside = self.transaction.is_none();
         loop {
@@ -82,22 +82,27 @@ impl Executor {
         }
     }
 
-    /// Text is compared as the servers compare it: its bytes must be theirs.
-    pub fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
+    /// The client's encoding is the servers': text compares here as it does there.
+    pub fn same_encoding(&self) -> bool {
         let parameters = self.observed.as_deref().unwrap_or(&self.reported);
         let value = |wanted: &str| {
             let mut found = parameters.iter().filter(|(name, _)| name == wanted);
             found.next().map_or("", |(_, value)| value.as_str())
         };
-        let (client, server) = (value("client_encoding"), value("server_encoding"));
-        if !run.made.compares_text() || client == server || client == "SQL_ASCII" {
+        let client = value("client_encoding");
+        client == value("server_encoding") || client == "SQL_ASCII"
+    }
+
+    /// A plan is made for an encoding; in the middle of a batch another may have been set.
+    pub fn guard_encoding(&self, run: &Run) -> Result<(), Failure> {
+        if !run.made.compares_text() || self.same_encoding() {
             return Ok(());
         }
         Err(Report::new(
             SqlState::FEATURE_NOT_SUPPORTED,
-            format!("text of several shards is compared, and the client's encoding {client} is not the servers'"),
+            "text of several shards is compared, and the client's encoding has just been changed",
         )
-        .hint(format!("SET client_encoding = '{server}'."))
+        .hint("Send the statement again.")
         .into())
     }
 

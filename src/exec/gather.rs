@@ -600,6 +600,11 @@ fn untranslatable(what: Untranslatable) -> Stop {
             "a result from several shards in binary, of an array or row of user-defined types",
         )
         .hint("Ask for it in text, or cast it to text."),
+        Untranslatable::Name => Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "a result from several shards in binary that is the OID of a type, table, function or the like",
+        )
+        .hint("Ask for it in text, or cast it to text."),
     };
     report.into()
 }

@@ -288,7 +288,7 @@ impl Session {
             measured = self.exec.measured.take();
             result?;
         } else if let Some(run) = &asked.run {
-            self.exec.same_encoding(run)?;
+            self.exec.guard_encoding(run)?;
         }
         // what is not proven to be a read runs once
         let again = !explain.analyze || plan.access == Access::Read;
