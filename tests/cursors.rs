@@ -8,6 +8,7 @@ mod support {
     pub mod town;
 }
 
+use std::sync::Mutex;
 use support::pair::{Pair, close, describe, pair};
 use support::raw::{Raw, bind, execute, message, parse, query, sync};
 use support::town::Dice;
@@ -380,8 +381,12 @@ fn a_name_means_one_cursor_wherever_it_is() {
     pair.ask("COMMIT");
 }
 
+/// Those who use up what may be kept, and those who rely on it.
+static PARKING: Mutex<()> = Mutex::new(());
+
 #[test]
 fn rows_come_as_they_are_fetched() {
+    let _alone = PARKING.lock();
     let mut pair = pair();
     // all of them would be more than is kept: 60 rows of 10,000 bytes
     let large = "SELECT id, repeat('y', 10000) FROM things";
@@ -404,6 +409,30 @@ fn rows_come_as_they_are_fetched() {
         pair.batch(&[execute("p", 0)]);
         pair.ask("COMMIT");
     }
+}
+
+#[test]
+fn more_cursors_than_scratch_databases_may_keep() {
+    let _alone = PARKING.lock();
+    let mut pair = pair();
+    let sql = STATEMENTS[3];
+    pair.ask("BEGIN");
+    for n in 0..9 {
+        pair.ask(&format!("DECLARE c{n} CURSOR FOR {sql}"));
+        let name = format!("p{n}");
+        pair.batch(&[parse("", sql, &[]), bind(&name, "", &[]), execute(&name, 2)]);
+    }
+    for n in 0..9 {
+        pair.ask(&format!("FETCH 2 c{n}"));
+        pair.batch(&[execute(&format!("p{n}"), 3)]);
+        pair.ask(&format!("FETCH ALL c{n}"));
+        pair.batch(&[execute(&format!("p{n}"), 0)]);
+    }
+    // another client gathers all the same
+    let mut other =
+        Raw::connect(support::pair::house().proxy.port(), "app", "social").expect("pgshunt");
+    assert_eq!(other.ask(sql).ok().rows.len(), 11);
+    pair.ask("COMMIT");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use lending::{Lent, Scratch, broken};
 use std::future::poll_fn;
 use std::time::Instant;
 
-pub use lending::Scratches;
+pub use lending::{Parking, Scratches};
 pub use parked::{More, Parked};
 
 /// Why an attempt came to nothing.

@@ -13,7 +13,7 @@ use super::{Portal, Session};
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
-use crate::exec::gather::Parked;
+use crate::exec::gather::{Parked, Parking};
 use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
 use crate::pool::server::statement_name;
@@ -457,13 +457,17 @@ impl Session {
     }
 
     /// Work that leaves its portal in a scratch database.
-    pub(super) async fn run_parked(&mut self, mut work: Box<Work>) -> Result<Parked, Failure> {
+    pub(super) async fn run_parked(
+        &mut self,
+        mut work: Box<Work>,
+        parking: Parking,
+    ) -> Result<Parked, Failure> {
         let Some(planned) = work.planned.clone() else {
             return Err(super::simple::misplaced().into());
         };
         let started = self.begin_work();
         self.exec.parsed = 0;
-        let result = self.park_planned(&planned, &work.job).await;
+        let result = self.park_planned(&planned, &work.job, parking).await;
         let (done, parked) = match result {
             Ok((done, parked)) => (Ok(done), Ok(parked)),
             Err(failure) => (super::portions::outcome_of(&failure), Err(failure)),
@@ -477,13 +481,14 @@ impl Session {
         &mut self,
         planned: &PlannedText,
         job: &Job,
+        parking: Parking,
     ) -> Result<(Done, Parked), Failure> {
         let Some(plan) = planned.statements.first() else {
             return Err(super::simple::misplaced().into());
         };
         let level = self.level_of(plan);
         let own = self.enter_marks(plan);
-        let result = self.exec.run_parked(job, level).await;
+        let result = self.exec.run_parked(job, level, parking).await;
         self.leave_marks(own);
         result
     }

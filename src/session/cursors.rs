@@ -13,6 +13,7 @@ use crate::exec::cursors::{CURSORS_MAX, Cursor, Cursors, Flowing, Kept, Place};
 use crate::exec::executor::{Done, in_failed_transaction};
 use crate::exec::failure::Report;
 use crate::exec::flowing::{By, Flow, name_there, put_formats, too_much};
+use crate::exec::gather::Parking;
 use crate::exec::job::{Ask, End, Job, Prepared, Step};
 use crate::exec::merge::Formats;
 use crate::exec::transaction::Transaction;
@@ -340,11 +341,19 @@ impl Session {
         self.room_for_cursors()?;
         let source = self.source(&declared, values)?;
         let gathered = matches!(source.job.merge, Merge::Gather(_));
-        let at_once = declared.hold || declared.scroll == Some(true) && !gathered;
-        let (place, done) = if at_once {
+        // a session's own channels are lent to a server for one run
+        let lent = source.job.effects.asks_channels;
+        let at_once = declared.hold || lent || declared.scroll == Some(true) && !gathered;
+        let parking = if gathered && !at_once {
+            self.exec.backend.scratches.parking()
+        } else {
+            None
+        };
+        let (place, done) = if let Some(parking) = parking {
+            self.declare_parked(&declared, source, values, parking)
+                .await?
+        } else if at_once || gathered {
             self.declare_whole(&declared, source).await?
-        } else if gathered {
-            self.declare_parked(&declared, source, values).await?
         } else {
             self.declare_flowing(&declared, source).await?
         };
@@ -458,6 +467,7 @@ impl Session {
         declared: &Declared,
         mut source: Source,
         values: Option<(&Arc<Prepared>, &Bytes)>,
+        parking: Parking,
     ) -> Result<(Place, Done), Failure> {
         source.job.ask = match values {
             None => Ask::Simple(declared.text.clone()),
@@ -475,7 +485,7 @@ impl Session {
         };
         let planned = source.inner.planned.clone();
         self.exec.client.keep(usize::MAX);
-        let result = self.park_planned(&planned, &source.job).await;
+        let result = self.park_planned(&planned, &source.job, parking).await;
         let Output { bytes, .. } = self.exec.client.take_kept();
         self.tell_notices(sort(bytes).asides);
         let (done, parked) = result?;

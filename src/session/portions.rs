@@ -11,7 +11,7 @@ use crate::exec::cursors::Cursor;
 use crate::exec::executor::{Done, in_failed_transaction};
 use crate::exec::failure::Report;
 use crate::exec::flowing::{By, Flow, Rows as Sending, name_there, too_much};
-use crate::exec::gather::{More, Parked};
+use crate::exec::gather::{More, Parked, Parking};
 use crate::exec::job::{End, Prepared};
 use crate::exec::transaction::Transaction;
 use crate::pool::outstanding::Reply;
@@ -268,11 +268,15 @@ impl Session {
     ) -> Result<(), Failure> {
         let lasts = portion.limit > 0 && self.exec.transaction.is_some();
         let there = portion.progress.lock().there.clone();
-        match (&work.job.merge, there) {
-            (Merge::Gather(_), _) if lasts && !self.asks_channels(&work) => {
-                self.park(work, portion).await
+        let gathered = matches!(work.job.merge, Merge::Gather(_));
+        if gathered && lasts && !self.asks_channels(&work) {
+            // where no more can wait there, the rows wait here
+            if let Some(parking) = self.exec.backend.scratches.parking() {
+                return self.park(work, portion, parking).await;
             }
-            (_, Some(there)) if lasts => self.begin_flow(work, portion, there).await,
+        }
+        match there {
+            Some(there) if lasts => self.begin_flow(work, portion, there).await,
             _ => self.run_whole(work, portion, end).await,
         }
     }
@@ -332,11 +336,16 @@ impl Session {
     }
 
     /// The scratch database keeps the portal.
-    async fn park(&mut self, mut work: Box<Work>, portion: Portion) -> Result<(), Failure> {
+    async fn park(
+        &mut self,
+        mut work: Box<Work>,
+        portion: Portion,
+        parking: Parking,
+    ) -> Result<(), Failure> {
         portion.progress.lock().rows = Rows::Over;
         let rows = i32::try_from(portion.limit).unwrap_or(i32::MAX);
         work.execute(limited(&portion.portal, rows));
-        let parked = self.run_parked(work).await?;
+        let parked = self.run_parked(work, parking).await?;
         self.keep_parked(&portion, parked);
         Ok(())
     }

@@ -35,7 +35,8 @@ pub fn house() -> &'static House {
         let mut plain = Raw::connect(town.port(0, 0), "app", "plain").expect("the one Postgres");
         plain.ask(SCHEMA).ok();
         town.catch_up();
-        let map = town.cluster.map_with(TABLES) + "limits: { portal_bytes_max: 300000 }\n";
+        let map = town.cluster.map_with(TABLES)
+            + "limits: { portal_bytes_max: 300000, gather_connections_max: 12 }\n";
         let proxy = Proxy::start(&map);
         let mut sharded = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
         for id in 1..=60 {

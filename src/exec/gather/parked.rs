@@ -1,7 +1,7 @@
 //! A portal in a scratch database that has given some of its rows: the database stays with the client's transaction until the
 //! portal ends, PostgreSQL keeps the rows, and each portion passes through as it comes.
 
-use super::lending::Lent;
+use super::lending::{Lent, Parking};
 use super::{Stop, cleaned};
 use crate::consistency::Level;
 use crate::exec::backend::Backend;
@@ -22,6 +22,7 @@ const ASKING: &[u8] = b"pgshunt/ask";
 pub struct Parked {
     lent: Option<Lent>,
     backend: Arc<Backend>,
+    _parking: Option<Parking>,
 }
 
 /// What a portal there is asked.
@@ -83,7 +84,12 @@ pub(super) fn let_go(backend: Arc<Backend>, lent: Lent) {
 
 impl Executor {
     /// Runs a job that leaves a portal in its scratch database.
-    pub async fn run_parked(&mut self, job: &Job, level: Level) -> Result<(Done, Parked), Failure> {
+    pub async fn run_parked(
+        &mut self,
+        job: &Job,
+        level: Level,
+        parking: Parking,
+    ) -> Result<(Done, Parked), Failure> {
         if self.transaction.as_ref().is_none_or(|tx| tx.failed) {
             return Err(in_failed_transaction().into());
         }
@@ -99,6 +105,7 @@ impl Executor {
                 let parked = Parked {
                     lent: Some(lent),
                     backend: self.backend.clone(),
+                    _parking: Some(parking),
                 };
                 Ok((done, parked))
             }
@@ -126,6 +133,7 @@ impl Executor {
             *parked = Parked {
                 lent: None,
                 backend: self.backend.clone(),
+                _parking: None,
             };
         }
         result
