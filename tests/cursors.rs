@@ -563,3 +563,131 @@ fn errors_name_their_places() {
     assert_eq!(pair.ask("FETCH 1 c").code(), "55000");
     pair.ask("ROLLBACK");
 }
+
+/// One step of a random session; None where what it would do is refused.
+fn step(pair: &mut Pair, dice: &mut Dice, declared: &mut [(&'static str, u8)]) -> Option<Vec<u8>> {
+    let at = dice.below(declared.len() as u64) as usize;
+    let (name, kind) = declared[at];
+    let sql = *dice.one(&[&STATEMENTS]).get(dice.below(5) as usize)?;
+    let statement = |text: &str, dice: &mut Dice| {
+        if dice.chance(50) {
+            return query(text);
+        }
+        let portal = dice.one(&["", "x"]);
+        let end = if portal.is_empty() {
+            Vec::new()
+        } else {
+            close(portal)
+        };
+        let mut bytes = parse("", text, &[]);
+        bytes.extend(bind(portal, "", &[]));
+        if dice.chance(50) {
+            bytes.extend(describe(portal));
+        }
+        bytes.extend([execute(portal, 0), end, sync()].concat());
+        bytes
+    };
+    Some(match dice.below(22) {
+        _ if pair.sharded.status == b'I' && dice.chance(60) => query("BEGIN"),
+        0 => query("BEGIN"),
+        _ if pair.sharded.status == b'E' && dice.chance(50) => {
+            query(dice.one(&["ROLLBACK TO a", "ROLLBACK TO a", "ROLLBACK"]))
+        }
+        1 => query(dice.one(&["COMMIT", "ROLLBACK"])),
+        2 => query("SAVEPOINT a"),
+        3 => query(dice.one(&["ROLLBACK TO a", "RELEASE a", "ROLLBACK TO a"])),
+        4..=6 => {
+            let (words, kind) = match dice.below(4) {
+                0 => ("SCROLL CURSOR", 2),
+                1 => ("CURSOR WITH HOLD", 1),
+                2 => ("NO SCROLL CURSOR", 1),
+                _ => ("CURSOR", 1),
+            };
+            declared[at].1 = kind;
+            let one = "SELECT id, n FROM things WHERE id = 9";
+            let sql = if dice.chance(20) { one } else { sql };
+            statement(&format!("DECLARE {name} {words} FOR {sql}"), dice)
+        }
+        7..=12 => {
+            let ways = ["NEXT", "3", "ALL", "FORWARD 2", "RELATIVE 2", "0"];
+            let back = [
+                "PRIOR",
+                "FIRST",
+                "ABSOLUTE 4",
+                "BACKWARD 2",
+                "LAST",
+                "ABSOLUTE -2",
+            ];
+            let way = if kind == 2 && dice.chance(50) {
+                dice.one(&back)
+            } else {
+                dice.one(&ways[..if kind == 2 { 6 } else { 5 }])
+            };
+            let verb = dice.one(&["FETCH", "FETCH", "MOVE"]);
+            statement(&format!("{verb} {way} FROM {name}"), dice)
+        }
+        13 => statement(&format!("CLOSE {name}"), dice),
+        14 => query("CLOSE ALL"),
+        15 => [
+            parse("", sql, &[]),
+            bind("p", "", &[]),
+            execute("p", 2),
+            sync(),
+        ]
+        .concat(),
+        16 => [
+            parse("", sql, &[]),
+            bind("", "", &[]),
+            execute("", 1),
+            sync(),
+        ]
+        .concat(),
+        // after an error the words for it may be others
+        17 if pair.sharded.status == b'E' => return None,
+        17 => [execute(dice.one(&["p", ""]), dice.below(3) as i32), sync()].concat(),
+        18 => [close("p"), sync()].concat(),
+        19 => query("SELECT count(*), sum(n) FROM things WHERE id <> 5"),
+        20 if pair.sharded.status == b'T' => query("UPDATE things SET n = n + 1 WHERE id = 5"),
+        _ => query(dice.one(&["SELECT 1 / 0", "SELECT id FROM things WHERE id = 9"])),
+    })
+}
+
+#[test]
+fn random_sessions_are_the_same() {
+    let _alone = PARKING.lock();
+    let given = std::env::var("PGSHUNT_SEED").ok();
+    let seed = given.and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7919);
+    println!("PGSHUNT_SEED={seed} repeats this");
+    let mut dice = Dice(seed);
+    let sessions = std::env::var("PGSHUNT_LONG").map_or(25, |_| 400);
+    for n in 0..sessions {
+        let mut pair = pair();
+        let mut declared = [("a", 1), ("b", 1), ("\"C c\"", 1)];
+        let mut so_far = String::new();
+        for _ in 0..60 {
+            let Some(bytes) = step(&mut pair, &mut dice, &mut declared) else {
+                continue;
+            };
+            so_far += &String::from_utf8_lossy(&bytes).replace('\0', " ");
+            so_far.push('\n');
+            pair.sharded.send(&bytes).expect("sent");
+            let here = pair.sharded.until_ready().expect("pgshunt");
+            if here.code() == "0A000" {
+                // it may go no further
+                break;
+            }
+            pair.plain.send(&bytes).expect("sent");
+            let there = pair.plain.until_ready().expect("the one Postgres");
+            assert_eq!(
+                support::pair::told(&here),
+                support::pair::told(&there),
+                "seed {seed}, session {n}:\n{so_far}"
+            );
+            assert_eq!(pair.sharded.status, pair.plain.status, "{so_far}");
+        }
+        for raw in [&mut pair.sharded, &mut pair.plain] {
+            raw.ask("ROLLBACK");
+        }
+    }
+}

@@ -699,7 +699,7 @@ impl Session {
         let there = progress
             .as_ref()
             .and_then(|progress| progress.lock().there());
-        if there.is_some() {
+        if progress.is_some() {
             self.refuse_duplicate(&portal)?;
         }
         self.portals.insert(
@@ -716,15 +716,15 @@ impl Session {
         let parts = self.parts_of(plan, &targets, &bound);
         let destination = destination(plan, targets);
         let asked = prepared.combined.as_ref().filter(|_| combine.is_some());
-        let unnamed = there.clone().filter(|_| portal.is_empty());
+        let before = there.clone();
         let step = Step::Bind {
             portal: there.unwrap_or(portal),
             prepared: asked.unwrap_or(&prepared).clone(),
             rest,
         };
         with_work(segments, destination, &prepared, |work| {
-            // it takes the place of the one before it
-            if let Some(portal) = unnamed {
+            // it takes the place of the one before it, which may have been given up
+            if let Some(portal) = before {
                 push(work, Step::CloseQuietly(portal));
             }
             push(work, step);
@@ -969,7 +969,10 @@ impl Session {
                 combine,
                 progress,
                 ..
-            }) if !prepared.local && !super::portions::only_gathered(&prepared, &targets) => {
+            }) if !prepared.local
+                && !super::portions::only_gathered(&prepared, &targets)
+                && !self.exec.has_failed() =>
+            {
                 let destination = destination(prepared.planned.statements.first(), targets);
                 let there = progress.and_then(|progress| progress.lock().there());
                 let step = Step::Portal {

@@ -349,7 +349,9 @@ impl Session {
                 hold,
                 ..
             } => {
-                self.refuse_duplicate(name.as_bytes())?;
+                if hold || self.exec.transaction.is_some() {
+                    self.refuse_duplicate(name.as_bytes())?;
+                }
                 let declared = Declared {
                     name,
                     binary,

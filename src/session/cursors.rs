@@ -224,7 +224,9 @@ impl Session {
         text: &Bytes,
         declared: Declared,
     ) -> Result<Done, Failure> {
-        self.refuse_duplicate(declared.name.as_bytes())?;
+        if declared.hold || self.exec.transaction.is_some() {
+            self.refuse_duplicate(declared.name.as_bytes())?;
+        }
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
         }
