@@ -49,6 +49,7 @@ fn planned(config: &Config, catalog: &Catalog, lifted: &Lifted) -> PlannedText {
         declared: &[],
         forced_shard: None,
         parsed_bytes_max: 1 << 20,
+        same_encoding: true,
     };
     plan(POINT, lifted, context).expect("the statement can be planned")
 }

@@ -11,6 +11,7 @@ pub mod everywhere;
 pub mod executor;
 pub mod explain;
 pub mod failure;
+pub mod flowing;
 pub mod freshness;
 pub mod gather;
 pub mod held;

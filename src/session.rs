@@ -7,6 +7,8 @@ pub mod clocks;
 pub mod combine;
 pub mod context;
 pub mod control;
+mod cursor_batch;
+mod cursor_steps;
 mod cursors;
 mod explain;
 pub mod local;
@@ -24,6 +26,7 @@ use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Prepared;
 use crate::exec::merge::Run;
+use crate::exec::transaction::Transaction;
 use crate::route::Targets;
 use crate::sql::lift::Lifted;
 use crate::stats::{ClientHandle, Recorder};
@@ -52,6 +55,8 @@ pub struct Portal {
     pub combine: Option<Arc<Run>>,
     /// over several shards: how far it has been read
     progress: Option<portions::Shared>,
+    /// of a statement about cursors that is answered here
+    cursor: Option<Arc<cursor_steps::Asked>>,
 }
 
 impl Portal {
@@ -62,6 +67,18 @@ impl Portal {
             targets: Targets::None,
             combine: None,
             progress: None,
+            cursor: None,
+        }
+    }
+
+    /// Of a statement about cursors.
+    fn of_cursor(asked: Arc<cursor_steps::Asked>, transaction: Option<&Transaction>) -> Self {
+        Self {
+            prepared: asked.prepared.clone(),
+            targets: Targets::None,
+            combine: None,
+            progress: Some(portions::Progress::new(transaction)),
+            cursor: Some(asked),
         }
     }
 }
@@ -73,6 +90,8 @@ pub struct Session {
     pub context: Context,
     pub statements: FastMap<Bytes, Arc<Prepared>>,
     pub portals: Portals,
+    /// cursors that have outlived their transaction
+    pub holding: Option<Box<crate::exec::cursors::Cursors>>,
     pub lifted: Lifted,
     pub recorder: Recorder,
     pub handle: ClientHandle,

@@ -382,7 +382,6 @@ fn what_would_act_on_the_copies_is_refused() {
         "SELECT current_database(), count(*) FROM users",
         "SELECT count(*) FROM users, pg_class",
         "SELECT pg_backend_pid(), count(*) FROM users",
-        "DECLARE c CURSOR WITH HOLD FOR SELECT name FROM users ORDER BY name",
         "CREATE TABLE copy AS SELECT name FROM users ORDER BY name",
     ] {
         let answer = pair.sharded.ask(sql);

@@ -287,6 +287,7 @@ impl World {
             declared,
             forced_shard: None,
             parsed_bytes_max: 1 << 20,
+            same_encoding: true,
         }
     }
 

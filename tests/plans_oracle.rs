@@ -446,6 +446,7 @@ fn targets(sql: &str, config: &Config, catalog: &Catalog) -> Option<Targeted> {
         declared: &[],
         forced_shard: None,
         parsed_bytes_max: 1 << 20,
+        same_encoding: true,
     };
     let planned = plan(sql.as_bytes(), &lifted, context).ok()?;
     let statement = &planned.statements[0];

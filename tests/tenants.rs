@@ -229,6 +229,7 @@ fn target(sql: &str, config: &Config, database: &Database, catalog: &Catalog) ->
         declared: &[],
         forced_shard: None,
         parsed_bytes_max: config.limits.parsed_bytes_max,
+        same_encoding: true,
     };
     let planned = plan(sql.as_bytes(), &lifted, context).expect("a plan");
     let statement = &planned.statements[0];

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// How far a shard is read ahead of the others.
-const AHEAD_MAX: usize = 64 * 1024;
+pub(super) const AHEAD_MAX: usize = 64 * 1024;
 /// Shards that have sorted at most so many rows are left to send them to the end; others are told to stop.
 const LEFT_TO_FINISH: u64 = 1_000;
 
@@ -46,7 +46,7 @@ impl Executor {
             .into());
         };
         Self::no_portions(job)?;
-        self.same_encoding(&run)?;
+        self.guard_encoding(&run)?;
         let mut placement = self.placement(job, level);
         let outside = self.transaction.is_none();
         loop {
@@ -82,22 +82,27 @@ impl Executor {
         }
     }
 
-    /// Text is compared as the servers compare it: its bytes must be theirs.
-    pub fn same_encoding(&self, run: &Run) -> Result<(), Failure> {
+    /// The client's encoding is the servers': text compares here as it does there.
+    pub fn same_encoding(&self) -> bool {
         let parameters = self.observed.as_deref().unwrap_or(&self.reported);
         let value = |wanted: &str| {
             let mut found = parameters.iter().filter(|(name, _)| name == wanted);
             found.next().map_or("", |(_, value)| value.as_str())
         };
-        let (client, server) = (value("client_encoding"), value("server_encoding"));
-        if !run.made.compares_text() || client == server || client == "SQL_ASCII" {
+        let client = value("client_encoding");
+        client == value("server_encoding") || client == "SQL_ASCII"
+    }
+
+    /// A plan is made for an encoding; in the middle of a batch another may have been set.
+    pub fn guard_encoding(&self, run: &Run) -> Result<(), Failure> {
+        if !run.made.compares_text() || self.same_encoding() {
             return Ok(());
         }
         Err(Report::new(
             SqlState::FEATURE_NOT_SUPPORTED,
-            format!("text of several shards is compared, and the client's encoding {client} is not the servers'"),
+            "text of several shards is compared, and the client's encoding has just been changed",
         )
-        .hint(format!("SET client_encoding = '{server}'."))
+        .hint("Send the statement again.")
         .into())
     }
 
@@ -117,7 +122,8 @@ impl Executor {
             measured.begin(shards, Instant::now());
         }
         loop {
-            self.take_in(&mut sides, &mut streams, run.unedited).await?;
+            self.take_in(&mut sides, &mut streams, &mut combiner, run.unedited)
+                .await?;
             let output = &mut self.client.output;
             let step = match self.measured.as_deref_mut() {
                 None => combiner.step(&mut streams, output, OUTPUT_MAX),
@@ -167,17 +173,17 @@ impl Executor {
         &mut self,
         sides: &mut [Side],
         streams: &mut [Stream],
+        combiner: &mut Combiner,
         unedited: Option<usize>,
     ) -> Result<(), Failure> {
         for n in 0..sides.len() {
             if streams[n].ended {
                 continue;
             }
-            let filter = if n == 0 { Filter::First } else { Filter::Rest };
             let (side, stream) = (&mut sides[n], &mut streams[n]);
             let before = stream.buffer.len();
             let server = &mut self.held[side.index].server;
-            let digested = server.digest(filter, &mut stream.buffer, &mut side.answer);
+            let digested = server.digest(Filter::First, &mut stream.buffer, &mut side.answer);
             stream.ended = server.is_answered();
             if let Some(measured) = &mut self.measured {
                 measured.took(n, &stream.buffer[before..], Instant::now());
@@ -185,20 +191,36 @@ impl Executor {
             if let Err(error) = digested {
                 return Err(self.side_lost(sides, n, error.into()).await);
             }
-            let answer = &side.answer;
-            if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
-                let name = self.snapshot.database.shards[side.shard.index()]
-                    .name
-                    .clone();
-                let context = format!("on shard {name}");
-                let error = &self.client.worded(error);
-                build::error_with_context(&mut self.client.output, error, &context, unedited);
+            if side.answer.error.is_some() || side.answer.own_error.is_some() {
+                // an error comes behind all that was right
+                let said = combiner.put_before_error(n, stream, &mut self.client.output);
+                if let Err(trouble) = said {
+                    return Err(self.stop(sides, streams, trouble).await);
+                }
+                let shard = side.shard;
+                let answer = std::mem::take(&mut side.answer);
                 let others: SmallVec<[ShardId; 8]> = unfinished(sides, streams, n).collect();
-                self.silence_others(&others).await;
-                return Err(Failure::Shown);
+                return Err(self.side_failed(shard, &answer, unedited, &others).await);
             }
         }
         Ok(())
+    }
+
+    /// The error of a shard is told, with its name; the others stop.
+    pub(super) async fn side_failed(
+        &mut self,
+        shard: ShardId,
+        answer: &Answer,
+        unedited: Option<usize>,
+        others: &[ShardId],
+    ) -> Failure {
+        let error = answer.error.as_ref().or(answer.own_error.as_ref());
+        let name = &self.snapshot.database.shards[shard.index()].name;
+        let context = format!("on shard {name}");
+        let error = self.client.worded(error.map_or(&[], |error| &error[..]));
+        build::error_with_context(&mut self.client.output, &error, &context, unedited);
+        self.silence_others(others).await;
+        Failure::Shown
     }
 
     /// Moves bytes until some server has said more, or the client has taken what was due.
@@ -208,14 +230,20 @@ impl Executor {
         streams: &[Stream],
         combiner: &Combiner,
     ) -> Result<(), (usize, RelayError)> {
-        poll_fn(|cx| self.poll_all(sides, streams, combiner, cx)).await
+        let ready = |n: usize| {
+            let (side, stream) = (&sides[n], &streams[n]);
+            let ahead = stream.buffer.len() >= AHEAD_MAX && !combiner.needs(n);
+            (!stream.ended).then_some((n, side.index, !ahead))
+        };
+        let wanted: SmallVec<[_; 8]> = (0..sides.len()).filter_map(ready).collect();
+        poll_fn(|cx| self.poll_all(&wanted, cx)).await
     }
 
-    fn poll_all(
+    /// Of these sides, each with the place of its server among those held and whether it is read, Ready when one has said
+    /// more.
+    pub(super) fn poll_all(
         &mut self,
-        sides: &[Side],
-        streams: &[Stream],
-        combiner: &Combiner,
+        wanted: &[(usize, usize, bool)],
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), (usize, RelayError)>> {
         let was_full = self.client.output.len() >= OUTPUT_MAX;
@@ -226,13 +254,10 @@ impl Executor {
             return poll_client_presence(&mut self.client, cx).map_err(|error| (0, error));
         }
         let mut moved = was_full;
-        for (n, (side, stream)) in sides.iter().zip(streams).enumerate() {
-            if stream.ended {
-                continue;
-            }
-            let server = &mut self.held[side.index].server;
+        for &(n, index, reads) in wanted {
+            let server = &mut self.held[index].server;
             let broken = server.unsent() > 0 && matches!(server.poll_send(cx), Poll::Ready(Err(_)));
-            if stream.buffer.len() >= AHEAD_MAX && !combiner.needs(n) && !broken {
+            if !reads && !broken {
                 continue;
             }
             match server.poll_fill(cx) {
@@ -273,13 +298,7 @@ impl Executor {
     async fn stop(&mut self, sides: &[Side], streams: &[Stream], trouble: Trouble) -> Failure {
         let all: SmallVec<[ShardId; 8]> = unfinished(sides, streams, usize::MAX).collect();
         self.silence_others(&all).await;
-        let report = match trouble {
-            Trouble::Unreadable => Report::new(SqlState::INTERNAL_ERROR, trouble.to_string()),
-            Trouble::OutOfRange => Report::new(SqlState("22003"), trouble.to_string()),
-            Trouble::TooMuch(_) => Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, trouble.to_string())
-                .hint("limits.combine_bytes_max in the shard map bounds it; narrow the query, or name the shard key."),
-        };
-        report.into()
+        troubled(trouble).into()
     }
 
     /// All rows are out: shards that still have some to send either do so soon, or are told to stop. In a transaction a
@@ -326,4 +345,14 @@ fn unfinished<'s>(
     let open = sides.iter().zip(streams).enumerate();
     open.filter(move |(n, (_, stream))| *n != except && !stream.ended)
         .map(|(_, (side, _))| side.shard)
+}
+
+/// Why rows could not be put together, as the client is told.
+pub(super) fn troubled(trouble: Trouble) -> Report {
+    match trouble {
+        Trouble::Unreadable => Report::new(SqlState::INTERNAL_ERROR, trouble.to_string()),
+        Trouble::OutOfRange => Report::new(SqlState("22003"), trouble.to_string()),
+        Trouble::TooMuch(_) => Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, trouble.to_string())
+            .hint("limits.combine_bytes_max in the shard map bounds it; narrow the query, or name the shard key."),
+    }
 }

@@ -145,6 +145,11 @@ impl Executor {
         self.transaction.is_some()
     }
 
+    /// The transaction is good for nothing but its end.
+    pub fn has_failed(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|tx| tx.failed)
+    }
+
     /// The status for ReadyForQuery.
     pub fn status(&self) -> u8 {
         match &self.transaction {

@@ -6,10 +6,10 @@ mod answer;
 mod disk;
 mod filling;
 mod lending;
+mod parked;
 mod reading;
 mod upkeep;
 
-use super::cancel::send_cancel;
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::{Ask, Job, Step, compose_step};
@@ -29,7 +29,8 @@ use lending::{Lent, Scratch, broken};
 use std::future::poll_fn;
 use std::time::Instant;
 
-pub use lending::Scratches;
+pub use lending::{Parking, Scratches};
+pub use parked::{More, Parked};
 
 /// Why an attempt came to nothing.
 enum Stop {
@@ -69,6 +70,19 @@ impl Executor {
         shards: &[ShardId],
         level: Level,
     ) -> Result<Done, Failure> {
+        let (done, lent) = self.gather_rows(job, gather, shards, level).await?;
+        self.end_gather(lent).await;
+        Ok(done)
+    }
+
+    /// With the scratch database, in which the statement's portal may still be.
+    async fn gather_rows(
+        &mut self,
+        job: &Job,
+        gather: &Gather,
+        shards: &[ShardId],
+        level: Level,
+    ) -> Result<(Done, Lent), Failure> {
         let reads = self.reads(gather, job.parts.as_deref().unwrap_or_default(), shards);
         self.guard_gather(job)?;
         let mut placement = if gather.primary_only {
@@ -82,19 +96,22 @@ impl Executor {
             let result = self
                 .gather_once(job, gather, &reads, placement, &mut lent.scratch)
                 .await;
+            let stop = match result {
+                Ok(done) => return Ok((done, lent)),
+                Err(stop) => stop,
+            };
             self.end_gather(lent).await;
-            match result {
-                Ok(done) => return Ok(done),
-                Err(Stop::Failed(failure)) => return Err(failure),
-                Err(Stop::Replica) => placement = Placement::Primary,
+            match stop {
+                Stop::Failed(failure) => return Err(failure),
+                Stop::Replica => placement = Placement::Primary,
                 // it is not a way that ends so again
-                Err(Stop::Columns) => self.backend.scratches.read_by_columns(&self.user),
-                Err(Stop::Schema(_)) if !looked_again && self.transaction.is_none() => {
+                Stop::Columns => self.backend.scratches.read_by_columns(&self.user),
+                Stop::Schema(_) if !looked_again && self.transaction.is_none() => {
                     looked_again = true;
                     self.backend.scratches.forget_recipe().await;
                     self.reload_catalog(Ddl::Code).await;
                 }
-                Err(Stop::Schema(table)) => return Err(other_schema(&table).into()),
+                Stop::Schema(table) => return Err(other_schema(&table).into()),
             }
         }
     }
@@ -242,6 +259,7 @@ impl Executor {
         self.note_scratch(scratch).await;
         self.still_wanted()?;
         let answer = self.answer_from(job, scratch).await?;
+        scratch.suspended = answer.suspended;
         if let Some(measured) = &mut self.measured {
             measured.end(Instant::now());
         }
@@ -322,7 +340,8 @@ impl Executor {
     async fn answer_from(&mut self, job: &Job, scratch: &mut Scratch) -> Result<Answer, Stop> {
         // an error may turn out not to be the statement's own
         self.client.hold();
-        let passed = self.pass_answer(job, scratch).await;
+        let ours_after = compose(&job.ask, scratch);
+        let passed = self.pass_answer(scratch, ours_after).await;
         let unknown = passed.as_ref().is_ok_and(is_unknown_there);
         if unknown {
             self.client.forget_held();
@@ -337,8 +356,12 @@ impl Executor {
         }
     }
 
-    async fn pass_answer(&mut self, job: &Job, scratch: &mut Scratch) -> Result<Answer, Stop> {
-        let ours_after = compose(&job.ask, scratch);
+    /// What was asked of it, on its way to the client.
+    async fn pass_answer(
+        &mut self,
+        scratch: &mut Scratch,
+        ours_after: Option<usize>,
+    ) -> Result<Answer, Stop> {
         let Scratch { server, oids, .. } = scratch;
         let mut translation = Translation::new(oids, ours_after);
         let mut answer = Answer::default();
@@ -408,7 +431,7 @@ impl Executor {
     /// Empties the scratch database and gives it back, while the client goes on; where it is not known to be clean it is
     /// closed.
     async fn end_gather(&mut self, lent: Lent) {
-        let (pid, secret) = (lent.scratch.server.pid, lent.scratch.server.secret);
+        let pid = lent.scratch.server.pid;
         let doubtful = {
             let mut target = self.cancel.lock().await;
             target.running.retain(|(_, its, _)| *its != pid);
@@ -417,20 +440,7 @@ impl Executor {
         if doubtful {
             return;
         }
-        let backend = self.backend.clone();
-        if !lent.scratch.server.in_step() {
-            let address = backend.topology.address(lent.scratch.member).clone();
-            drop(lent);
-            tokio::spawn(async move { send_cancel(&address, pid, secret).await });
-            return;
-        }
-        let cleaning = backend.scratches.cleaning();
-        tokio::spawn(async move {
-            if let Some(lent) = cleaned(lent).await {
-                backend.scratches.give_back(lent);
-            }
-            drop(cleaning);
-        });
+        parked::let_go(self.backend.clone(), lent);
     }
 }
 
@@ -463,7 +473,10 @@ fn one_portal(ask: &Ask) -> bool {
                 };
                 fits &= bound.is_some() && named.ok() == bound;
             }
-            Step::Parse(_) | Step::DescribeStatement(_) | Step::CloseStatement => {}
+            Step::Parse(_)
+            | Step::DescribeStatement(_)
+            | Step::CloseStatement
+            | Step::CloseQuietly(_) => {}
         }
     }
     fits && bound.is_some()
@@ -585,6 +598,11 @@ fn untranslatable(what: Untranslatable) -> Stop {
         Untranslatable::Binary => Report::new(
             SqlState::FEATURE_NOT_SUPPORTED,
             "a result from several shards in binary, of an array or row of user-defined types",
+        )
+        .hint("Ask for it in text, or cast it to text."),
+        Untranslatable::Name => Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "a result from several shards in binary that is the OID of a type, table, function or the like",
         )
         .hint("Ask for it in text, or cast it to text."),
     };

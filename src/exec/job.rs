@@ -73,6 +73,8 @@ pub enum Step {
         frame: Bytes,
     },
     CloseStatement,
+    /// a portal of ours, if it is there
+    CloseQuietly(Bytes),
 }
 
 /// What ends a batch on the server.
@@ -160,6 +162,11 @@ pub(super) fn compose_step(step: &Step, server: &mut Server) {
             });
         }
         Step::CloseStatement => server.synthesize(Bytes::from_static(b"3\0\0\0\x04")),
+        Step::CloseQuietly(portal) => {
+            server.ask(Reply::Close(None), Fate::Skip, |out| {
+                build::named(out, b'C', b'P', portal);
+            });
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::route::Combination;
 use std::sync::Arc;
 
 /// What one execution adds to a `Combination`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The default puts rows one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     pub made: Arc<Combination>,
     pub formats: Formats,

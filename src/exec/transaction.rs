@@ -62,10 +62,8 @@ pub struct Transaction {
     pub everywhere: bool,
     /// DDL ran: the catalog is loaded again after the commit
     pub ddl: Option<Ddl>,
-    /// a cursor was declared on this shard
-    pub cursor: Option<crate::shard::ShardId>,
-    /// cursors over several shards
-    pub cursors: Option<Box<Vec<super::cursors::Cursor>>>,
+    /// where there are several shards
+    pub cursors: Option<Box<super::cursors::Cursors>>,
 }
 
 impl Transaction {
@@ -82,7 +80,6 @@ impl Transaction {
             heard: Vec::new(),
             everywhere: false,
             ddl: None,
-            cursor: None,
             cursors: None,
         }
     }

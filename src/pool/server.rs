@@ -69,6 +69,8 @@ pub struct Answer {
     pub rows_begun: bool,
     /// the server waits for copy data
     pub copy_in: bool,
+    /// a portal has given as many rows as it was asked for
+    pub suspended: bool,
     /// ParseCompletes shown to the client
     pub parsed: usize,
     /// of each statement described: `wire::message::result_hash`
@@ -572,6 +574,7 @@ impl Server {
             }
             b'C' => note_tag(message, fate, filter, sink, answer),
             b'G' => answer.copy_in = fate == Fate::Forward,
+            b's' => answer.suspended = true,
             b'1' if fate == Fate::Forward => answer.parsed += 1,
             b'T' | b'n' if matches!(front, Some((Reply::DescribeStatement { .. }, _))) => {
                 answer.described.extend(message::result_hash(message));

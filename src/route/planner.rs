@@ -38,6 +38,8 @@ pub struct PlanContext<'a> {
     pub forced_shard: Option<ShardId>,
     /// longer texts are not parsed
     pub parsed_bytes_max: usize,
+    /// the client's encoding is the servers': their text compares here as it does there
+    pub same_encoding: bool,
 }
 
 /// One statement while it is planned.
@@ -183,6 +185,7 @@ impl<'a> Statement<'a> {
             text: self.text,
             slots: &self.lifted.slots,
             declared: self.context.declared,
+            same_encoding: self.context.same_encoding,
             scs: self.context.standard_conforming_strings,
         }
     }

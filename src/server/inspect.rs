@@ -111,6 +111,7 @@ async fn explain_one(config: &Config, database: &Database, sql: &str) -> Result<
         declared: &[],
         forced_shard: None,
         parsed_bytes_max: config.limits.parsed_bytes_max,
+        same_encoding: true,
     };
     let planned = plan(sql.as_bytes(), &lifted, context).map_err(|refusal| refusal.to_string())?;
     let mut text = String::new();

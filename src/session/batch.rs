@@ -3,6 +3,9 @@
 
 use super::clocks::{refuse_clock_value, refuse_clock_words};
 use super::combine::combined;
+use super::cursor_batch::Bindings;
+use super::cursor_steps::CursorStep;
+use super::cursors::Whose;
 use super::portions::Portion;
 use super::promise::note_results;
 use super::startup::protocol_violation;
@@ -10,11 +13,12 @@ use super::{Portal, Session};
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
+use crate::exec::gather::{Parked, Parking};
 use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
 use crate::pool::server::statement_name;
 use crate::route::{
-    Access, Command, Merge, ParamValue, Plan, PlannedText, Routing, Targets, Values,
+    Access, Command, Merge, ParamValue, Part, Plan, PlannedText, Routing, Targets, Values,
 };
 use crate::shard::ShardId;
 use crate::sql::edit::{Drawn, splice};
@@ -42,6 +46,8 @@ pub struct Gathering {
     vars: Option<Vars>,
     /// where something was written since the last Sync, outside a transaction block
     wrote: Wrote,
+    /// cursors declared or closed since then
+    pub(super) declared: Vec<(String, Whose)>,
 }
 
 /// Where something was written between two Syncs: all of it is one transaction.
@@ -87,7 +93,7 @@ impl Gathering {
 /// The values of a Bind.
 pub(super) struct Bound<'a> {
     pub(super) bind: &'a message::Bind<'a>,
-    types: &'a [u32],
+    pub(super) types: &'a [u32],
 }
 
 impl Values for Bound<'_> {
@@ -118,9 +124,9 @@ enum Segment {
 
 pub(super) struct Work {
     pub(super) job: Job,
-    planned: Option<Arc<PlannedText>>,
+    pub(super) planned: Option<Arc<PlannedText>>,
     /// names of the statements it parses, in order
-    parsed: SmallVec<[Bytes; 1]>,
+    pub(super) parsed: SmallVec<[Bytes; 1]>,
     pub(super) executes: usize,
     /// the destination is only a preference so far: nothing in it has been bound
     open: bool,
@@ -154,6 +160,7 @@ enum OwnStep {
     Answer(&'static [u8]),
     Describe(Arc<Prepared>),
     Execute(Arc<Prepared>),
+    Cursor(Box<CursorStep>),
 }
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
@@ -433,14 +440,56 @@ impl Session {
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }
+        self.after_work(&mut work, result.is_err());
+        result
+    }
+
+    /// What is known of statements that were described, and those that were not parsed are forgotten.
+    fn after_work(&mut self, work: &mut Work, failed: bool) {
         if let Some(described) = self.exec.described.take() {
             note_results(&work.job.ask, &described);
         }
-        if result.is_err() {
+        if failed {
             for name in work.parsed.drain(..).skip(self.exec.parsed) {
                 self.statements.remove(&name);
             }
         }
+    }
+
+    /// Work that leaves its portal in a scratch database.
+    pub(super) async fn run_parked(
+        &mut self,
+        mut work: Box<Work>,
+        parking: Parking,
+    ) -> Result<Parked, Failure> {
+        let Some(planned) = work.planned.clone() else {
+            return Err(super::simple::misplaced().into());
+        };
+        let started = self.begin_work();
+        self.exec.parsed = 0;
+        let result = self.park_planned(&planned, &work.job, parking).await;
+        let (done, parked) = match result {
+            Ok((done, parked)) => (Ok(done), Ok(parked)),
+            Err(failure) => (super::portions::outcome_of(&failure), Err(failure)),
+        };
+        self.count(&planned, started, &done);
+        self.after_work(&mut work, done.is_err());
+        parked
+    }
+
+    pub(super) async fn park_planned(
+        &mut self,
+        planned: &PlannedText,
+        job: &Job,
+        parking: Parking,
+    ) -> Result<(Done, Parked), Failure> {
+        let Some(plan) = planned.statements.first() else {
+            return Err(super::simple::misplaced().into());
+        };
+        let level = self.level_of(plan);
+        let own = self.enter_marks(plan);
+        let result = self.exec.run_parked(job, level, parking).await;
+        self.leave_marks(own);
         result
     }
 
@@ -449,6 +498,7 @@ impl Session {
             match step {
                 OwnStep::Answer(bytes) => self.exec.client.output.extend_from_slice(bytes),
                 OwnStep::Describe(prepared) => self.describe_own(&prepared),
+                OwnStep::Cursor(step) => Box::pin(self.run_cursor_step(*step)).await?,
                 OwnStep::Execute(prepared) => {
                     let text = prepared.client_text.clone();
                     if let Some(plan) = prepared.planned.statements.first() {
@@ -633,55 +683,98 @@ impl Session {
             bind: &bind,
             types: &prepared.types,
         };
-        let mut targets = match planned.statements.first() {
-            None => Targets::One(self.exec.any_shard()),
-            Some(plan) if plan.command == Command::Cursor && self.keeps_rows() => {
-                return Err(super::cursors::extended().into());
-            }
-            Some(plan) if plan.routing == Routing::AnyShard => self.beside(segments),
-            Some(plan) => {
-                if let Some(draw) = &plan.draw {
-                    let (shard, values) = self.draw(draw).await?;
-                    let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
-                    rest = bind.with_text_values(&texts).into();
-                    Targets::One(shard)
-                } else {
-                    let strings = self.context.standard_conforming_strings;
-                    refuse_clocks(plan, &bind, &prepared, strings)?;
-                    self.targets_of(plan, &bound)?
-                }
+        let targets = self.targets_bound(&prepared, &bound, &mut rest).await?;
+        let mut targets = match targets {
+            Bindings::Targets(targets) => targets,
+            Bindings::Anywhere => self.beside(segments),
+            Bindings::Here(asked) => {
+                let portal_here = Portal::of_cursor(asked, self.exec.transaction.as_ref());
+                self.portals.insert(portal, portal_here);
+                own(segments, OwnStep::Answer(BIND_COMPLETE));
+                return Ok(());
             }
         };
         let combine = combined(&planned, &targets, &bind, &prepared, &mut rest);
+        let progress = self.progress_of(&prepared, &mut targets, &bound)?;
+        let there = progress
+            .as_ref()
+            .and_then(|progress| progress.lock().there());
+        if progress.is_some() {
+            self.refuse_duplicate(&portal)?;
+        }
         self.portals.insert(
             portal.clone(),
             Portal {
-                progress: self.progress_of(&prepared, &mut targets, &bound)?,
+                progress,
                 prepared: prepared.clone(),
                 targets: targets.clone(),
                 combine: combine.clone(),
+                cursor: None,
             },
         );
         let plan = prepared.planned.statements.first();
-        let parts = match (plan.map(|plan| &plan.merge), &targets) {
-            (Some(Merge::Gather(gather)), Targets::Many(_)) => {
-                Some(gather.parts(&bound, &self.exec.snapshot.database).into())
-            }
-            _ => None,
-        };
+        let parts = self.parts_of(plan, &targets, &bound);
         let destination = destination(plan, targets);
         let asked = prepared.combined.as_ref().filter(|_| combine.is_some());
+        let before = there.clone();
         let step = Step::Bind {
-            portal,
+            portal: there.unwrap_or(portal),
             prepared: asked.unwrap_or(&prepared).clone(),
             rest,
         };
         with_work(segments, destination, &prepared, |work| {
+            // it takes the place of the one before it, which may have been given up
+            if let Some(portal) = before {
+                push(work, Step::CloseQuietly(portal));
+            }
             push(work, step);
             work.job.parts = parts;
             work.job.combine = combine.or(work.job.combine.take());
         });
         Ok(())
+    }
+
+    async fn targets_bound(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        bound: &Bound<'_>,
+        rest: &mut Bytes,
+    ) -> Result<Bindings, Failure> {
+        Ok(Bindings::Targets(
+            match prepared.planned.statements.first() {
+                None => Targets::One(self.exec.any_shard()),
+                Some(plan) if self.is_about_cursors(plan) => {
+                    return self.bind_cursor(plan, prepared, bound, rest.clone());
+                }
+                Some(plan) if plan.routing == Routing::AnyShard => return Ok(Bindings::Anywhere),
+                Some(plan) => {
+                    if let Some(draw) = &plan.draw {
+                        let (shard, values) = self.draw(draw).await?;
+                        let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+                        *rest = bound.bind.with_text_values(&texts).into();
+                        Targets::One(shard)
+                    } else {
+                        let strings = self.context.standard_conforming_strings;
+                        refuse_clocks(plan, bound.bind, prepared, strings)?;
+                        self.targets_of(plan, bound)?
+                    }
+                }
+            },
+        ))
+    }
+
+    fn parts_of(
+        &self,
+        plan: Option<&Plan>,
+        targets: &Targets,
+        bound: &Bound<'_>,
+    ) -> Option<Box<[Part]>> {
+        match (&plan?.merge, targets) {
+            (Merge::Gather(gather), Targets::Many(_)) => {
+                Some(gather.parts(bound, &self.exec.snapshot.database).into())
+            }
+            _ => None,
+        }
     }
 
     fn bound_portals(&self, portal: &[u8]) -> Result<(), Report> {
@@ -718,6 +811,14 @@ impl Session {
             own(segments, OwnStep::Describe(prepared));
             return Ok(());
         }
+        let plan = prepared.planned.statements.first();
+        if plan.is_some_and(|plan| self.is_about_cursors(plan))
+            && let Some(asked) = self.described_here(&prepared)?
+        {
+            let statement = true;
+            own_cursor(segments, CursorStep::Describe { asked, statement });
+            return Ok(());
+        }
         let destination = self.preference(&prepared);
         let step = Step::DescribeStatement(prepared.clone());
         with_work(segments, destination, &prepared, |work| push(work, step));
@@ -742,14 +843,23 @@ impl Session {
             targets,
             combine,
             progress,
+            cursor,
         }) = self.portals.get(name).cloned()
         else {
+            if self.knows_cursors() && self.add_cursor_step(frame, name, reply, segments)? {
+                return Ok(());
+            }
             let text = format!(
                 "portal \"{}\" does not exist",
                 String::from_utf8_lossy(name)
             );
             return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
         };
+        if let Some(asked) = cursor {
+            let step = CursorStep::of_portal(asked, progress, reply, frame)?;
+            own_cursor(segments, step);
+            return Ok(());
+        }
         if prepared.local {
             let step = if reply == Reply::Execute {
                 OwnStep::Execute(prepared)
@@ -767,13 +877,14 @@ impl Session {
             _ => Vec::new(),
         };
         let everywhere = !settings.is_empty() && self.exec.held.iter().any(|h| h.in_transaction);
+        let after = match plan {
+            Some(plan) if reply == Reply::Execute && self.is_about_cursors(plan) => {
+                self.after_cursor(&prepared, &targets)?
+            }
+            _ => None,
+        };
         let destination = destination(plan, targets);
-        let mut frame = frame.clone();
-        let mut portion = None;
-        if let (Reply::Execute, Some(progress)) = (reply, progress) {
-            portion = Some(Portion::of(progress, &frame)?);
-            frame = super::portions::unlimited(name);
-        }
+        let (frame, portion) = Portion::placed(progress, reply, frame, name)?;
         let step = Step::Portal { reply, frame };
         let limited = limited && portion.is_none();
         with_work(segments, destination, &prepared, |work| {
@@ -784,7 +895,53 @@ impl Session {
                 work.portion = portion.map(Box::new);
             }
         });
+        if let Some(step) = after {
+            own_cursor(segments, step);
+        }
         Ok(())
+    }
+
+    /// Of a portal that is a cursor by SQL; false when there is none.
+    fn add_cursor_step(
+        &mut self,
+        frame: &Bytes,
+        name: &[u8],
+        reply: Reply,
+        segments: &mut Vec<Segment>,
+    ) -> Result<bool, Failure> {
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Ok(false);
+        };
+        let name = name.to_owned();
+        match self.whose_declared(&name) {
+            Whose::Ours => own_cursor(
+                segments,
+                match reply {
+                    Reply::Close(_) => CursorStep::CloseCursor(name),
+                    Reply::DescribePortal => CursorStep::DescribeCursor(name),
+                    _ => return Err(super::cursors::refused("Execute of a cursor").into()),
+                },
+            ),
+            Whose::Server(shard) => {
+                let mut work = new_work(&Destination {
+                    targets: Targets::One(shard),
+                    merge: Merge::Single,
+                    access: Access::Read,
+                    open: false,
+                    alone: false,
+                });
+                let frame = frame.clone();
+                push(&mut work, Step::Portal { reply, frame });
+                work.executes = usize::from(reply == Reply::Execute);
+                work.job.executes = reply == Reply::Execute;
+                segments.push(Segment::Work(Box::new(work)));
+                if matches!(reply, Reply::Close(_)) {
+                    own_cursor(segments, CursorStep::Closed(name));
+                }
+            }
+            Whose::Portal | Whose::Unknown => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn add_close(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
@@ -797,17 +954,32 @@ impl Session {
         if kind == b'S' {
             self.statements.remove(name);
         }
+        if kind == b'P'
+            && portal.is_none()
+            && self.knows_cursors()
+            && self.add_cursor_step(frame, name, Reply::Close(None), segments)?
+        {
+            return Ok(());
+        }
         match portal {
             Some(Portal {
+                cursor: None,
                 prepared,
                 targets,
                 combine,
+                progress,
                 ..
-            }) if !prepared.local && !super::portions::only_gathered(&prepared, &targets) => {
+            }) if !prepared.local
+                && !super::portions::only_gathered(&prepared, &targets)
+                && !self.exec.has_failed() =>
+            {
                 let destination = destination(prepared.planned.statements.first(), targets);
+                let there = progress.and_then(|progress| progress.lock().there());
                 let step = Step::Portal {
                     reply: Reply::Close(None),
-                    frame: frame.clone(),
+                    frame: there.map_or(frame.clone(), |there| {
+                        super::portions::renamed(frame, &there)
+                    }),
                 };
                 with_work(segments, destination, &prepared, |work| {
                     push(work, step);
@@ -838,6 +1010,7 @@ impl Session {
             // a server in a transaction is taken only for what runs
             Some(plan)
                 if matches!(plan.routing, Routing::Home | Routing::Unsharded)
+                    || plan.command == Command::DeclareOver
                     || matches!(plan.told_merge(), Merge::Gather(_)) =>
             {
                 Destination {
@@ -969,6 +1142,16 @@ impl Work {
         rest.then_some(self)
     }
 
+    /// Its last step, an Execute, is to be this one.
+    pub(super) fn execute(&mut self, frame: Bytes) {
+        if let Ask::Batch { steps, end } = &mut self.job.ask {
+            *end = End::Sync;
+            steps.pop();
+            let reply = Reply::Execute;
+            steps.push(Step::Portal { reply, frame });
+        }
+    }
+
     /// The only shard it goes to.
     fn shard(&self) -> Option<ShardId> {
         match (&self.job.targets, &self.job.merge) {
@@ -1088,6 +1271,10 @@ fn push(work: &mut Work, step: Step) {
     if let Ask::Batch { steps, .. } = &mut work.job.ask {
         steps.push(step);
     }
+}
+
+fn own_cursor(segments: &mut Vec<Segment>, step: CursorStep) {
+    own(segments, OwnStep::Cursor(Box::new(step)));
 }
 
 fn own(segments: &mut Vec<Segment>, step: OwnStep) {

@@ -175,10 +175,14 @@ impl Session {
         };
         self.close_open_batches().await;
         self.exec.client.hold();
+        let holding = self.take_holding();
         let ended = self.exec.commit_all().await;
         self.portals.clear();
         let result = match ended {
-            Ok(Ended::Committed) => Ok("COMMIT"),
+            Ok(Ended::Committed) => {
+                self.keep_holding(holding);
+                Ok("COMMIT")
+            }
             Ok(Ended::RolledBack) => Ok("ROLLBACK"),
             Err(failure) => {
                 self.exec.show_pending_error();
@@ -350,6 +354,7 @@ impl Session {
         }
         self.statements.clear();
         self.portals.clear();
+        self.holding = None;
         self.exec.listening = None;
         self.exec.written = Written::default();
         self.exec.vars = self.start_vars.clone();
@@ -380,7 +385,7 @@ impl Session {
     pub fn targets_of(&self, plan: &Plan, values: &dyn Values) -> Result<Targets, Failure> {
         let database = &self.exec.snapshot.database;
         let targets = match &plan.routing {
-            Routing::Unsharded | Routing::Home => Targets::One(self.home_of(plan)),
+            Routing::Unsharded | Routing::Home => Targets::One(database.home),
             Routing::Hinted(shard) => Targets::One(*shard),
             Routing::AnyShard | Routing::Local => Targets::One(self.any_shard()),
             Routing::AllShards => Targets::Many(all_shards(database.shards.len())),
@@ -393,24 +398,6 @@ impl Session {
             (Targets::Many(_), Some(refusal)) => Err(refusal.clone().into()),
             _ => Ok(targets),
         }
-    }
-
-    /// Cursor commands go where the cursor was declared.
-    fn home_of(&self, plan: &Plan) -> ShardId {
-        let home = self.exec.snapshot.database.home;
-        if plan.command != Command::Cursor {
-            return home;
-        }
-        let declared = self.exec.transaction.as_ref().and_then(|tx| tx.cursor);
-        declared
-            .or_else(|| {
-                self.exec
-                    .held
-                    .iter()
-                    .find(|h| h.pin.is_some())
-                    .map(|h| h.shard)
-            })
-            .unwrap_or(home)
     }
 
     /// Where what any shard can answer is answered: where the session already is, else in turn.

@@ -7,13 +7,14 @@ mod account;
 use super::Session;
 use super::batch::{Bound, Work, identity};
 use super::clocks::refuse_clock_words;
-use super::portions::{Portion, Progress, Shared, sort, too_much};
+use super::portions::{Portion, Progress, Shared, sort};
 use super::simple::{Literals, misplaced};
 use crate::exec::Failure;
 use crate::exec::client::Kept;
 use crate::exec::executor::{Done, in_failed_transaction};
 use crate::exec::explain::{Apart, Said};
 use crate::exec::failure::Report;
+use crate::exec::flowing::too_much;
 use crate::exec::job::{Ask, End, Job, Prepared, Step};
 use crate::exec::measure::Measured;
 use crate::exec::merge::{Formats, Run};
@@ -287,7 +288,7 @@ impl Session {
             measured = self.exec.measured.take();
             result?;
         } else if let Some(run) = &asked.run {
-            self.exec.same_encoding(run)?;
+            self.exec.guard_encoding(run)?;
         }
         // what is not proven to be a read runs once
         let again = !explain.analyze || plan.access == Access::Read;
@@ -426,7 +427,7 @@ impl Session {
             let shared = self.bind_explain(plan, explain, targets, bound, prepared)?;
             return Ok(Some(shared));
         }
-        Ok(self.new_progress(&prepared.planned, targets))
+        Ok(self.new_progress(&prepared.planned, targets, bound.bind.portal))
     }
 
     /// A portal of an EXPLAIN. It is on one server, which describes it; what it shows is found out by its first Execute.

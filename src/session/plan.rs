@@ -74,6 +74,7 @@ impl Session {
             declared: types,
             forced_shard: self.forced_shard,
             parsed_bytes_max: self.exec.backend.config.limits.parsed_bytes_max,
+            same_encoding: self.exec.same_encoding(),
         };
         plan(text, lifted, context).map_err(Report::from)
     }

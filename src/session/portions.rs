@@ -1,17 +1,20 @@
 //! Rows of several shards in portions: the first Execute of a portal reads all its rows, which stay here until they are
 //! fetched or the portal ends. No server is asked for the later ones.
 
-use super::Session;
 use super::batch::Work;
 use super::explain::Asked;
 use super::startup::protocol_violation;
+use super::{Portal, Session};
 use crate::exec::Failure;
 use crate::exec::client::{Kept, OUTPUT_MAX};
 use crate::exec::cursors::Cursor;
-use crate::exec::executor::in_failed_transaction;
+use crate::exec::executor::{Done, in_failed_transaction};
 use crate::exec::failure::Report;
+use crate::exec::flowing::{By, Flow, Rows as Sending, name_there, too_much};
+use crate::exec::gather::{More, Parked, Parking};
 use crate::exec::job::{End, Prepared};
 use crate::exec::transaction::Transaction;
+use crate::pool::outstanding::Reply;
 use crate::route::{Merge, PlannedText, Targets};
 use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, frame, message};
@@ -27,13 +30,18 @@ pub(super) struct Progress {
     savepoints: usize,
     /// of an EXPLAIN: what it explains, until it has
     explained: Option<Arc<Asked>>,
-    explains: bool,
+    /// what its portals on the shards are called, where they give rows as they are asked for
+    there: Option<Bytes>,
 }
 
 #[derive(Debug)]
 enum Rows {
     /// nothing ran yet
     Unread,
+    /// the shards have more
+    Flowing(Box<Flow>),
+    /// a scratch database has
+    Parked(Box<Parked>),
     /// these are left, of so many bytes in all; with the tag's words, where it counts rows
     Left {
         rows: Bytes,
@@ -65,6 +73,35 @@ pub(super) struct Sorted {
 }
 
 impl Portion {
+    /// A message about a portal with the name it has on servers; of an Execute over several shards what it asks for, too.
+    pub(super) fn placed(
+        progress: Option<Shared>,
+        reply: Reply,
+        frame: &Bytes,
+        name: &[u8],
+    ) -> Result<(Bytes, Option<Self>), Report> {
+        let Some(progress) = progress else {
+            return Ok((frame.clone(), None));
+        };
+        let there = progress.lock().there();
+        if reply == Reply::Execute {
+            let portion = Self::of(progress, frame)?;
+            return Ok((unlimited(there.as_deref().unwrap_or(name)), Some(portion)));
+        }
+        let frame = there.map_or_else(|| frame.clone(), |there| renamed(frame, &there));
+        Ok((frame, None))
+    }
+
+    /// Nothing of it ran yet.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.progress.lock().rows, Rows::Unread)
+    }
+
+    /// It cannot run twice.
+    pub(super) fn spend(&self) {
+        self.progress.lock().rows = Rows::Over;
+    }
+
     pub(super) fn of(progress: Shared, execute: &Bytes) -> Result<Self, Report> {
         let (portal, rows) = message::execute(execute).map_err(protocol_violation)?;
         Ok(Self {
@@ -77,12 +114,47 @@ impl Portion {
 
 /// An Execute of all rows.
 pub(super) fn unlimited(portal: &[u8]) -> Bytes {
+    limited(portal, 0)
+}
+
+fn limited(portal: &[u8], rows: i32) -> Bytes {
     let mut out = BytesMut::new();
-    build::frame(&mut out, b'E', |body| {
-        body.extend_from_slice(portal);
-        body.extend_from_slice(&[0; 5]);
-    });
+    build::execute(&mut out, portal, rows);
     out.freeze()
+}
+
+/// Describe or Close of a portal by the name it has on servers.
+pub(super) fn renamed(frame: &Bytes, there: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    build::named(&mut out, frame[0], b'P', there);
+    out.freeze()
+}
+
+/// All rows are out.
+fn no_more(tag: &str) -> Rows {
+    Rows::Left {
+        rows: Bytes::new(),
+        held: 0,
+        tag: tag.into(),
+    }
+}
+
+/// As statistics have it.
+fn outcome(result: &Result<(), Failure>, done: Done) -> Result<Done, Failure> {
+    result.as_ref().map_or_else(outcome_of, |()| Ok(done))
+}
+
+pub(super) fn outcome_of(failure: &Failure) -> Result<Done, Failure> {
+    Err(match failure {
+        Failure::Report(report) => Failure::Report(report.clone()),
+        _ => Failure::Shown,
+    })
+}
+
+fn cannot_be_run(portal: &[u8]) -> Report {
+    let name = String::from_utf8_lossy(portal);
+    let text = format!("portal \"{name}\" cannot be run");
+    Report::new(SqlState::NOT_IN_PREREQUISITE_STATE, text)
 }
 
 /// Its portal is on no server of the session.
@@ -93,18 +165,28 @@ pub(super) fn only_gathered(prepared: &Prepared, targets: &Targets) -> bool {
 }
 
 impl Progress {
+    /// A portal of a statement about cursors.
+    pub(super) fn new(transaction: Option<&Transaction>) -> Shared {
+        Arc::new(Mutex::new(Self {
+            rows: Rows::Unread,
+            savepoints: transaction.map_or(0, Transaction::savepoints),
+            explained: None,
+            there: None,
+        }))
+    }
+
     /// A portal of an EXPLAIN.
     pub(super) fn explained(asked: Asked, transaction: Option<&Transaction>) -> Shared {
         Arc::new(Mutex::new(Self {
             rows: Rows::Unread,
             savepoints: transaction.map_or(0, Transaction::savepoints),
             explained: Some(Arc::new(asked)),
-            explains: true,
+            there: None,
         }))
     }
 
-    pub(super) fn explains(&self) -> bool {
-        self.explains
+    pub(super) fn there(&self) -> Option<Bytes> {
+        self.there.clone()
     }
 
     /// What is to be explained, unless it has been.
@@ -114,9 +196,16 @@ impl Progress {
         Some(asked)
     }
 
+    /// What gives rows as they are asked for; it is to be put back.
+    fn take_flowing(&mut self) -> Option<Rows> {
+        let flows = matches!(self.rows, Rows::Flowing(_) | Rows::Parked(_));
+        flows.then(|| std::mem::replace(&mut self.rows, Rows::Over))
+    }
+
     fn bytes(&self) -> usize {
         match &self.rows {
             Rows::Left { held, .. } => *held,
+            Rows::Flowing(flow) => flow.bytes(),
             _ => 0,
         }
     }
@@ -124,19 +213,26 @@ impl Progress {
 
 impl Session {
     /// A portal is made; None unless it is over several shards.
-    pub(super) fn new_progress(&self, planned: &PlannedText, targets: &Targets) -> Option<Shared> {
+    pub(super) fn new_progress(
+        &self,
+        planned: &PlannedText,
+        targets: &Targets,
+        portal: &[u8],
+    ) -> Option<Shared> {
         let Targets::Many(_) = targets else {
             return None;
         };
-        if !planned.statements.first()?.merge.puts_together() {
+        let merge = &planned.statements.first()?.merge;
+        if !merge.puts_together() {
             return None;
         }
         let transaction = self.exec.transaction.as_ref();
+        let flows = transaction.is_some() && !matches!(merge, Merge::Gather(_));
         Some(Arc::new(Mutex::new(Progress {
             rows: Rows::Unread,
             savepoints: transaction.map_or(0, Transaction::savepoints),
             explained: None,
-            explains: false,
+            there: flows.then(|| name_there(portal)),
         })))
     }
 
@@ -152,7 +248,7 @@ impl Session {
             return Box::pin(self.run_explain(work, portion, asked, end)).await;
         }
         if matches!(portion.progress.lock().rows, Rows::Unread) {
-            return self.run_whole(work, portion, end).await;
+            return self.run_first(work, portion, end).await;
         }
         if let Some(before) = work.without_execute() {
             self.run_work(before, end).await?;
@@ -161,6 +257,123 @@ impl Session {
             return Err(in_failed_transaction().into());
         }
         self.send_portion(&portion).await
+    }
+
+    /// The first Execute. In a transaction block, which lasts, the rows stay where they are until they are asked for.
+    async fn run_first(
+        &mut self,
+        work: Box<Work>,
+        portion: Portion,
+        end: End,
+    ) -> Result<(), Failure> {
+        let lasts = portion.limit > 0 && self.exec.transaction.is_some();
+        let there = portion.progress.lock().there.clone();
+        let gathered = matches!(work.job.merge, Merge::Gather(_));
+        if gathered && lasts && !self.asks_channels(&work) {
+            // where no more can wait there, the rows wait here
+            if let Some(parking) = self.exec.backend.scratches.parking() {
+                return self.park(work, portion, parking).await;
+            }
+        }
+        match there {
+            Some(there) if lasts => self.begin_flow(work, portion, there).await,
+            _ => self.run_whole(work, portion, end).await,
+        }
+    }
+
+    /// Its text would be edited for the run alone.
+    fn asks_channels(&self, work: &Work) -> bool {
+        work.job.effects.asks_channels && self.exec.listens()
+    }
+
+    /// Each shard has a portal, and is asked for as many rows as are needed.
+    async fn begin_flow(
+        &mut self,
+        work: Box<Work>,
+        portion: Portion,
+        there: Bytes,
+    ) -> Result<(), Failure> {
+        let Targets::Many(shards) = work.job.targets.clone() else {
+            return Err(cannot_be_run(&portion.portal).into());
+        };
+        let run = work.job.combine.clone().unwrap_or_default();
+        let planned = work.planned.clone();
+        if let Some(before) = work.without_execute() {
+            self.run_work(before, End::Sync).await?;
+        }
+        let memory_max = self.exec.backend.config.limits.combine_bytes_max;
+        let flow = Flow::new(there, By::Execute, &shards, run, memory_max);
+        portion.progress.lock().rows = Rows::Flowing(Box::new(flow));
+        let started = self.begin_work();
+        let result = self.send_portion(&portion).await;
+        if let Some(planned) = planned {
+            let done = Done {
+                shards: u32::try_from(shards.len()).unwrap_or(u32::MAX),
+                ..Done::default()
+            };
+            self.count(&planned, started, &outcome(&result, done));
+        }
+        result
+    }
+
+    /// The next rows of the shards; how many there were.
+    async fn flow(&mut self, portion: &Portion, mut flow: Box<Flow>) -> Result<(), Failure> {
+        let most = self.exec.backend.config.limits.portal_bytes_max;
+        let room = most.saturating_sub(self.kept_bytes());
+        let limit = portion.limit as u64;
+        let rows = (limit > 0).then_some(limit);
+        let count = self.exec.flow(&mut flow, rows, Sending::Sent, room).await?;
+        let left = if rows == Some(count) {
+            build::bare(&mut self.exec.client.output, b's');
+            Rows::Flowing(flow)
+        } else {
+            let tag = format!("SELECT {count}");
+            build::command_complete(&mut self.exec.client.output, &tag);
+            no_more("SELECT")
+        };
+        portion.progress.lock().rows = left;
+        Ok(())
+    }
+
+    /// The scratch database keeps the portal.
+    async fn park(
+        &mut self,
+        mut work: Box<Work>,
+        portion: Portion,
+        parking: Parking,
+    ) -> Result<(), Failure> {
+        portion.progress.lock().rows = Rows::Over;
+        let rows = i32::try_from(portion.limit).unwrap_or(i32::MAX);
+        work.execute(limited(&portion.portal, rows));
+        let parked = self.run_parked(work, parking).await?;
+        self.keep_parked(&portion, parked);
+        Ok(())
+    }
+
+    async fn unpark(&mut self, portion: &Portion, mut parked: Box<Parked>) -> Result<(), Failure> {
+        let more = More::Execute {
+            portal: &portion.portal,
+            rows: i32::try_from(portion.limit).unwrap_or(i32::MAX),
+        };
+        self.exec.ask_parked(&mut parked, more).await?;
+        self.keep_parked(portion, *parked);
+        Ok(())
+    }
+
+    fn keep_parked(&self, portion: &Portion, parked: Parked) {
+        portion.progress.lock().rows = if parked.suspended() {
+            Rows::Parked(Box::new(parked))
+        } else {
+            no_more("SELECT")
+        };
+    }
+
+    /// The portals that a vanished one has left on the shards.
+    pub(super) async fn abandon(&mut self, portal: Portal) {
+        let there = portal.progress.and_then(|progress| progress.lock().there());
+        if let (Some(there), Targets::Many(shards)) = (there, &portal.targets) {
+            self.exec.close_there(&there, shards).await;
+        }
     }
 
     /// All rows are read; those not asked for are kept.
@@ -221,6 +434,12 @@ impl Session {
 
     /// The next rows of a portal that has run.
     pub(super) async fn send_portion(&mut self, portion: &Portion) -> Result<(), Failure> {
+        let flowing = portion.progress.lock().take_flowing();
+        match flowing {
+            Some(Rows::Flowing(flow)) => return self.flow(portion, flow).await,
+            Some(Rows::Parked(parked)) => return self.unpark(portion, parked).await,
+            _ => {}
+        }
         let taken = match &mut portion.progress.lock().rows {
             Rows::Left { rows, held, tag } => {
                 let (end, count) = first_rows(rows, portion.limit);
@@ -236,15 +455,15 @@ impl Session {
             _ => None,
         };
         let Some((mut rows, count, tag)) = taken else {
-            let name = String::from_utf8_lossy(&portion.portal);
-            let text = format!("portal \"{name}\" cannot be run");
-            return Err(Report::new(SqlState::NOT_IN_PREREQUISITE_STATE, text).into());
+            return Err(cannot_be_run(&portion.portal).into());
         };
         self.send_rows(&mut rows).await?;
         let out = &mut self.exec.client.output;
         match tag.as_deref() {
             None => build::bare(out, b's'),
-            Some("SELECT") => build::command_complete(out, &format!("SELECT {count}")),
+            Some(words @ ("SELECT" | "FETCH")) => {
+                build::command_complete(out, &format!("{words} {count}"));
+            }
             Some(other) => build::command_complete(out, other),
         }
         Ok(())
@@ -266,7 +485,7 @@ impl Session {
     /// What the session's portals over several shards keep.
     pub(super) fn kept_bytes(&self) -> usize {
         let portals = self.portals.iter().filter_map(|p| p.progress.as_ref());
-        let cursors = self.cursors().iter().map(Cursor::bytes);
+        let cursors = self.cursors().map(Cursor::bytes);
         portals
             .map(|progress| progress.lock().bytes())
             .chain(cursors)
@@ -285,7 +504,7 @@ impl Session {
             .as_mut()
             .and_then(|tx| tx.cursors.as_mut())
         {
-            cursors.retain(|cursor| cursor.savepoints < savepoint);
+            cursors.0.retain(|cursor| cursor.savepoints < savepoint);
         }
     }
 
@@ -299,7 +518,7 @@ impl Session {
         for cursor in transaction
             .and_then(|tx| tx.cursors.as_mut())
             .into_iter()
-            .flat_map(|c| c.iter_mut())
+            .flat_map(|cursors| cursors.0.iter_mut())
         {
             cursor.savepoints = cursor.savepoints.min(savepoint.saturating_sub(1));
         }
@@ -365,12 +584,4 @@ fn run_of_rows(bytes: &[u8]) -> usize {
         }
     }
     end
-}
-
-pub(super) fn too_much(most: usize) -> Report {
-    Report::new(
-        SqlState::PROGRAM_LIMIT_EXCEEDED,
-        format!("rows of several shards that are fetched in portions need more than {most} bytes"),
-    )
-    .hint("limits.portal_bytes_max in the shard map bounds them; fetch all rows at once, narrow the query, or name the shard key.")
 }

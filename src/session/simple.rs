@@ -41,7 +41,11 @@ impl Session {
         if !self.statements.is_empty() {
             self.statements.remove(&b""[..]);
             // a query takes the place of the unnamed portal, too
-            self.portals.remove(b"");
+            if let Some(portal) = self.portals.remove(b"")
+                && portal.progress.is_some()
+            {
+                Box::pin(self.abandon(portal)).await;
+            }
         }
         let result = match message::query(&frame) {
             Ok(text) => {
@@ -242,12 +246,14 @@ impl Session {
         }
         if self.is_implicit() {
             self.exec.client.hold();
+            let holding = self.take_holding();
             let committed = self.exec.commit_all().await;
             self.exec.client.release();
             if let Err(failure) = committed {
                 self.exec.show_pending_error();
                 return Err(failure);
             }
+            self.keep_holding(holding);
             self.refresh_context();
         }
         Ok(done)

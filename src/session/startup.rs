@@ -143,6 +143,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         context,
         statements: HashMap::default(),
         portals: Portals::default(),
+        holding: None,
         lifted: Lifted::default(),
         recorder: parts.recorder,
         handle: parts.handle,

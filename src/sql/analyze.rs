@@ -45,6 +45,8 @@ pub struct Env<'a> {
     /// types of `$1`, `$2`, … as declared by the client; 0 or missing is undeclared
     pub declared: &'a [u32],
     pub scs: bool,
+    /// the client's text is the servers', byte for byte
+    pub same_encoding: bool,
 }
 
 /// Why there are no facts.

@@ -298,6 +298,10 @@ impl Rewrite<'_> {
             self.operator_out(SqlToken::Mul);
             self.word_out("FROM");
             self.at += 1;
+        } else if self.words(&["between", "symmetric"]) || self.words(&["between", "asymmetric"]) {
+            // what a range says of its limits' order, the analysis asks the text
+            self.push()?;
+            self.at += 2;
         } else if self.words(&["overriding", "system", "value"]) {
             self.overriding = Overriding::System;
             self.at += 3;

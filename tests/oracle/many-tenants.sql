@@ -46,6 +46,10 @@ SELECT * FROM members WHERE tenant_id = 1 OR level = 2 ORDER BY tenant_id, id
 
 SELECT * FROM members WHERE tenant_id BETWEEN 2 AND 4 ORDER BY tenant_id, id
 
+SELECT * FROM members WHERE tenant_id BETWEEN SYMMETRIC 4 AND 2 ORDER BY tenant_id, id
+
+SELECT count(*) FROM members m JOIN tasks t ON t.id = m.id WHERE m.tenant_id BETWEEN SYMMETRIC 5 AND 2 AND t.tenant_id NOT BETWEEN SYMMETRIC 3 AND 1
+
 SELECT * FROM members WHERE tenant_id > 9 AND tenant_id <= 11 ORDER BY tenant_id, id
 
 SELECT * FROM members WHERE NOT (tenant_id = 3) ORDER BY tenant_id, id

@@ -251,3 +251,5 @@ WITH x AS (SELECT * FROM open_tasks) SELECT count(*) FROM x WHERE tenant_id = 2
 SELECT * FROM (SELECT * FROM people) s WHERE s.tenant_id = 5 ORDER BY s.id
 
 SELECT name FROM people p WHERE p.tenant_id = 2 AND EXISTS (SELECT FROM open_tasks o WHERE o.tenant_id = p.tenant_id AND o.member = p.id) ORDER BY id
+
+SELECT * FROM members WHERE tenant_id = 3 AND id BETWEEN SYMMETRIC 9 AND 2 ORDER BY id

@@ -29,6 +29,12 @@ pub enum Manner {
     TypedParameters,
     /// a portal that gives three rows, then the rest
     Portal,
+    /// in a transaction: a portal that is suspended between batches, with other statements meanwhile
+    Suspended,
+    /// DECLARE and FETCH as simple queries
+    Cursor,
+    /// with values as parameters, FETCH in binary format
+    BinaryCursor,
 }
 
 pub const MANNERS: [Manner; 6] = [
@@ -38,6 +44,19 @@ pub const MANNERS: [Manner; 6] = [
     Manner::Parameters,
     Manner::TypedParameters,
     Manner::Portal,
+];
+
+/// Those with rows in portions in a transaction, too.
+pub const ALL_MANNERS: [Manner; 9] = [
+    Manner::Simple,
+    Manner::Extended,
+    Manner::Binary,
+    Manner::Parameters,
+    Manner::TypedParameters,
+    Manner::Portal,
+    Manner::Suspended,
+    Manner::Cursor,
+    Manner::BinaryCursor,
 ];
 
 /// What of the order of rows the statement settles.
@@ -293,8 +312,66 @@ fn put(raw: &mut Raw, asked: &Asked, manner: Manner) -> std::io::Result<Answer> 
             raw.send(&batch(&asked.text, &types, &asked.values, 1, &[0]))?;
         }
         Manner::Portal => raw.send(&batch(&asked.text, &[], &asked.values, 0, &[3, 0]))?,
+        Manner::Suspended => {
+            let bound = named("p", &batch(&asked.text, &[], &asked.values, 0, &[]));
+            let first = [bound, raw::execute("p", 2), raw::sync()].concat();
+            let more = |rows| [raw::execute("p", rows), raw::sync()].concat();
+            return in_portions(raw, &[first, more(1), more(4), more(0)]);
+        }
+        Manner::Cursor => {
+            let declare = raw::query(&format!("DECLARE portion CURSOR FOR {literal}"));
+            let fetch = |much| raw::query(&format!("FETCH {much} FROM portion"));
+            return in_portions(raw, &[declare, fetch("2"), fetch("NEXT"), fetch("ALL")]);
+        }
+        Manner::BinaryCursor => {
+            let text = format!("DECLARE portion NO SCROLL CURSOR FOR {}", asked.text);
+            let declare = batch(&text, &[], &asked.values, 0, &[0]);
+            let fetch = |much| {
+                let text = format!("FETCH {much} FROM portion");
+                batch(&text, &[], &[], 1, &[0])
+            };
+            return in_portions(raw, &[declare, fetch("3"), fetch("ALL")]);
+        }
     }
     raw.until_ready()
+}
+
+/// A batch whose only Bind is to this portal, without its Sync.
+fn named(portal: &str, batch: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = batch;
+    while let [tag, a, b, c, d, ..] = *rest {
+        let length = i32::from_be_bytes([a, b, c, d]) as usize;
+        let body = &rest[5..=length];
+        match tag {
+            b'B' => out.extend(raw::message(b'B', &[portal.as_bytes(), body].concat())),
+            b'S' => {}
+            _ => out.extend(&rest[..=length]),
+        }
+        rest = &rest[length + 1..];
+    }
+    out
+}
+
+/// The answers of several messages in one transaction as one, other statements between them.
+fn in_portions(raw: &mut Raw, parts: &[Vec<u8>]) -> std::io::Result<Answer> {
+    raw.query("BEGIN")?;
+    let mut all = Answer::default();
+    for part in parts {
+        raw.send(part)?;
+        let answer = raw.until_ready()?;
+        all.columns = all.columns.or(answer.columns);
+        all.rows.extend(answer.rows);
+        all.tags.extend(answer.tags);
+        all.messages += &answer.messages;
+        all.error = all.error.or(answer.error);
+        if all.error.is_some() {
+            break;
+        }
+        raw.query("SELECT id FROM tenants WHERE id = 3")?;
+    }
+    raw.query("ROLLBACK")?;
+    Ok(all)
 }
 
 /// Parse, Describe, Bind, as many Executes as `limits`, Sync.

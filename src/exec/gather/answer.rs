@@ -9,6 +9,13 @@ use std::collections::HashMap;
 /// OIDs below come with every server, and are the same everywhere.
 const FIRST_OF_USERS: u32 = 16_384;
 
+/// regproc, regprocedure, regoper, regoperator, regclass, regtype, regconfig, regdictionary, regnamespace, regrole,
+/// regcollation, and arrays of them: in text they are names.
+const IS_AN_OID: [u32; 22] = [
+    24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191, 1008, 2207, 2208, 2209, 2210,
+    2211, 3735, 3770, 4090, 4097, 4192,
+];
+
 /// What of the answer has passed.
 pub struct Translation<'a> {
     pub oids: &'a HashMap<u32, Known>,
@@ -25,6 +32,8 @@ pub enum Untranslatable {
     Type,
     /// values in binary hold OIDs
     Binary,
+    /// values in binary are OIDs, by which things have names
+    Name,
 }
 
 impl<'a> Translation<'a> {
@@ -95,6 +104,8 @@ impl<'a> Translation<'a> {
                     return Err(Untranslatable::Binary);
                 }
                 numbers[6..10].copy_from_slice(&known.oid.to_be_bytes());
+            } else if format == 1 && IS_AN_OID.contains(&of_type) {
+                return Err(Untranslatable::Name);
             }
             at = field + 18;
         }
@@ -164,5 +175,13 @@ mod tests {
         let result = Translation::new(&oids, None).translate(&mut out, 0);
         assert_eq!(result, Err(Untranslatable::Binary));
         assert!(out.is_empty());
+        let mut named = description(0, 2206, 1);
+        let result = Translation::new(&oids, None).translate(&mut named, 0);
+        assert_eq!(result, Err(Untranslatable::Name));
+        let mut text = description(0, 2206, 0);
+        assert_eq!(
+            Translation::new(&oids, None).translate(&mut text, 0),
+            Ok(())
+        );
     }
 }

@@ -32,6 +32,8 @@ const MAKING_MAX: Duration = Duration::from_secs(120);
 
 pub struct Scratches {
     permits: Arc<Semaphore>,
+    /// those that may be kept by a portal: half of them, so that the others never stand still for idle clients
+    parking: Arc<Semaphore>,
     connections_max: usize,
     idle: Mutex<Vec<Scratch>>,
     /// of the catalog with this version
@@ -85,9 +87,14 @@ pub struct Scratch {
     /// their OIDs here to what they are on the home shard
     pub oids: HashMap<u32, Known>,
     pub litter: Litter,
+    /// a portal in it has given as many rows as it was asked for
+    pub suspended: bool,
     user: String,
     _name: Name,
 }
+
+/// The right to keep a scratch database for longer than a statement.
+pub struct Parking(#[expect(dead_code, reason = "held, not used")] OwnedSemaphorePermit);
 
 /// A scratch database in use.
 pub struct Lent {
@@ -144,6 +151,7 @@ impl Scratches {
     pub fn new(connections_max: usize, disk_bytes_max: u64) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections_max)),
+            parking: Arc::new(Semaphore::new(connections_max / 2)),
             connections_max,
             idle: Mutex::default(),
             recipe: tokio::sync::Mutex::default(),
@@ -152,6 +160,12 @@ impl Scratches {
             disk: Disk::new(disk_bytes_max),
             by_columns: RwLock::default(),
         }
+    }
+
+    /// None: as many portals as may have kept theirs.
+    pub fn parking(&self) -> Option<Parking> {
+        let permit = self.parking.clone().try_acquire_owned();
+        permit.ok().map(Parking)
     }
 
     pub fn reads_by_columns(&self, user: &str) -> bool {
@@ -286,6 +300,7 @@ impl Making<'_> {
                     here: contents.objects,
                     oids: HashMap::new(),
                     litter,
+                    suspended: false,
                     user: self.owner.user.clone(),
                     _name: name,
                 };

@@ -53,6 +53,12 @@ impl Groups {
         }
     }
 
+    /// What it holds in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// One partial result.
     pub fn take(&mut self, frame: &[u8]) -> Result<(), Trouble> {
         let run = self.run.clone();

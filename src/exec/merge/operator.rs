@@ -3,7 +3,7 @@
 
 use super::groups::{Column, Groups};
 use super::key::row_key;
-use super::row::{Row, put_columns, put_description, put_row};
+use super::row::{Formats, Row, put_columns, put_description, put_row};
 use super::{Run, Trouble};
 use crate::wire::frame;
 use bytes::{Buf, BytesMut};
@@ -28,6 +28,8 @@ pub enum Step {
     Wants,
     /// the client has to take some of the output first
     Full,
+    /// as many rows are out as were wanted for now
+    Paused,
     /// all rows are out; streams that have not ended are no longer needed
     Done,
 }
@@ -39,6 +41,9 @@ struct Head {
     len: usize,
     ended: bool,
     key: Vec<u8>,
+    /// messages before its rows that were taken, and those that the first stream has not said yet
+    asides: usize,
+    unsaid: BytesMut,
 }
 
 pub struct Combiner {
@@ -54,6 +59,10 @@ pub struct Combiner {
     skipped: u64,
     /// rows sent on
     pub rows: u64,
+    /// so many are wanted for now
+    until: u64,
+    /// messages before the first stream's rows that are out
+    asides: usize,
     /// the next RowDescription is that of a statement as the client wrote it
     described: bool,
     /// nothing is looked at, rows go on in runs
@@ -84,8 +93,65 @@ impl Combiner {
             memory_max,
             skipped: 0,
             rows: 0,
+            until: u64::MAX,
+            asides: 0,
             described: false,
         }
+    }
+
+    /// From now on it stops after so many rows more; None: at the end.
+    pub fn pause_after(&mut self, rows: Option<u64>) {
+        self.plain = false;
+        self.until = rows.map_or(u64::MAX, |rows| self.rows.saturating_add(rows));
+    }
+
+    /// Rows that are still wanted, with those that are passed over; None: all there are.
+    #[must_use]
+    pub fn wanted(&self) -> Option<u64> {
+        let groups = self.run.made.groups.is_some();
+        let passed_over = self.run.offset - self.skipped.min(self.run.offset);
+        let wanted = self.until.saturating_sub(self.rows);
+        (self.until != u64::MAX && !groups).then(|| wanted.saturating_add(passed_over))
+    }
+
+    /// Columns at the end of rows that do not go out.
+    #[must_use]
+    pub fn hidden(&self) -> usize {
+        self.run.made.hidden
+    }
+
+    /// What is kept of rows that have been taken: those of groups and of a DISTINCT.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        let groups = self.groups.as_ref().map_or(0, |groups| groups.bytes());
+        let finished = self.finished.as_ref().map_or(0, |groups| {
+            let columns = groups.as_slice().iter().flatten().flatten();
+            columns.map(|column| column.len()).sum()
+        });
+        self.seen_bytes + groups + finished
+    }
+
+    /// Rows come in these formats from now on. False when rows of other formats have been looked at already.
+    pub fn set_formats(&mut self, formats: &Formats) -> bool {
+        if self.run.formats == *formats {
+            return true;
+        }
+        let looked = self.rows > 0 || self.skipped > 0;
+        let compares = self.run.made.groups.is_some() || self.run.made.distinct;
+        if compares && (looked || self.kept_bytes() > 0)
+            || self.heads.iter().any(|head| head.len > 0)
+        {
+            return false;
+        }
+        let run = Run {
+            formats: formats.clone(),
+            ..(*self.run).clone()
+        };
+        self.run = Arc::new(run);
+        if let Some(groups) = &mut self.groups {
+            **groups = Groups::new(self.run.clone(), self.memory_max);
+        }
+        true
     }
 
     /// Does it wait for this stream?
@@ -116,6 +182,9 @@ impl Combiner {
         loop {
             // what stands before the first rows goes out in any case
             let looked = self.rows > 0;
+            if self.rows >= self.until {
+                return Ok(Step::Paused);
+            }
             if looked && self.rows >= limit {
                 return Ok(Step::Done);
             }
@@ -184,15 +253,60 @@ impl Combiner {
             match head.tag {
                 // told by whoever reads the streams
                 b'E' => {}
-                b'T' if !std::mem::take(&mut self.described) => {
-                    put_description(out, &message, self.run.made.hidden)?;
-                }
-                tag => {
-                    self.described = tag == b't';
-                    out.extend_from_slice(&message);
+                b'N' => out.extend_from_slice(&message),
+                _ => {
+                    self.heads[at].asides += 1;
+                    if self.heads[at].asides <= self.asides {
+                        continue;
+                    }
+                    if at == 0 {
+                        self.put_aside(&message, out)?;
+                    } else {
+                        self.heads[at].unsaid.extend_from_slice(&message);
+                    }
                 }
             }
         }
+    }
+
+    /// A message before the rows, which the client has not seen from any stream yet.
+    fn put_aside(&mut self, message: &[u8], out: &mut BytesMut) -> Result<(), Trouble> {
+        self.asides += 1;
+        let described = std::mem::replace(&mut self.described, message[0] == b't');
+        if message[0] == b'T' && !described {
+            return put_description(out, message, self.run.made.hidden);
+        }
+        out.extend_from_slice(message);
+        Ok(())
+    }
+
+    /// This stream has failed: what it had said before its rows is said, where no other has.
+    pub fn put_before_error(
+        &mut self,
+        at: usize,
+        stream: &Stream,
+        out: &mut BytesMut,
+    ) -> Result<(), Trouble> {
+        let unsaid = std::mem::take(&mut self.heads[at].unsaid);
+        let mut number = self.heads[at].asides - count_frames(&unsaid);
+        for bytes in [&unsaid[..], &stream.buffer[..]] {
+            let mut rest = bytes;
+            while let Ok(Some(head)) = frame::header(rest, usize::MAX) {
+                if matches!(head.tag, b'D' | b'E') || rest.len() < head.len {
+                    break;
+                }
+                let (message, behind) = rest.split_at(head.len);
+                rest = behind;
+                if head.tag == b'N' {
+                    continue;
+                }
+                number += 1;
+                if number > self.asides {
+                    self.put_aside(message, out)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn read(&mut self, at: usize, len: usize, frame: &[u8]) -> Result<(), Trouble> {
@@ -299,6 +413,9 @@ impl Combiner {
         }
         let limit = self.run.limit.unwrap_or(u64::MAX);
         while self.rows < limit {
+            if self.rows >= self.until {
+                return Ok(Step::Paused);
+            }
             let Some(columns) = self.finished.as_mut().and_then(Iterator::next) else {
                 break;
             };
@@ -343,6 +460,15 @@ impl Combiner {
         self.seen.insert(frame.into());
         Ok(true)
     }
+}
+
+fn count_frames(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok(Some(head)) = frame::header(bytes, usize::MAX) {
+        bytes = bytes.get(head.len..).unwrap_or_default();
+        count += 1;
+    }
+    count
 }
 
 #[cfg(test)]

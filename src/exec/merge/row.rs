@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 const HEADER: usize = 5;
 
 /// In which format the columns come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Formats {
+    #[default]
     AllText,
     AllBinary,
     /// true is binary

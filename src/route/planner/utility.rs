@@ -74,7 +74,10 @@ impl Statement<'_> {
                 "prepared on the home shard",
             ),
             Words::Fetch | Words::Move | Words::CloseCursor(_) => {
-                self.at(Command::Cursor, Routing::AnyShard, HELD)
+                let mut plan = self.at(Command::Cursor, Routing::AnyShard, HELD);
+                // what its rows may write was reckoned with when it was declared
+                plan.access = Access::Read;
+                plan
             }
             Words::Listen(channel) => self.listening(Command::Listen(channel.clone())),
             Words::Unlisten(channel) => self.listening(Command::Unlisten(channel.clone())),
@@ -186,26 +189,18 @@ impl Statement<'_> {
         if plan.refusal.is_some() || plan.merge == Merge::Single {
             return plan;
         }
-        let keeps = !hold && plan.access == Access::Read && plan.merge.puts_together();
-        if keeps {
+        if plan.access == Access::Read && plan.merge.puts_together() {
+            // the session has its rows put together as they are fetched
             plan.command = Command::DeclareOver;
+            plan.merge = Merge::Single;
+            return plan;
         }
         let refusal = Refusal::unsupported(
             format!(
-                "a cursor {}over several shards {}{}",
-                if hold { "WITH HOLD " } else { "" },
-                self.context.shard_names(),
-                if keeps {
-                    " in the extended protocol"
-                } else {
-                    ""
-                },
+                "a cursor over several shards {}",
+                self.context.shard_names()
             ),
-            if keeps {
-                "Send DECLARE and FETCH as simple queries, name the key, or read without a cursor."
-            } else {
-                "Name the key, or read without a cursor."
-            },
+            "Name the key, or read without a cursor.",
         );
         match plan.routing {
             Routing::ByKey { .. } => plan.multi_refusal = Some(refusal),

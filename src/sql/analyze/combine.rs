@@ -13,7 +13,7 @@ use super::predicate::{column, resolve, unwrap};
 use super::query::{group_exprs, item_expr, item_name, ordinal};
 use super::scope::{Resolved, Scope, folded, schema_and_name};
 use super::{Analyzer, Node};
-use crate::sql::combine::{Combination, Place, SortKey, Source, equality, reading};
+use crate::sql::combine::{Combination, Place, Reading, SortKey, Source, equality, reading};
 use crate::sql::edit::{DrawEdit, EditPart, TextAnchor};
 use crate::sql::name;
 use crate::sql::statement::Placement;
@@ -396,6 +396,11 @@ impl Analyzer<'_> {
         WORDS.contains(&wanted) || tokens.iter().any(says)
     }
 
+    /// How values of this type are compared here, where they are as the servers have them.
+    fn reading(&self, oid: u32, by_bytes: bool) -> Option<(Reading, Option<&'static str>)> {
+        reading(oid, by_bytes && self.env.same_encoding)
+    }
+
     /// Where a shard's row has this value in a form that can be compared.
     fn source(
         &self,
@@ -405,7 +410,7 @@ impl Analyzer<'_> {
         hidden: &mut Hidden,
     ) -> Option<Source> {
         let typed = self.known(block, expr)?;
-        let (reading, function) = reading(typed.oid, typed.by_bytes)?;
+        let (reading, function) = self.reading(typed.oid, typed.by_bytes)?;
         let same = |other: &SelectItem| {
             item_expr(other).is_some_and(|other| {
                 let node = column(other, block.scope);

@@ -47,13 +47,23 @@ impl Analyzer<'_> {
                 negated: false,
                 low,
                 high,
-            } if self.is_own(&BinaryOperator::GtEq) && self.is_own(&BinaryOperator::LtEq) => {
+            } if self.is_own(&BinaryOperator::GtEq)
+                && self.is_own(&BinaryOperator::LtEq)
+                && !self.may_be_symmetric() =>
+            {
                 let mut said = self.bounded(expr, low, (End::Low, true), scope);
                 said.extend(self.bounded(expr, high, (End::High, true), scope));
                 said
             }
             _ => Vec::new(),
         }
+    }
+
+    /// BETWEEN SYMMETRIC, whose limits may stand the other way round: the tree does not say which it is.
+    fn may_be_symmetric(&self) -> bool {
+        const WORD: &[u8] = b"symmetric";
+        let mut words = self.env.text.windows(WORD.len());
+        words.any(|word| word.eq_ignore_ascii_case(WORD))
     }
 
     pub(super) fn note_ranges(&mut self, condition: &Expr, scope: &Scope<'_>, context: ContextId) {

@@ -159,7 +159,7 @@ impl Generator {
 
     /// What only this type has.
     fn own(&mut self, sight: &[Relation], kind: Type, depth: u32) -> String {
-        let n = self.dice.below(6);
+        let n = self.dice.below(9);
         let a = self.expression(sight, kind, depth);
         match kind {
             Int => match n {
@@ -168,12 +168,23 @@ impl Generator {
                 2 => format!("length({})", self.column(sight, Text)),
                 3 => format!("abs({a})"),
                 4 => format!("({a} % 3)"),
+                5 => format!("cardinality(ARRAY[{a}, {}])", self.column(sight, Int)),
+                6 => format!("(ARRAY[{a}, {}])[2]", self.column(sight, Int)),
+                7 => format!("jsonb_array_length(jsonb_build_array({a}, 1))"),
                 _ => format!("extract(month FROM {})::int", self.column(sight, Date)),
             },
             Big => match n {
                 0 => format!("({a} + {})", self.column(sight, Int)),
                 1 => format!("({a} % 5)"),
                 2 => format!("{}::bigint", self.expression(sight, Int, depth)),
+                3 => {
+                    let (from, to) = (self.column(sight, Date), self.column(sight, Date));
+                    format!("({from} - {to})::bigint")
+                }
+                4 => {
+                    let (from, to) = (self.column(sight, Timestamp), self.constant(Timestamp));
+                    format!("extract(day FROM ({from} - {to}))::bigint")
+                }
                 _ => format!("(- {a})"),
             },
             Numeric => match n {
@@ -193,12 +204,27 @@ impl Generator {
                 2 => format!("left({a}, 2)"),
                 3 => format!("({}::text)", self.column(sight, Int)),
                 4 => format!("concat({a}, '-', {})", self.column(sight, Big)),
+                5 => format!("(jsonb_build_object('k', {a}) ->> 'k')"),
+                6 => format!(
+                    "array_to_string(ARRAY[{a}, {}], '/')",
+                    self.column(sight, Text)
+                ),
+                7 => format!("({a} COLLATE \"C\")"),
                 _ => format!("replace({a}, 'o', '0')"),
             },
             Bool => format!("({})", self.condition(sight, depth)),
             Date => format!("({a} + {})", self.bare(Int)),
             Timestamp => match n {
                 0 => format!("date_trunc('day', {a})"),
+                1 => format!(
+                    "({a} + make_interval(hours => {}))",
+                    self.column(sight, Int)
+                ),
+                2 => format!(
+                    "({a} + ({} - {}))",
+                    self.column(sight, Timestamp),
+                    self.constant(Timestamp)
+                ),
                 _ => format!("({a} + interval '36 hours')"),
             },
             Timestamptz => match n {
@@ -291,7 +317,7 @@ impl Generator {
             return self.comparison(sight, 0);
         };
         let (a, b) = (self.bare(Big), self.bare(Big));
-        match self.dice.below(9) {
+        match self.dice.below(11) {
             0..=2 => format!("{key} = {a}"),
             3 => format!("{key} IN ({a}, {b})"),
             4 => {
@@ -301,6 +327,8 @@ impl Generator {
             }
             5 => format!("({key} = {a} OR {key} = {b})"),
             6 => format!("{key} BETWEEN {a} AND {b}"),
+            9 => format!("{key} BETWEEN SYMMETRIC {a} AND {b}"),
+            10 => format!("{key} IS NOT DISTINCT FROM {a}"),
             7 => format!("{key} > {a}"),
             _ => format!("{key} <> {a}"),
         }
@@ -309,11 +337,29 @@ impl Generator {
     fn comparison(&mut self, sight: &[Relation], depth: u32) -> String {
         let kind = self.kind(sight);
         let a = self.expression(sight, kind, depth.min(1));
-        match self.dice.below(13) {
+        match self.dice.below(18) {
             0 => format!("{a} IS NULL"),
             1 => format!("{a} IS NOT NULL"),
             2 if kind == Bool => a,
             3 if kind == Text => format!("{a} LIKE '%o%'"),
+            13 if kind == Text => {
+                format!("{a} {} 'a%'", self.dice.one(&["LIKE", "NOT LIKE", "ILIKE"]))
+            }
+            13 if kind == Bool => format!(
+                "{a} IS {}",
+                self.dice.one(&["TRUE", "NOT FALSE", "UNKNOWN"])
+            ),
+            14 => format!("{a} IS NOT DISTINCT FROM {}", self.constant(kind)),
+            15 if kind != Bool => format!(
+                "{a} {}BETWEEN SYMMETRIC {} AND {}",
+                self.dice.one(&["", "NOT "]),
+                self.constant(kind),
+                self.constant(kind)
+            ),
+            16 => {
+                let (b, c) = (self.column(sight, Int), self.constant(kind));
+                format!("({a}, {b}) IN (({c}, 1), ({}, 3))", self.constant(kind))
+            }
             4 => format!("{a} IS DISTINCT FROM {}", self.constant(kind)),
             5 => format!("{a} IN ({}, {})", self.constant(kind), self.constant(kind)),
             6 => format!(

@@ -9,7 +9,7 @@ use crate::sql::analyze::query::{group_exprs, item_expr};
 use crate::sql::analyze::scope::schema_and_name;
 use crate::sql::analyze::{Analyzer, Node};
 use crate::sql::combine::{
-    Aggregate, Combination, Fold, Groups, Place, Reading, SortKey, Source, equality, reading,
+    Aggregate, Combination, Fold, Groups, Place, Reading, SortKey, Source, equality,
 };
 use crate::sql::edit::{DrawEdit, EditPart, TextAnchor};
 use sqlparser::ast::{
@@ -108,7 +108,7 @@ impl Analyzer<'_> {
                     None => Place::Visible(item),
                     Some(function) => hidden.add(self.item_sent(block, item, function)?),
                 };
-                let reading = reading(typed.oid, typed.by_bytes);
+                let reading = self.reading(typed.oid, typed.by_bytes);
                 groups.push(GroupColumn {
                     node,
                     item: shown,
@@ -122,7 +122,7 @@ impl Analyzer<'_> {
                 (None, None) => hidden.add(vec![EditPart::Text(spelled(expr)?)]),
                 (Some(function), _) => hidden.add(super::sent(function, &spelled(expr)?)),
             };
-            let reading = reading(typed.oid, typed.by_bytes);
+            let reading = self.reading(typed.oid, typed.by_bytes);
             groups.push(GroupColumn {
                 node,
                 item: shown,
@@ -217,7 +217,7 @@ impl Analyzer<'_> {
             .typed(argument, block.scope)
             .is_some_and(|t| t.by_bytes);
         let oid = self.inferred(argument, block.scope)?;
-        let (reading, function) = reading(oid, by_bytes)?;
+        let (reading, function) = self.reading(oid, by_bytes)?;
         let place = match function {
             None => Place::Visible(at),
             Some(function) => {

@@ -7,7 +7,7 @@ use super::super::{Analyzer, ContextId, Instance, Node};
 use super::{Across, Amounts, places, sort_key};
 use crate::sql::analyze::query::Columns;
 use crate::sql::analyze::scope::folded;
-use crate::sql::combine::{Combination, Place, SortKey, Source, reading};
+use crate::sql::combine::{Combination, Place, SortKey, Source};
 use crate::sql::edit::{DrawEdit, EditPart, TextAnchor};
 use crate::sql::statement::Placement;
 use sqlparser::ast::{Expr, OrderByExpr, OrderByKind, Query, SetExpr, SetOperator, SetQuantifier};
@@ -170,7 +170,7 @@ impl Analyzer<'_> {
             node.is_some_and(|node| self.base.collation_of(node).by_bytes)
         });
         // what a send function would have to say stands in no column
-        let (reading, None) = reading(type_oid, by_bytes)? else {
+        let (reading, None) = self.reading(type_oid, by_bytes)? else {
             return None;
         };
         let value = Source {
