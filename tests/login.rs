@@ -1091,7 +1091,7 @@ async fn one_pgshunt_logs_in_at_another_bound_to_its_certificate() {
     let done = login(&mut stream, "app", Some(PASSWORD), "social", &[])
         .await
         .unwrap();
-    assert_eq!(done.pid, 1);
+    assert_eq!(done.pid, 4_194_305);
     assert!(
         done.parameters
             .contains(&("client_encoding".to_owned(), "UTF8".to_owned()))

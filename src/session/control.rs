@@ -243,10 +243,11 @@ impl Session {
             tx.isolation = match isolation {
                 "serializable" => Some(Isolation::Serializable),
                 "repeatable read" => Some(Isolation::RepeatableRead),
+                "read uncommitted" => Some(Isolation::ReadUncommitted),
                 _ => Some(Isolation::ReadCommitted),
             };
             tx.read_only = Some(read_only == "on");
-            tx.deferrable = deferrable == "on";
+            tx.deferrable = Some(deferrable == "on");
         }
         Ok(())
     }

@@ -72,7 +72,9 @@ impl Session {
         }
         if answer.described.first() != Some(&promised) {
             let message = "cached plan must not change result type";
-            return Err(Report::new(SqlState::FEATURE_NOT_SUPPORTED, message).into());
+            let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, message);
+            // by this name drivers know that they may prepare it again
+            return Err(report.routine("RevalidateCachedQuery").into());
         }
         fresh.result.store(promised, Ordering::Relaxed);
         self.statements.insert(Bytes::copy_from_slice(name), fresh);
