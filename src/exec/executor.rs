@@ -263,12 +263,17 @@ impl Executor {
                 }
                 match self.take_idle_server(shard, placement) {
                     Some(index) => index,
-                    None => Box::pin(self.take_server(shard, placement)).await?,
+                    None => {
+                        let index = Box::pin(self.take_server(shard, placement)).await?;
+                        self.still_wanted()?;
+                        index
+                    }
                 }
             }
         };
         if self.lacks_settings(index) {
             Box::pin(self.bring_settings(index)).await?;
+            self.still_wanted()?;
         }
         if self.transaction.is_some() && !self.held[index].in_transaction {
             Box::pin(self.join_transaction(index)).await?;
@@ -502,7 +507,7 @@ impl Executor {
         match held.run(&missed, Fate::Skip).await {
             Ok(answer) if answer.own_error.is_none() => {
                 self.held[index].server.vars = self.vars.clone();
-                Ok(())
+                Ok(self.still_wanted()?)
             }
             Ok(answer) => {
                 self.client
