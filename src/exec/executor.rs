@@ -261,13 +261,12 @@ impl Executor {
                 if let Some(replica) = other {
                     self.drop_held(replica);
                 }
-                match self.take_idle_server(shard, placement) {
-                    Some(index) => index,
-                    None => {
-                        let index = Box::pin(self.take_server(shard, placement)).await?;
-                        self.still_wanted()?;
-                        index
-                    }
+                if let Some(index) = self.take_idle_server(shard, placement) {
+                    index
+                } else {
+                    let index = Box::pin(self.take_server(shard, placement)).await?;
+                    self.still_wanted()?;
+                    index
                 }
             }
         };
