@@ -19,7 +19,7 @@ use crate::config::PoolMode;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Status, belongs_to_session, parameters_hash};
-use crate::route::{Access, Isolation, Merge, Targets};
+use crate::route::{Access, Ddl, Isolation, Merge, Targets};
 use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::build;
@@ -170,7 +170,7 @@ impl Executor {
         {
             self.clock = Instant::now();
         }
-        self.reconcile();
+        self.reconcile(job.effects.ddl);
         if aside.is_some() {
             self.let_idle_servers_go().await;
             self.transaction = aside;
@@ -620,7 +620,7 @@ impl Executor {
 
     /// The server's word on whether a transaction is open, where it differs from ours: PREPARE TRANSACTION has ended
     /// one, or a text that could not be read has begun one.
-    pub(super) fn reconcile(&mut self) {
+    pub(super) fn reconcile(&mut self, ddl: Option<Ddl>) {
         let mut ended = false;
         for held in &mut self.held {
             if held.batch_open || !held.server.in_step() {
@@ -647,6 +647,7 @@ impl Executor {
                 {
                     let mut tx = Transaction::new(Opened::ByClient, &self.vars);
                     tx.failed = held.server.status() == Status::Failed;
+                    tx.ddl = ddl;
                     self.transaction = Some(tx);
                     held.in_transaction = true;
                     held.opaque = true;
