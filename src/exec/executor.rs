@@ -18,7 +18,7 @@ use crate::cluster::topology::{ReadChoice, ServerId, Topology};
 use crate::config::PoolMode;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
-use crate::pool::server::{Status, belongs_to_session, parameters_hash};
+use crate::pool::server::{Described, Status, belongs_to_session, parameters_hash};
 use crate::route::{Access, Ddl, Isolation, Merge, Targets};
 use crate::shard::ShardId;
 use crate::vars::Vars;
@@ -102,8 +102,8 @@ pub struct Executor {
     /// unlike that of any other session
     pub id: u64,
     pub written: Written,
-    /// results of the statements it has described
-    pub described: Vec<u64>,
+    /// the statements it has described
+    pub described: Vec<Described>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in

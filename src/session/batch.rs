@@ -26,8 +26,8 @@ use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use smallvec::SmallVec;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
@@ -425,7 +425,7 @@ impl Session {
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
             self.count(planned, started, &result);
         }
-        note_results(&work.job.ask, &std::mem::take(&mut self.exec.described));
+        note_results(&work.job.ask, std::mem::take(&mut self.exec.described));
         if result.is_err() {
             for name in work.parsed.drain(..).skip(self.exec.parsed) {
                 self.statements.remove(&name);
@@ -585,6 +585,7 @@ impl Session {
             settings: self.context.settings,
             local,
             result: AtomicU64::new(0),
+            told_types: OnceLock::new(),
         }))
     }
 
@@ -608,7 +609,8 @@ impl Session {
         let fresh = if same_plan {
             found.under(self.context.settings)
         } else {
-            self.prepare(found.named, found.client_text.clone(), found.types.clone())?
+            let types = found.types_again(self.exec.snapshot.database.shards.len());
+            self.prepare(found.named, found.client_text.clone(), types)?
         };
         self.statements
             .insert(Bytes::copy_from_slice(name), fresh.clone());
@@ -917,6 +919,7 @@ impl Prepared {
             planned: self.planned.clone(),
             combined: self.combined.as_ref().map(|one| one.under(settings)),
             result: AtomicU64::new(self.result.load(Ordering::Relaxed)),
+            told_types: self.told_types.clone(),
             ..*self
         })
     }
