@@ -163,7 +163,7 @@ pub enum Command {
     Begin {
         read_only: Option<bool>,
         isolation: Option<Isolation>,
-        deferrable: bool,
+        deferrable: Option<bool>,
     },
     Commit {
         chain: bool,
@@ -246,9 +246,19 @@ impl Command {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
+    /// what PostgreSQL calls so, it treats as READ COMMITTED
+    ReadUncommitted,
     ReadCommitted,
     RepeatableRead,
     Serializable,
+}
+
+impl Isolation {
+    /// Each statement has a snapshot of its own.
+    #[must_use]
+    pub fn sees_each_commit(self) -> bool {
+        matches!(self, Self::ReadUncommitted | Self::ReadCommitted)
+    }
 }
 
 /// What a change of the schema is about.

@@ -244,12 +244,13 @@ impl Session {
     /// The one place where an error of ours becomes a message.
     pub fn say(&mut self, report: &Report) {
         let out = &mut self.exec.client.output;
-        build::report(
+        build::report_of(
             out,
             Severity::Error,
             report.code,
             &report.message,
             report.hint.as_deref(),
+            report.routine,
         );
     }
 

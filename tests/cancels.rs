@@ -199,3 +199,37 @@ fn a_cancel_reaches_a_statement_wherever_it_is() {
         assert_eq!(client.ask("SELECT 1").ok().value(), "1");
     }
 }
+
+/// The statement's server is at hand, but has the session's role to learn yet: a cancel that comes then holds, too.
+#[test]
+fn a_cancel_holds_while_a_server_is_made_ready() {
+    let town = town();
+    town.superuser(0, 0, "social")
+        .ask("CREATE ROLE visitor; GRANT visitor TO app")
+        .ok();
+    let map = Map::of(town, 1, 0).pool("size: 1").text();
+    let proxy = Proxy::start(&map);
+    let (mut client, mut other) = (connect(&proxy), connect(&proxy));
+    client.ask("SET ROLE visitor").ok();
+    other.ask("SELECT 1").ok();
+    // the server has to look the role up again, and cannot
+    let mut locker = town.superuser(0, 0, "social");
+    locker.ask("ALTER ROLE visitor CONNECTION LIMIT 5").ok();
+    locker
+        .ask("BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE")
+        .ok();
+    client
+        .send(&raw::query("SELECT pg_sleep(20)"))
+        .expect("sent");
+    town.eventually("the role is being set", || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'ROLE'";
+        locker.ask(waiting).value() == "1"
+    });
+    cancel(proxy.port(), client.pid, &client.secret);
+    locker.ask("ROLLBACK").ok();
+    let begun = std::time::Instant::now();
+    let answer = client.until_ready().expect("an answer");
+    assert_eq!(answer.code(), "57014", "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(client.ask("SELECT current_user").value(), "visitor");
+}

@@ -1030,16 +1030,13 @@ async fn cancels_come_through_with_keys_of_both_lengths() {
 async fn strangers_cost_little() {
     let mut door = door(None, Duration::from_millis(300), STORED);
     let huge = converse(door.port, &20_000u32.to_be_bytes()).await;
-    assert!(
-        contains(&huge, "invalid length of startup packet"),
-        "{huge:?}"
-    );
+    assert!(huge.is_empty(), "{huge:?}");
     assert!(matches!(
         door.seen.recv().await,
         Some(Seen::Failed(AcceptError::Startup(_)))
     ));
     let web = converse(door.port, b"GET / HTTP/1.1\r\n\r\n").await;
-    assert!(contains(&web, "invalid length of startup packet"));
+    assert!(web.is_empty());
     assert!(matches!(door.seen.recv().await, Some(Seen::Failed(_))));
     for silent in [&b""[..], b"\0\0\0\x20\0\x03\0\0user"] {
         assert!(converse(door.port, silent).await.is_empty());
@@ -1091,7 +1088,7 @@ async fn one_pgshunt_logs_in_at_another_bound_to_its_certificate() {
     let done = login(&mut stream, "app", Some(PASSWORD), "social", &[])
         .await
         .unwrap();
-    assert_eq!(done.pid, 1);
+    assert_eq!(done.pid, 4_194_305);
     assert!(
         done.parameters
             .contains(&("client_encoding".to_owned(), "UTF8".to_owned()))

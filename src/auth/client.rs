@@ -140,6 +140,9 @@ impl AcceptError {
         Some(match self {
             Self::Io(_) | Self::Gone | Self::TooSlow(_) | Self::Tls(_) => return None,
             Self::DirectTlsWithoutAlpn | Self::TlsNotOffered => return None,
+            // not a word to who does not speak the protocol, as from PostgreSQL: a client that says good-bye before it
+            // has begun would take it for an answer
+            Self::Startup(StartupError::Length) => return None,
             Self::Startup(StartupError::Version(..)) => SqlState::FEATURE_NOT_SUPPORTED,
             Self::Startup(_) | Self::PlaintextBeforeTls | Self::Scram(_) => {
                 SqlState::PROTOCOL_VIOLATION

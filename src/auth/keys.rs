@@ -13,6 +13,10 @@ pub struct BackendKey {
     pub secret: Vec<u8>,
 }
 
+/// Where the numbers of sessions begin. No process of Linux has a larger one: whoever gives such a number to
+/// `pg_terminate_backend()` or `pg_cancel_backend()` hits nobody, least of all a stranger's server.
+const NO_PROCESS: u32 = 1 << 22;
+
 /// Issues the keys of one instance. Numbers come round again after two thousand million logins.
 #[derive(Debug, Default)]
 pub struct BackendKeys {
@@ -22,8 +26,9 @@ pub struct BackendKeys {
 impl BackendKeys {
     pub fn issue(&self, protocol_minor: u16) -> BackendKey {
         let count = self.issued.fetch_add(1, Ordering::Relaxed);
-        // 1..=i32::MAX: drivers expect a process id
-        let pid = i32::try_from(count % (i32::MAX as u32)).unwrap_or(0) + 1;
+        // drivers expect a process id: a positive number of 32 bits with a sign
+        let pid = NO_PROCESS + 1 + count % (i32::MAX as u32 - NO_PROCESS);
+        let pid = i32::try_from(pid).unwrap_or(i32::MAX);
         let length = if protocol_minor >= 2 {
             SECRET_LONG
         } else {
@@ -48,19 +53,22 @@ mod tests {
         let keys = BackendKeys::default();
         let (old, new) = (keys.issue(0), keys.issue(2));
         assert_eq!((old.secret.len(), new.secret.len()), (4, 32));
-        assert_eq!((old.pid, new.pid), (1, 2));
+        assert_eq!((old.pid, new.pid), (4_194_305, 4_194_306));
         assert_ne!(keys.issue(2).secret, new.secret);
         assert!(same_secret(&old.secret, &old.secret.clone()));
         assert!(!same_secret(&old.secret, &new.secret));
     }
 
     #[test]
-    fn numbers_stay_positive_when_they_come_round() {
+    fn numbers_are_no_process_also_when_they_come_round() {
         let keys = BackendKeys {
-            issued: AtomicU32::new(u32::MAX - 1),
+            issued: AtomicU32::new(i32::MAX as u32 - NO_PROCESS - 1),
         };
+        assert_eq!(keys.issue(0).pid, i32::MAX);
+        assert_eq!(keys.issue(0).pid, 4_194_305);
+        keys.issued.store(u32::MAX, Ordering::Relaxed);
         for _ in 0..4 {
-            assert!(keys.issue(0).pid > 0);
+            assert!(keys.issue(0).pid > 4_194_304);
         }
     }
 }

@@ -28,6 +28,7 @@ const GREETINGS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// How long DDL is gathered before the catalog is loaded for all of it.
 const REFRESH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+const REFRESH_ATTEMPTS: usize = 10;
 
 /// What a session is told at its start, as a server with its settings would tell it.
 pub struct Greeting {
@@ -245,6 +246,13 @@ impl Backend {
         }
         let backend = self.clone();
         tokio::spawn(async move {
+            // while others change the schema, what is read can vanish under the reading
+            for _ in 1..REFRESH_ATTEMPTS {
+                tokio::time::sleep(REFRESH_PAUSE).await;
+                if backend.refresh_catalog().await.is_ok() {
+                    return;
+                }
+            }
             tokio::time::sleep(REFRESH_PAUSE).await;
             if let Err(error) = backend.refresh_catalog().await {
                 tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");

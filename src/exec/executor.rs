@@ -18,8 +18,8 @@ use crate::cluster::topology::{ReadChoice, ServerId, Topology};
 use crate::config::PoolMode;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
-use crate::pool::server::{Status, belongs_to_session, parameters_hash};
-use crate::route::{Access, Isolation, Merge, Targets};
+use crate::pool::server::{Described, Status, belongs_to_session, parameters_hash};
+use crate::route::{Access, Ddl, Isolation, Merge, Targets};
 use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::build;
@@ -107,8 +107,8 @@ pub struct Executor {
     pub written: Written,
     /// what shared a server has had to run again
     pub missed: bool,
-    /// results of the statements it has described, if any
-    pub described: Option<Box<Vec<u64>>>,
+    /// the statements it has described, if any
+    pub described: Option<Box<Vec<Described>>>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in
@@ -187,7 +187,7 @@ impl Executor {
         {
             self.clock = Instant::now();
         }
-        self.reconcile();
+        self.reconcile(job.effects.ddl);
         if aside.is_some() {
             self.let_idle_servers_go().await;
             self.transaction = aside;
@@ -272,7 +272,11 @@ impl Executor {
     ) -> Result<usize, Failure> {
         for _ in 0..DEAD_MAX {
             let index = self.acquire_idle(shard, placement).await?;
-            if !self.lacks_settings(index) || Box::pin(self.bring_settings(index)).await? {
+            if !self.lacks_settings(index) {
+                return self.joined(index).await;
+            }
+            if Box::pin(self.bring_settings(index)).await? {
+                self.still_wanted()?;
                 return self.joined(index).await;
             }
         }
@@ -305,9 +309,12 @@ impl Executor {
                 if let Some(replica) = other {
                     self.drop_held(replica);
                 }
-                match self.take_idle_server(shard, placement) {
-                    Some(index) => index,
-                    None => Box::pin(self.take_server(shard, placement)).await?,
+                if let Some(index) = self.take_idle_server(shard, placement) {
+                    index
+                } else {
+                    let index = Box::pin(self.take_server(shard, placement)).await?;
+                    self.still_wanted()?;
+                    index
                 }
             }
         };
@@ -557,7 +564,7 @@ impl Executor {
         match held.run(&missed, Fate::Skip).await {
             Ok(answer) if answer.own_error.is_none() => {
                 self.held[index].server.vars = self.vars.clone();
-                Ok(())
+                Ok(self.still_wanted()?)
             }
             Ok(answer) => {
                 self.client
@@ -671,7 +678,7 @@ impl Executor {
 
     /// The server's word on whether a transaction is open, where it differs from ours: PREPARE TRANSACTION has ended
     /// one, or a text that could not be read has begun one.
-    pub(super) fn reconcile(&mut self) {
+    pub(super) fn reconcile(&mut self, ddl: Option<Ddl>) {
         let mut ended = false;
         for held in &mut self.held {
             if held.batch_open || !held.server.in_step() {
@@ -698,6 +705,7 @@ impl Executor {
                 {
                     let mut tx = Transaction::new(Opened::ByClient, &self.vars);
                     tx.failed = held.server.status() == Status::Failed;
+                    tx.ddl = ddl;
                     self.transaction = Some(tx);
                     held.in_transaction = true;
                     held.opaque = true;

@@ -46,7 +46,7 @@ impl Executor {
         }
         let result = self.all_apart(apart, access, level, room).await;
         self.clock = Instant::now();
-        self.reconcile();
+        self.reconcile(None);
         if result.is_err() {
             self.note_failure();
         }

@@ -9,6 +9,8 @@ pub struct Report {
     pub code: SqlState,
     pub message: String,
     pub hint: Option<String>,
+    /// where PostgreSQL finds it, for drivers that look at that
+    pub routine: Option<&'static str>,
 }
 
 impl Report {
@@ -18,12 +20,19 @@ impl Report {
             code,
             message: message.into(),
             hint: None,
+            routine: None,
         }
     }
 
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn routine(mut self, routine: &'static str) -> Self {
+        self.routine = Some(routine);
         self
     }
 }
@@ -34,6 +43,7 @@ impl From<Refusal> for Report {
             code: refusal.code,
             message: refusal.message,
             hint: refusal.hint,
+            routine: None,
         }
     }
 }

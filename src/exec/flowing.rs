@@ -223,7 +223,7 @@ impl Executor {
         let result = self.flow_on(flow, rows, shown, room).await;
         self.clock = Instant::now();
         self.client.expects_more = false;
-        self.reconcile();
+        self.reconcile(None);
         if result.is_err() {
             self.note_failure();
         }

@@ -41,6 +41,12 @@ pub struct Held {
 
 impl Held {
     #[must_use]
+    pub fn has_temporary_tables(&self) -> bool {
+        let of_tables = |pin: &Pin| pin.reason.contains("temporary");
+        self.pin.as_ref().is_some_and(of_tables)
+    }
+
+    #[must_use]
     pub fn new(
         shard: ShardId,
         member: ServerId,

@@ -8,8 +8,11 @@ use crate::pool::server::Server;
 use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+/// The first number that a type made by a user can have.
+const FIRST_OWN_TYPE: u32 = 16_384;
 
 /// A statement a client has parsed.
 #[derive(Debug)]
@@ -36,9 +39,28 @@ pub struct Prepared {
     pub local: bool,
     /// what the client was told of its result (`wire::message::result_hash`); 0 when it has not asked
     pub result: AtomicU64,
+    /// what it was told of its parameters, which stay of these types
+    pub told_types: OnceLock<Box<[u32]>>,
 }
 
 impl Prepared {
+    /// The types of its parameters when it is parsed again. What a database has made itself has other numbers on other
+    /// shards.
+    #[must_use]
+    pub fn types_again(&self, shards: usize) -> Vec<u32> {
+        let Some(told) = self.told_types.get() else {
+            return self.types.clone();
+        };
+        let mut types = told.to_vec();
+        types.truncate(types.len().saturating_sub(self.hidden));
+        for (n, oid) in types.iter_mut().enumerate() {
+            if shards > 1 && *oid >= FIRST_OWN_TYPE {
+                *oid = self.types.get(n).copied().unwrap_or(0);
+            }
+        }
+        types
+    }
+
     /// The same as the unnamed statement, with other parameter types.
     #[must_use]
     pub fn unnamed(&self, types: Vec<u32>) -> Arc<Self> {
@@ -52,6 +74,7 @@ impl Prepared {
             planned: self.planned.clone(),
             combined: self.combined.clone(),
             result: AtomicU64::new(0),
+            told_types: OnceLock::new(),
             ..*self
         })
     }

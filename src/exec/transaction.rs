@@ -51,7 +51,7 @@ pub struct Transaction {
     pub opened: Opened,
     pub read_only: Option<bool>,
     pub isolation: Option<Isolation>,
-    pub deferrable: bool,
+    pub deferrable: Option<bool>,
     pub failed: bool,
     /// a server that took part is gone: only ROLLBACK is left
     pub lost: bool,
@@ -73,7 +73,7 @@ impl Transaction {
             opened,
             read_only: None,
             isolation: None,
-            deferrable: false,
+            deferrable: None,
             failed: false,
             lost: false,
             vars_before: vars.clone(),
@@ -106,6 +106,7 @@ impl Transaction {
     pub fn begin(&self) -> String {
         let mut sql = String::from("BEGIN");
         match self.isolation {
+            Some(Isolation::ReadUncommitted) => sql.push_str(" ISOLATION LEVEL READ UNCOMMITTED"),
             Some(Isolation::ReadCommitted) => sql.push_str(" ISOLATION LEVEL READ COMMITTED"),
             Some(Isolation::RepeatableRead) => sql.push_str(" ISOLATION LEVEL REPEATABLE READ"),
             Some(Isolation::Serializable) => sql.push_str(" ISOLATION LEVEL SERIALIZABLE"),
@@ -116,8 +117,10 @@ impl Transaction {
             Some(false) => sql.push_str(" READ WRITE"),
             None => {}
         }
-        if self.deferrable {
-            sql.push_str(" DEFERRABLE");
+        match self.deferrable {
+            Some(true) => sql.push_str(" DEFERRABLE"),
+            Some(false) => sql.push_str(" NOT DEFERRABLE"),
+            None => {}
         }
         sql
     }
@@ -148,7 +151,7 @@ impl Transaction {
         self.opened == Opened::ByClient
             && self.read_only == Some(true)
             && self.isolation != Some(Isolation::Serializable)
-            && !self.deferrable
+            && self.deferrable != Some(true)
     }
 
     /// A setting was changed on all servers that take part. What it replaces need not be said again.

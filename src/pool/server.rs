@@ -52,6 +52,15 @@ enum Until {
     Ready,
 }
 
+/// What the description of a statement says.
+#[derive(Debug)]
+pub struct Described {
+    /// of its parameters
+    pub types: Box<[u32]>,
+    /// `wire::message::result_hash`
+    pub result: u64,
+}
+
 /// What one exchange has shown so far.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -73,8 +82,7 @@ pub struct Answer {
     pub suspended: bool,
     /// ParseCompletes shown to the client
     pub parsed: usize,
-    /// of each statement described: `wire::message::result_hash`
-    pub described: Vec<u64>,
+    pub described: Vec<Described>,
     /// first columns of rows that were captured
     pub captured: Vec<Bytes>,
     /// an ErrorResponse after which the server goes
@@ -577,7 +585,14 @@ impl Server {
             b's' => answer.suspended = true,
             b'1' if fate == Fate::Forward => answer.parsed += 1,
             b'T' | b'n' if matches!(front, Some((Reply::DescribeStatement { .. }, _))) => {
-                answer.described.extend(message::result_hash(message));
+                if let Some(last) = answer.described.last_mut() {
+                    last.result = message::result_hash(message).unwrap_or_default();
+                }
+            }
+            b't' => {
+                let types = message::parameter_types(message).unwrap_or_default();
+                let types = types.into_boxed_slice();
+                answer.described.push(Described { types, result: 0 });
             }
             b'D' if fate == Fate::Capture => {
                 answer.captured.push(Bytes::copy_from_slice(

@@ -14,7 +14,9 @@ use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
 use crate::exec::gather::{Parked, Parking};
+use crate::exec::held::Held;
 use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
+use crate::exec::transaction::Transaction;
 use crate::pool::outstanding::Reply;
 use crate::pool::server::statement_name;
 use crate::route::{
@@ -28,8 +30,8 @@ use crate::wire::sqlstate::SqlState;
 use crate::wire::{build, message};
 use bytes::Bytes;
 use smallvec::SmallVec;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
@@ -447,7 +449,7 @@ impl Session {
     /// What is known of statements that were described, and those that were not parsed are forgotten.
     fn after_work(&mut self, work: &mut Work, failed: bool) {
         if let Some(described) = self.exec.described.take() {
-            note_results(&work.job.ask, &described);
+            note_results(&work.job.ask, *described);
         }
         if failed {
             for name in work.parsed.drain(..).skip(self.exec.parsed) {
@@ -583,10 +585,19 @@ impl Session {
             && found.settings == self.context.settings;
         // what is answered here may be answered otherwise now
         (same
+            && !self.may_mean_something_else()
             && !found.local
             && found.planned.statements.len() == 1
             && !matches!(found.planned.statements[0].command, Command::Deallocate(_)))
         .then(|| found.clone())
+    }
+
+    /// The transaction has changed the schema, or there are temporary tables: what a server has parsed of the same text may
+    /// be about tables that are no more, and would fail for its result. Only what runs then would show it, too late.
+    fn may_mean_something_else(&self) -> bool {
+        let changed = |tx: &Transaction| tx.ddl.is_some();
+        self.exec.transaction.as_ref().is_some_and(changed)
+            || self.exec.held.iter().any(Held::has_temporary_tables)
     }
 
     /// Plans a text; the statement as this session knows it.
@@ -617,7 +628,10 @@ impl Session {
             hidden = draw.rows;
         }
         let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
-        let id = identity(self.context.settings, &server_text, &types);
+        let mut id = identity(self.context.settings, &server_text, &types);
+        if self.may_mean_something_else() {
+            id = rand::random::<u128>() | 1;
+        }
         let combined = super::combine::prepared(&text, &types, named, &planned, &self.context)?;
         Ok(Arc::new(Prepared {
             id,
@@ -633,6 +647,7 @@ impl Session {
             settings: self.context.settings,
             local,
             result: AtomicU64::new(0),
+            told_types: OnceLock::new(),
         }))
     }
 
@@ -656,7 +671,8 @@ impl Session {
         let fresh = if same_plan {
             found.under(self.context.settings)
         } else {
-            self.prepare(found.named, found.client_text.clone(), found.types.clone())?
+            let types = found.types_again(self.exec.snapshot.database.shards.len());
+            self.prepare(found.named, found.client_text.clone(), types)?
         };
         self.statements
             .insert(Bytes::copy_from_slice(name), fresh.clone());
@@ -846,14 +862,10 @@ impl Session {
             cursor,
         }) = self.portals.get(name).cloned()
         else {
-            if self.knows_cursors() && self.add_cursor_step(frame, name, reply, segments)? {
+            if self.knows_cursors() && self.add_known_cursor_step(frame, name, reply, segments)? {
                 return Ok(());
             }
-            let text = format!(
-                "portal \"{}\" does not exist",
-                String::from_utf8_lossy(name)
-            );
-            return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
+            return self.add_cursor_step(frame, name, reply, limited, segments);
         };
         if let Some(asked) = cursor {
             let step = CursorStep::of_portal(asked, progress, reply, frame)?;
@@ -902,7 +914,7 @@ impl Session {
     }
 
     /// Of a portal that is a cursor by SQL; false when there is none.
-    fn add_cursor_step(
+    fn add_known_cursor_step(
         &mut self,
         frame: &Bytes,
         name: &[u8],
@@ -944,6 +956,39 @@ impl Session {
         Ok(true)
     }
 
+    /// A portal the client has not bound may be a cursor: a statement has declared it, on a server.
+    fn add_cursor_step(
+        &self,
+        frame: &Bytes,
+        name: &[u8],
+        reply: Reply,
+        limited: bool,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        let Some(shard) = self.cursors_shard().filter(|_| !name.is_empty()) else {
+            let text = format!(
+                "portal \"{}\" does not exist",
+                String::from_utf8_lossy(name)
+            );
+            return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
+        };
+        let destination = Destination {
+            targets: Targets::One(shard),
+            merge: Merge::Single,
+            access: Access::Read,
+            open: false,
+            alone: false,
+        };
+        let frame = frame.clone();
+        if let Some(work) = work_for(segments, destination) {
+            push(work, Step::Portal { reply, frame });
+            if reply == Reply::Execute {
+                note_execute(work, None, limited, Vec::new(), false);
+            }
+        }
+        Ok(())
+    }
+
     fn add_close(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
         let (kind, name) = message::named(frame).map_err(protocol_violation)?;
         let portal = if kind == b'P' {
@@ -957,7 +1002,7 @@ impl Session {
         if kind == b'P'
             && portal.is_none()
             && self.knows_cursors()
-            && self.add_cursor_step(frame, name, Reply::Close(None), segments)?
+            && self.add_known_cursor_step(frame, name, Reply::Close(None), segments)?
         {
             return Ok(());
         }
@@ -985,6 +1030,10 @@ impl Session {
                     push(work, step);
                     work.job.combine = combine.or(work.job.combine.take());
                 });
+            }
+            None if kind == b'P' && self.may_be_a_cursor(name) => {
+                let reply = Reply::Close(None);
+                self.add_cursor_step(frame, name, reply, false, segments)?;
             }
             _ => match segments.last_mut() {
                 Some(Segment::Work(work)) if !work.is_complete() => {
@@ -1055,6 +1104,7 @@ impl Prepared {
             planned: self.planned.clone(),
             combined: self.combined.as_ref().map(|one| one.under(settings)),
             result: AtomicU64::new(self.result.load(Ordering::Relaxed)),
+            told_types: self.told_types.clone(),
             ..*self
         })
     }
@@ -1110,12 +1160,21 @@ fn with_work(
     prepared: &Arc<Prepared>,
     act: impl FnOnce(&mut Work),
 ) {
+    let Some(work) = work_for(segments, destination) else {
+        return;
+    };
+    work.planned.get_or_insert_with(|| prepared.planned.clone());
+    act(work);
+}
+
+/// The last segment, if it takes this, else a new one.
+fn work_for(segments: &mut Vec<Segment>, destination: Destination) -> Option<&mut Work> {
     let fits = matches!(segments.last(), Some(Segment::Work(last)) if last.takes(&destination));
     if !fits {
         segments.push(Segment::Work(Box::new(new_work(&destination))));
     }
     let Some(Segment::Work(work)) = segments.last_mut() else {
-        return;
+        return None;
     };
     if work.open && !destination.open {
         work.job.targets = destination.targets;
@@ -1125,8 +1184,7 @@ fn with_work(
     if destination.access == Access::Write {
         work.job.access = Access::Write;
     }
-    work.planned.get_or_insert_with(|| prepared.planned.clone());
-    act(work);
+    Some(work)
 }
 
 impl Work {

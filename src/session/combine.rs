@@ -88,6 +88,7 @@ pub(super) fn prepared(
         settings: context.settings,
         local: false,
         result: std::sync::atomic::AtomicU64::new(0),
+        told_types: std::sync::OnceLock::new(),
     })))
 }
 

@@ -247,10 +247,11 @@ impl Session {
             tx.isolation = match isolation {
                 "serializable" => Some(Isolation::Serializable),
                 "repeatable read" => Some(Isolation::RepeatableRead),
+                "read uncommitted" => Some(Isolation::ReadUncommitted),
                 _ => Some(Isolation::ReadCommitted),
             };
             tx.read_only = Some(read_only == "on");
-            tx.deferrable = deferrable == "on";
+            tx.deferrable = Some(deferrable == "on");
         }
         Ok(())
     }
@@ -398,6 +399,21 @@ impl Session {
             (Targets::Many(_), Some(refusal)) => Err(refusal.clone().into()),
             _ => Ok(targets),
         }
+    }
+
+    /// Where a cursor that was declared by a statement may be, if anywhere.
+    pub(super) fn cursors_shard(&self) -> Option<ShardId> {
+        let database = &self.exec.snapshot.database;
+        let only = (database.shards.len() == 1).then_some(database.home);
+        only.or_else(|| match &self.exec.held[..] {
+            [held] => Some(held.shard),
+            held => held.iter().find(|h| h.pin.is_some()).map(|h| h.shard),
+        })
+    }
+
+    /// Outside a transaction only those are left that keep a server.
+    pub(super) fn may_be_a_cursor(&self, name: &[u8]) -> bool {
+        !name.is_empty() && !self.exec.held.is_empty() && self.cursors_shard().is_some()
     }
 
     /// Where what any shard can answer is answered: where the session already is, else in turn.

@@ -142,6 +142,7 @@ fn asking(prepared: &Prepared, text: Bytes) -> Prepared {
         settings: prepared.settings,
         local: false,
         result: std::sync::atomic::AtomicU64::new(0),
+        told_types: std::sync::OnceLock::new(),
     }
 }
 

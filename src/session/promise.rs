@@ -1,5 +1,6 @@
-//! What a client was told of the result of its prepared statement holds as long as the statement: when the schema has changed
-//! since, the statement is planned anew only if its result is the same, as in PostgreSQL.
+//! What a client was told of its prepared statement holds as long as the statement, as in PostgreSQL: when the schema has changed
+//! since, it is parsed anew with the parameter types of before, which the client's binary values are of, and only if its
+//! result is the same.
 
 use super::Session;
 use crate::exec::executor::Placement;
@@ -7,7 +8,7 @@ use crate::exec::failure::{Failure, Report};
 use crate::exec::job::{Ask, Prepared, Step};
 use crate::exec::relay::settle;
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::Answer;
+use crate::pool::server::{Answer, Described};
 use crate::wire::build;
 use crate::wire::sqlstate::SqlState;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Notes what the client has been told by Describe.
-pub(super) fn note_results(ask: &Ask, results: &[u64]) {
+pub(super) fn note_results(ask: &Ask, results: Vec<Described>) {
     let (Ask::Batch { steps, .. }, false) = (ask, results.is_empty()) else {
         return;
     };
@@ -23,8 +24,9 @@ pub(super) fn note_results(ask: &Ask, results: &[u64]) {
         Step::DescribeStatement(prepared) => Some(prepared),
         _ => None,
     });
-    for (prepared, result) in described.zip(results) {
-        prepared.result.store(*result, Ordering::Relaxed);
+    for (prepared, told) in described.zip(results) {
+        prepared.result.store(told.result, Ordering::Relaxed);
+        prepared.told_types.get_or_init(|| told.types);
     }
 }
 
@@ -51,7 +53,8 @@ impl Session {
         };
         let promised = found.result.load(Ordering::Relaxed);
         let text = found.client_text.clone();
-        let fresh = self.prepare(found.named, text, found.types.clone())?;
+        let types = found.types_again(self.exec.snapshot.database.shards.len());
+        let fresh = self.prepare(found.named, text, types)?;
         let home = self.exec.snapshot.database.home;
         let index = self.exec.acquire(home, Placement::Primary).await?;
         let server = &mut *self.exec.held[index].server;
@@ -70,11 +73,16 @@ impl Session {
             self.exec.client.output.extend_from_slice(&error);
             return Err(Failure::Shown);
         }
-        if answer.described.first() != Some(&promised) {
+        if answer.described.first().map(|told| told.result) != Some(promised) {
             let message = "cached plan must not change result type";
-            return Err(Report::new(SqlState::FEATURE_NOT_SUPPORTED, message).into());
+            let report = Report::new(SqlState::FEATURE_NOT_SUPPORTED, message);
+            // by this name drivers know that they may prepare it again
+            return Err(report.routine("RevalidateCachedQuery").into());
         }
         fresh.result.store(promised, Ordering::Relaxed);
+        if let Some(types) = found.told_types.get() {
+            fresh.told_types.get_or_init(|| types.clone());
+        }
         self.statements.insert(Bytes::copy_from_slice(name), fresh);
         Ok(())
     }

@@ -181,10 +181,32 @@ impl Session {
         self.exec.reported_hash = greeting.hash;
         self.exec.reported = greeting.parameters.clone();
         self.exec.observed = None;
+        self.tell_of_a_long_name();
         let output = &mut self.exec.client.output;
         output.reserve(greeting.messages.len() + KEY_AND_READY);
         output.extend_from_slice(&greeting.messages);
         Ok(())
+    }
+
+    /// PostgreSQL cuts an application's name and says so; servers that are told it later say it to nobody.
+    fn tell_of_a_long_name(&mut self) {
+        let statement = self.exec.vars.statement("application_name");
+        let Some(statement) = statement.filter(|s| s.len() > NAME_BYTES_MAX) else {
+            return;
+        };
+        let values = context::set_values(statement).unwrap_or_default();
+        let [name] = &values[..] else { return };
+        // where a character of several bytes is cut, only the server knows
+        if name.len() > NAME_BYTES_MAX && name.is_ascii() {
+            let cut = &name[..NAME_BYTES_MAX];
+            build::report(
+                &mut self.exec.client.output,
+                Severity::Notice,
+                SqlState("42622"),
+                &format!("identifier \"{name}\" will be truncated to \"{cut}\""),
+                None,
+            );
+        }
     }
 
     /// A session we do not know begins at "the first sample from now": the sooner it comes, the sooner replicas serve.
@@ -227,6 +249,9 @@ impl Session {
         Err(failure.unwrap_or(Failure::ClientGone))
     }
 }
+
+/// PostgreSQL's NAMEDATALEN without its final zero.
+const NAME_BYTES_MAX: usize = 63;
 
 /// Names in the start-up packet that are not settings.
 const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];

@@ -114,6 +114,18 @@ pub fn report(
     message: &str,
     hint: Option<&str>,
 ) {
+    report_of(out, severity, code, message, hint, None);
+}
+
+/// The same with the routine in which PostgreSQL finds it: where one code has several meanings, drivers look at that.
+pub fn report_of(
+    out: &mut BytesMut,
+    severity: Severity,
+    code: SqlState,
+    message: &str,
+    hint: Option<&str>,
+    routine: Option<&str>,
+) {
     let tag = if matches!(severity, Severity::Error | Severity::Fatal) {
         b'E'
     } else {
@@ -130,6 +142,9 @@ pub fn report(
         field(b'M', message);
         if let Some(hint) = hint {
             field(b'H', hint);
+        }
+        if let Some(routine) = routine {
+            field(b'R', routine);
         }
         b.put_u8(0);
     });

@@ -15,7 +15,7 @@ use crate::exec::relay::{RelayError, poll_client_presence, poll_server, send_onl
 use crate::exec::single::replica_cannot;
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Filter, Server, Status};
-use crate::route::{Gather, Gathered, Isolation, Part};
+use crate::route::{Gather, Gathered, Part};
 use crate::shard::ShardId;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
@@ -130,9 +130,7 @@ impl Executor {
         match &self.transaction {
             None if self.backend.scratches.reads_by_columns(&self.user) => Within::ByColumns,
             None => Within::Own,
-            Some(tx) if tx.isolation.is_some_and(|i| i != Isolation::ReadCommitted) => {
-                Within::OneSnapshot
-            }
+            Some(tx) if tx.isolation.is_some_and(|i| !i.sees_each_commit()) => Within::OneSnapshot,
             Some(_) => Within::EachStatement,
         }
     }

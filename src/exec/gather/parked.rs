@@ -98,7 +98,7 @@ impl Executor {
         };
         let result = self.gather_rows(job, gather, shards, level).await;
         self.clock = Instant::now();
-        self.reconcile();
+        self.reconcile(None);
         match result {
             Ok((done, mut lent)) => {
                 self.forget_scratch(&mut lent).await;

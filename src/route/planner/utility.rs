@@ -605,15 +605,14 @@ fn begin(modes: TransactionModes) -> Command {
     Command::Begin {
         read_only: modes.read_only,
         isolation: modes.isolation.map(isolation),
-        deferrable: modes.deferrable == Some(true),
+        deferrable: modes.deferrable,
     }
 }
 
 fn isolation(isolation: command::Isolation) -> Isolation {
     match isolation {
-        command::Isolation::ReadUncommitted | command::Isolation::ReadCommitted => {
-            Isolation::ReadCommitted
-        }
+        command::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
+        command::Isolation::ReadCommitted => Isolation::ReadCommitted,
         command::Isolation::RepeatableRead => Isolation::RepeatableRead,
         command::Isolation::Serializable => Isolation::Serializable,
     }

@@ -1,0 +1,78 @@
+//! What drivers look at beside the answers: fields of errors by which they know that they may try again, the number of
+//! their process, what a transaction is.
+
+mod support {
+    pub mod cluster;
+    pub mod raw;
+    pub mod town;
+}
+
+use std::sync::OnceLock;
+use support::cluster::Proxy;
+use support::raw::{self, Raw};
+use support::town::{Map, Town};
+
+fn town() -> &'static Town {
+    static TOWN: OnceLock<Town> = OnceLock::new();
+    TOWN.get_or_init(|| Town::start("drivers", 1, 0))
+}
+
+fn proxy() -> Proxy {
+    Proxy::start(&Map::of(town(), 1, 0).pool("size: 3").text())
+}
+
+fn connect(proxy: &Proxy) -> Raw {
+    Raw::connect(proxy.port(), "app", "social").expect("pgshunt")
+}
+
+/// Everything up to ReadyForQuery, as bytes.
+fn bytes(client: &mut Raw, request: &[u8]) -> Vec<u8> {
+    client.send(request).expect("sent");
+    let mut all = Vec::new();
+    loop {
+        let message = client.receive().expect("an answer");
+        all.push(message.tag);
+        all.extend(message.body);
+        if message.tag == b'Z' {
+            return all;
+        }
+    }
+}
+
+/// asyncpg and the JDBC driver prepare a statement again when an error of this routine says so; the code alone has many
+/// meanings.
+#[test]
+fn a_changed_result_is_told_with_the_name_of_its_routine() {
+    let proxy = proxy();
+    for (name, port) in [("direct", town().port(0, 0)), ("pgshunt", proxy.port())] {
+        let mut client = Raw::connect(port, "app", "social").expect("a connection");
+        client.ask(&format!("CREATE TABLE {name} (a int)")).ok();
+        let prepare = [
+            raw::parse("s", &format!("SELECT * FROM {name}"), &[]),
+            raw::message(b'D', b"Ss\0"),
+            raw::sync(),
+        ];
+        bytes(&mut client, &prepare.concat());
+        client
+            .ask(&format!("ALTER TABLE {name} ALTER COLUMN a TYPE text"))
+            .ok();
+        let use_it = [raw::bind("", "s", &[]), raw::execute("", 0), raw::sync()].concat();
+        let answer = bytes(&mut client, &use_it);
+        let routine = b"RRevalidateCachedQuery\0";
+        assert!(
+            answer.windows(routine.len()).any(|w| w == routine),
+            "{name}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+}
+
+/// Drivers' users hand the number of their connection to pg_terminate_backend().
+#[test]
+fn the_number_of_a_client_is_no_process_of_the_server() {
+    let proxy = proxy();
+    let mut client = connect(&proxy);
+    let other = connect(&proxy);
+    let asked = client.ask(&format!("SELECT pg_terminate_backend({})", other.pid));
+    assert_eq!(asked.value(), "f");
+}
