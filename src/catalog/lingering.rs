@@ -74,7 +74,7 @@ fn names(text: &str) -> HashSet<String> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub(super) enum Piece {
     Word(String),
     /// the inside of a literal
     Literal(String),
@@ -216,7 +216,7 @@ fn names_in_order(text: &str) -> Vec<String> {
 }
 
 /// Without comments.
-fn pieces(text: &str) -> Vec<Piece> {
+pub(super) fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {

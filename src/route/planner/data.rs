@@ -78,7 +78,11 @@ impl Statement<'_> {
     fn by_facts(&self, command: Command, facts: &Facts) -> Plan {
         let calls = calls(&facts.functions, &self.context);
         let mut plan = self.context.blank(command);
-        plan.access = access(facts, &calls);
+        plan.access = if self.context.catalog.casts_write {
+            Access::Write
+        } else {
+            access(facts, &calls)
+        };
         plan.effects.pins = calls.pins;
         plan.effects.clock = calls.clock.is_some();
         plan.effects.opaque = calls.user_volatile;
