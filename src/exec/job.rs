@@ -2,10 +2,11 @@
 
 use super::copy::Asked;
 use super::merge::Run;
-use super::transaction::{ALL, Kind, quote_ident};
+use super::transaction::{ALL, Kind};
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::Server;
 use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
+use crate::vars::reset_statement;
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -205,20 +206,8 @@ impl Setting {
         match self {
             Self::Set { name, statement } => (name, Kind::Set, statement.clone()),
             Self::Local { name, statement } => (name, Kind::SetLocal, statement.clone()),
-            Self::Reset(name) => (name, Kind::Reset, format!("RESET {}", written(name))),
+            Self::Reset(name) => (name, Kind::Reset, reset_statement(name)),
             Self::ResetAll => (ALL, Kind::Reset, "RESET ALL".to_owned()),
-        }
-    }
-}
-
-/// A setting's name as RESET takes it.
-fn written(name: &str) -> String {
-    match name {
-        "role" => "ROLE".to_owned(),
-        "session_authorization" => "SESSION AUTHORIZATION".to_owned(),
-        name => {
-            let parts: Vec<String> = name.split('.').map(quote_ident).collect();
-            parts.join(".")
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{Portal, Session};
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
+use crate::exec::held::Held;
 use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::pool::outstanding::Reply;
 use crate::pool::server::statement_name;
@@ -170,7 +171,7 @@ impl Session {
                 let result = self.run_gathered(End::Sync).await;
                 self.gathering.skipping |= result.is_err();
                 self.tell(result)?;
-                self.sync().await;
+                self.sync().await?;
                 self.ready_with_mail().await?;
                 Ok(())
             }
@@ -232,15 +233,16 @@ impl Session {
             self.tell(result)?;
         }
         if !self.gathering.skipping && self.exec.held.iter().any(|h| h.batch_open) {
-            self.sync().await;
+            self.sync().await?;
         }
         Ok(!self.gathering.skipping)
     }
 
-    async fn sync(&mut self) {
+    async fn sync(&mut self) -> Result<(), Failure> {
         let gathered = std::mem::take(&mut self.gathering);
         if gathered.skipping && self.exec.transaction.is_none() {
             Box::pin(self.undo_since_sync(gathered.vars)).await;
+            self.still_whole()?;
         }
         if self.exec.held.iter().any(|h| h.batch_open) {
             Box::pin(self.close_open_batches()).await;
@@ -250,14 +252,16 @@ impl Session {
             self.portals.clear();
             self.exec.let_idle_servers_go().await;
         }
+        Ok(())
     }
 
     /// Something between two Syncs failed: what a server has done in between and not undone itself must not be committed
     /// by its Sync.
     async fn undo_since_sync(&mut self, vars: Option<Vars>) {
-        self.exec
-            .held
-            .retain(|h| !h.batch_open || h.batch_failed || !h.wrote);
+        let undone = |h: &Held| !h.batch_open || h.batch_failed || !h.wrote;
+        while let Some(index) = self.exec.held.iter().position(|h| !undone(h)) {
+            self.exec.drop_held(index);
+        }
         if let Some(vars) = vars.filter(|vars| *vars != self.exec.vars) {
             self.exec.vars = vars;
             self.look_again().await;
@@ -417,7 +421,7 @@ impl Session {
             Some(plan) => self.run_planned(plan, &work.job).await,
             None => self.exec.run(&work.job, self.exec.freshness.level).await,
         };
-        if work.job.is_set() {
+        if work.job.is_set() && result.is_ok() {
             Box::pin(self.after_setting(&work.job)).await;
         }
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {

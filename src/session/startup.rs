@@ -134,6 +134,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         written: Written::default(),
         described: Vec::new(),
         measured: None,
+        bereft: None,
         clock: Instant::now(),
     };
     Box::new(Session {

@@ -84,6 +84,10 @@ impl Statement<'_> {
             access(facts, &calls)
         };
         plan.effects.pins = calls.pins;
+        if calls.pins.is_some() {
+            // a replica could not be kept when something is written
+            plan.access = Access::Write;
+        }
         plan.effects.clock = calls.clock.is_some();
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {
