@@ -17,6 +17,7 @@ mod promise;
 pub mod settings;
 pub mod simple;
 pub mod startup;
+mod statements;
 
 use crate::exec::cancel::send_cancel;
 use crate::exec::client::NextFrame;
@@ -72,6 +73,8 @@ pub struct Session {
     pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
     pub context: Context,
     pub statements: FastMap<Bytes, Arc<Prepared>>,
+    /// those of them that were prepared by SQL
+    by_sql: Option<Box<statements::BySql>>,
     pub portals: Portals,
     pub lifted: Lifted,
     pub recorder: Recorder,

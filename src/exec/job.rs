@@ -2,9 +2,10 @@
 
 use super::copy::Asked;
 use super::merge::Run;
+use super::relay::{RelayError, settle};
 use super::transaction::{ALL, Kind};
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::Server;
+use crate::pool::server::{Answer, Server};
 use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
 use crate::vars::reset_statement;
 use crate::wire::build;
@@ -84,9 +85,53 @@ pub enum End {
     Flush,
 }
 
+/// EXECUTE by SQL.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub prepared: Arc<Prepared>,
+    /// in the name that the statement has on servers
+    pub text: Bytes,
+    /// characters before that name, and how many more it has than the client's
+    pub place: usize,
+    pub longer: usize,
+}
+
+impl Execution {
+    /// The server has the statement, or an error in the answer says why it cannot.
+    pub async fn make_ready(
+        &self,
+        server: &mut Server,
+        answer: &mut Answer,
+    ) -> Result<(), RelayError> {
+        let prepared = &self.prepared;
+        if server.prepare(
+            prepared.id,
+            &prepared.server_text,
+            &prepared.types,
+            Fate::Skip,
+        ) {
+            server.sync();
+            settle(server, answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the client has written what an error is about.
+    #[must_use]
+    pub fn place_of(&self, at: usize) -> usize {
+        if at > self.place {
+            at.saturating_sub(self.longer).max(self.place)
+        } else {
+            at
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Ask {
     Simple(Bytes),
+    /// EXECUTE of a statement that the server may not have yet
+    Execute(Box<Execution>),
     /// a FunctionCall message, as it came
     Function(Bytes),
     Batch {
@@ -100,6 +145,7 @@ impl Ask {
     pub fn compose(&self, server: &mut Server) {
         match self {
             Self::Simple(text) => server.query(text, Fate::Forward),
+            Self::Execute(execution) => server.query(&execution.text, Fate::Forward),
             Self::Function(frame) => {
                 server.ask(Reply::Query, Fate::Forward, |out| {
                     out.extend_from_slice(frame);

@@ -262,6 +262,13 @@ impl Session {
         while let Some(index) = self.exec.held.iter().position(|h| !undone(h)) {
             self.exec.drop_held(index);
         }
+        // a server that has failed has undone its settings itself: those that functions have set there, too
+        let undone = |h: &&mut Held| h.pin.is_some() && (h.batch_failed || !h.batch_open);
+        if let Some(vars) = &vars {
+            for held in self.exec.held.iter_mut().filter(undone) {
+                held.server.vars = vars.clone();
+            }
+        }
         if let Some(vars) = vars.filter(|vars| *vars != self.exec.vars) {
             self.exec.vars = vars;
             self.look_again().await;
@@ -469,12 +476,29 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         match frame[0] {
+            b'P' if self.by_sql.is_some() => self.add_parse_of_execute(frame, segments).await,
             b'P' => self.add_parse(frame, segments),
             b'B' => self.add_bind(frame, segments).await,
             b'D' => self.add_describe(frame, segments),
             b'E' => self.add_execute(frame, segments),
             _ => self.add_close(frame, segments),
         }
+    }
+
+    /// The statements prepared by SQL are there for an EXECUTE of the extended protocol, under the client's names.
+    async fn add_parse_of_execute(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        self.add_parse(frame, segments)?;
+        let parse = message::parse(frame).map_err(protocol_violation)?;
+        let parsed = self.statements.get(parse.name);
+        let plan = parsed.and_then(|prepared| prepared.planned.statements.first());
+        if plan.is_some_and(|plan| matches!(plan.command, Command::ExecutePrepared(_))) {
+            Box::pin(self.bring_statements()).await?;
+        }
+        Ok(())
     }
 
     fn add_parse(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {

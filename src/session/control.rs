@@ -82,7 +82,7 @@ impl Session {
             Command::DiscardAll => self.discard_all().await?,
             Command::Deallocate(None) => self.deallocate_all().await,
             Command::Deallocate(Some(name)) => {
-                self.statements.remove(name.as_bytes());
+                self.deallocate(name).await;
                 "DEALLOCATE".to_owned()
             }
             Command::SetLocal { name, value } => {
@@ -355,6 +355,7 @@ impl Session {
             .into());
         }
         self.statements.clear();
+        self.by_sql = None;
         self.portals.clear();
         self.exec.listening = None;
         self.exec.written = Written::default();
@@ -364,7 +365,12 @@ impl Session {
             held.pin = None;
             held.opaque = true;
         }
-        self.exec.let_idle_servers_go().await;
+        // also of a server that the session keeps: it gets another, or this one cleaned by its pool
+        self.exec.forget_cancel().await;
+        let kept = std::mem::take(&mut self.exec.held);
+        for held in kept {
+            held.let_go().await;
+        }
         if changed {
             // what its settings are again is told at once
             Box::pin(self.look_again()).await;
@@ -376,6 +382,7 @@ impl Session {
     /// Drops the client's statements, and those made by SQL PREPARE on servers it is pinned to.
     async fn deallocate_all(&mut self) -> String {
         self.statements.clear();
+        self.by_sql = None;
         for held in &mut self.exec.held {
             if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
             {
@@ -601,8 +608,19 @@ impl Session {
 
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        if plan.effects.asks_channels | plan.effects.asks_statements {
+            return Box::pin(self.run_knowing(plan, job)).await;
+        }
+        self.run_at_level(plan, job).await
+    }
+
+    /// A statement that asks what only the session knows.
+    async fn run_knowing(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        if plan.effects.asks_statements {
+            self.bring_statements().await?;
+        }
         if plan.effects.asks_channels && self.exec.listens() {
-            return Box::pin(self.with_channels(plan, job)).await;
+            return self.with_channels(plan, job).await;
         }
         self.run_at_level(plan, job).await
     }

@@ -22,7 +22,10 @@ impl Session {
     /// As a simple query it is answered here, or may be.
     pub(super) fn is_answered_here(&self, plan: &Plan) -> bool {
         match plan.command {
-            Command::DeclareOver | Command::Explain(_) => true,
+            Command::DeclareOver
+            | Command::Explain(_)
+            | Command::Prepare(_)
+            | Command::ExecutePrepared(_) => true,
             Command::Cursor => self.keeps_rows(),
             _ => self.is_own(plan),
         }
@@ -52,6 +55,9 @@ impl Session {
     ) -> Result<Done, Failure> {
         match &plan.command {
             Command::Explain(explain) => self.explain_statement(plan, explain, text, sql).await,
+            Command::Prepare(_) | Command::ExecutePrepared(_) => {
+                Box::pin(self.prepared_statement(plan, text, sql)).await
+            }
             _ => self.cursor_statement(plan, text, sql).await,
         }
     }
@@ -146,7 +152,12 @@ impl Session {
                 || self.targets_of(plan, &Literals { text, lifted }).is_err())
     }
 
-    async fn on_server(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Done, Failure> {
+    pub(super) async fn on_server(
+        &mut self,
+        plan: &Plan,
+        text: &Bytes,
+        sql: Bytes,
+    ) -> Result<Done, Failure> {
         let job = self.job_of(plan, text, sql).await?;
         self.run_planned(plan, &job).await
     }
@@ -255,7 +266,7 @@ impl Session {
         Ok(self.done(&format!("FETCH {}", gone.count), gone.count as u64))
     }
 
-    fn done(&mut self, tag: &str, rows: u64) -> Done {
+    pub(super) fn done(&mut self, tag: &str, rows: u64) -> Done {
         build::command_complete(&mut self.exec.client.output, tag);
         Done {
             rows,

@@ -142,6 +142,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         slot: parts.slot,
         context,
         statements: HashMap::default(),
+        by_sql: None,
         portals: Portals::default(),
         lifted: Lifted::default(),
         recorder: parts.recorder,
@@ -365,7 +366,7 @@ fn split_list(value: &str) -> Vec<String> {
     items
 }
 
-fn quote_literal(value: &str) -> String {
+pub(super) fn quote_literal(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 3);
     let escapes = value.contains('\\');
     quoted.push_str(if escapes { "E'" } else { "'" });

@@ -114,6 +114,17 @@ pub fn report(
     message: &str,
     hint: Option<&str>,
 ) {
+    report_with(out, severity, code, message, hint.map(|hint| (b'H', hint)));
+}
+
+/// The same with any other field, by its letter.
+pub fn report_with(
+    out: &mut BytesMut,
+    severity: Severity,
+    code: SqlState,
+    message: &str,
+    more: Option<(u8, &str)>,
+) {
     let tag = if matches!(severity, Severity::Error | Severity::Fatal) {
         b'E'
     } else {
@@ -128,8 +139,8 @@ pub fn report(
         field(b'V', severity.word());
         field(b'C', code.0);
         field(b'M', message);
-        if let Some(hint) = hint {
-            field(b'H', hint);
+        if let Some((kind, text)) = more {
+            field(kind, text);
         }
         b.put_u8(0);
     });
@@ -170,6 +181,27 @@ pub fn error_with_context(
         if !told {
             b.put_u8(b'W');
             cstr(b, context.as_bytes());
+        }
+        b.put_u8(0);
+    });
+}
+
+/// An ErrorResponse as it came, with another place in the text.
+pub fn error_elsewhere(out: &mut BytesMut, error: &[u8], place: impl Fn(usize) -> usize) {
+    let mut fields = error.get(super::frame::HEADER..).unwrap_or_default();
+    frame(out, b'E', |b| {
+        while let Some((&kind, rest)) = fields.split_first() {
+            let Some(end) = memchr::memchr(0, rest).filter(|_| kind != 0) else {
+                break;
+            };
+            let text = &rest[..end];
+            fields = &rest[end + 1..];
+            b.put_u8(kind);
+            let at = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok());
+            match at.filter(|_| kind == b'P') {
+                Some(at) => cstr(b, place(at).to_string().as_bytes()),
+                None => cstr(b, text),
+            }
         }
         b.put_u8(0);
     });

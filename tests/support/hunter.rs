@@ -22,11 +22,11 @@ const SETTINGS: [(&str, &[&str]); 8] = [
 ];
 const LOOK: &str = "SELECT current_user || '|' || session_user || '|' || current_setting('role'), \
     coalesce(to_regclass('pg_temp.mine')::text, ''), coalesce(to_regclass('pg_temp.made')::text, ''), \
-    (SELECT coalesce(string_agg(name, ',' ORDER BY name), '') FROM pg_prepared_statements WHERE from_sql), \
     (SELECT coalesce(string_agg(objid::text || mode, ',' ORDER BY objid, mode), '') FROM pg_locks \
       WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
     (SELECT coalesce(string_agg(name, ',' ORDER BY name), '') FROM pg_cursors WHERE is_holdable), \
     current_setting('transaction_isolation'), current_setting('transaction_read_only'), place()";
+const PREPARED: &str = ", (SELECT coalesce(string_agg(name, ',' ORDER BY name), '') FROM pg_prepared_statements WHERE from_sql)";
 const CHANNELS: &str =
     "SELECT coalesce(string_agg(c, ',' ORDER BY c), '') FROM pg_listening_channels() c";
 
@@ -49,6 +49,8 @@ pub struct Hunter<'a> {
     dice: Dice,
     ours: Raw,
     oracle: Raw,
+    /// has statements prepared by SQL: who asks for them keeps a server
+    prepared: bool,
     /// holds one of the few places of those who keep a server
     place: bool,
     hunt: &'a Hunt,
@@ -71,6 +73,7 @@ impl<'a> Hunter<'a> {
             dice: Dice(seed.wrapping_mul(1000).wrapping_add(number)),
             ours: connect(hunt.port, "social", &[]),
             oracle: connect(hunt.oracle_port, "oracle", &[]),
+            prepared: false,
             place: false,
             hunt,
             trail: Vec::new(),
@@ -91,6 +94,9 @@ impl<'a> Hunter<'a> {
     fn look(&mut self) {
         let mut sql = look();
         let simple = self.dice.chance(50);
+        if self.place || !self.prepared {
+            sql.push_str(PREPARED);
+        }
         if self.ours.status == b'I' {
             if simple {
                 // a transaction that nobody has begun here is older than the statement
@@ -155,7 +161,7 @@ impl<'a> Hunter<'a> {
     // ---- what it does --------------------------------------------------------------------------
 
     fn act(&mut self) {
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..=4 => {
                 let sql = self.setting();
                 self.ask(&sql);
@@ -172,6 +178,7 @@ impl<'a> Hunter<'a> {
             16 => self.discard(),
             17 => self.leave(),
             18 => self.prepared_by_protocol(),
+            19 => self.prepared_by_sql(),
             _ => {
                 self.ask("SELECT 1; SELECT 1/0");
             }
@@ -241,6 +248,7 @@ impl<'a> Hunter<'a> {
                     self.ask("SAVEPOINT s; SELECT 1; RELEASE s");
                 }
                 9 => self.pinned(),
+                10 if self.dice.chance(50) => self.prepared_by_sql(),
                 10 => self.listening(),
                 _ => self.look(),
             }
@@ -287,7 +295,8 @@ impl<'a> Hunter<'a> {
         let mut texts = Vec::new();
         for _ in 0..=self.dice.below(4) {
             let text = match self.dice.below(5) {
-                0..=2 => self.setting(),
+                // half a setting beside SET LOCAL of the other half is more than is kept of a batch
+                0..=2 => self.setting().replace("dmy", "'ISO, DMY'"),
                 3 => "SELECT current_setting('work_mem'), current_user".to_owned(),
                 _ if self.dice.chance(40) => "SELECT 1/0".to_owned(),
                 _ => "SELECT place()".to_owned(),
@@ -331,9 +340,8 @@ impl<'a> Hunter<'a> {
             0 => "CREATE TEMP TABLE IF NOT EXISTS mine AS SELECT 1 AS one".to_owned(),
             1 => "DROP TABLE IF EXISTS pg_temp.mine".to_owned(),
             2 => "SELECT public.makes_table()".to_owned(),
-            3 => format!("PREPARE p{number} AS SELECT {number}, place()"),
-            4 => format!("EXECUTE p{number}"),
-            5 => format!("DEALLOCATE p{number}"),
+            // by the protocol it stays on the server
+            3..=5 => return self.both_extended(&format!("EXECUTE p{number}('1')")),
             6 => format!("SELECT pg_advisory_lock({number})"),
             7 => format!("SELECT pg_advisory_unlock({number})"),
             8 => format!("SELECT public.locks({number})"),
@@ -345,6 +353,28 @@ impl<'a> Hunter<'a> {
             _ => format!("DO $$ BEGIN PERFORM set_config('{name}', '{value}', true); END $$"),
         };
         self.ask(&sql);
+    }
+
+    fn both_extended(&mut self, sql: &str) {
+        self.both(sql, false);
+    }
+
+    /// One name for all, with a text of each client's own.
+    fn prepared_by_sql(&mut self) {
+        let number = self.number;
+        let sql = match self.dice.below(8) {
+            0 => format!("PREPARE p{number} (int) AS SELECT {number} + $1, place(), current_user"),
+            1 => format!(
+                "PREPARE shared AS SELECT {number}, $1 || coalesce(current_setting('app.tenant', true), '')"
+            ),
+            2 => "DEALLOCATE shared".to_owned(),
+            3 => format!("DEALLOCATE p{number}"),
+            4 => "EXECUTE shared('x')".to_owned(),
+            5 => format!("PREPARE p{number} AS SELECT no_such; SELECT 1"),
+            _ => format!("EXECUTE p{number}(7)"),
+        };
+        let answer = self.both(&sql, true);
+        self.prepared |= answer.tags.iter().any(|tag| tag == "PREPARE");
     }
 
     fn listening(&mut self) {
@@ -366,8 +396,9 @@ impl<'a> Hunter<'a> {
             "DISCARD TEMP",
             "DEALLOCATE ALL",
         ]);
-        self.ask(sql);
-        if sql == "DISCARD ALL" {
+        let answer = self.ask(sql);
+        if answer.tags == ["DISCARD ALL"] {
+            self.prepared = false;
             self.give_place_back();
         }
     }
@@ -394,6 +425,7 @@ impl<'a> Hunter<'a> {
             ],
             _ => &[],
         };
+        self.prepared = false;
         self.trail.clear();
         self.trail.push(format!("connect {more:?}"));
         self.ours = connect(self.hunt.port, "social", more);

@@ -60,7 +60,7 @@ impl Statement<'_> {
     }
 
     /// In a text that is not understood, a word is enough.
-    fn names_what_lingers(&self) -> bool {
+    pub(super) fn names_what_lingers(&self) -> bool {
         let named = |token: &Token| {
             let name = token.bytes(self.text).to_ascii_lowercase();
             let name = name.strip_prefix(b"\"").unwrap_or(&name);
