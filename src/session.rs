@@ -10,6 +10,7 @@ pub mod control;
 mod cursors;
 mod explain;
 pub mod local;
+mod names;
 pub mod plan;
 mod portals;
 mod portions;

@@ -210,6 +210,12 @@ pub(super) fn compose_step(step: &Step, server: &mut Server) {
     }
 }
 
+/// Functions for large objects, whose descriptors end with their transaction: lo_open, lo_close, loread, lowrite, lo_lseek,
+/// lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, the last three with 64 bits, lo_from_bytea, lo_get, lo_put.
+const LARGE_OBJECTS: [u32; 17] = [
+    952, 953, 954, 955, 956, 957, 958, 964, 715, 1004, 3170, 3171, 3172, 3457, 3458, 3459, 3460,
+];
+
 #[derive(Debug, Clone)]
 pub struct Job {
     pub ask: Ask,
@@ -259,16 +265,21 @@ impl Setting {
 }
 
 impl Job {
-    /// A FunctionCall message: it may do anything.
+    /// A FunctionCall message: it may do anything, and leave anything, unless it is one of libpq's for large objects.
     #[must_use]
     pub fn function(frame: Bytes, shard: crate::shard::ShardId) -> Self {
+        let oid = frame
+            .get(5..9)
+            .and_then(|oid| <[u8; 4]>::try_from(oid).ok());
+        let known = oid.is_some_and(|oid| LARGE_OBJECTS.contains(&u32::from_be_bytes(oid)));
         Self {
             ask: Ask::Function(frame),
             access: Access::Write,
             targets: Targets::One(shard),
             merge: Merge::Single,
             effects: Effects {
-                opaque: true,
+                pins: (!known).then_some("function call message"),
+                opaque: !known,
                 ..Effects::default()
             },
             combine: None,

@@ -50,6 +50,7 @@ impl Session {
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
         }
+        self.tell_truncated(sql);
         let failed = self.exec.transaction.as_ref().is_some_and(|tx| tx.failed);
         let ends = matches!(
             plan.command,
