@@ -198,6 +198,11 @@ const CHECKS: &str = "
     CREATE DOMAIN checked AS int CHECK (w('domain') = VALUE);
     CREATE FUNCTION u_domain(x checked) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
     CREATE FUNCTION u_variable() RETURNS int STABLE LANGUAGE plpgsql AS $$ DECLARE x checked; BEGIN x := 1; RETURN x; END $$;";
+const NAMED: &str = "
+    CREATE TYPE spot AS (x int);
+    CREATE FUNCTION spotted(int) RETURNS spot LANGUAGE plpgsql AS $$ BEGIN PERFORM w('spot'); RETURN row($1)::spot; END $$;
+    CREATE CAST (int AS spot) WITH FUNCTION spotted(int);
+    CREATE FUNCTION u_cast() RETURNS text STABLE LANGUAGE sql AS 'SELECT (1::spot)::text';";
 const CASTS: &str = "
     CREATE FUNCTION made(int) RETURNS point LANGUAGE plpgsql AS $$ BEGIN PERFORM w('cast'); RETURN point($1, $1); END $$;
     CREATE CAST (int AS point) WITH FUNCTION made(int);";
@@ -219,6 +224,11 @@ async fn what_runs_unseen_makes_a_function_volatile() {
     let catalog = load(&client).await.expect("a catalog");
     assert_eq!(volatility(&catalog, "u_domain"), Volatility::Volatile);
     assert_eq!(volatility(&catalog, "u_variable"), Volatility::Volatile);
+    assert_eq!(volatility(&catalog, "seen"), Volatility::Stable);
+    client.batch_execute(NAMED).await.expect("a cast to a type");
+    let catalog = load(&client).await.expect("a catalog");
+    assert!(!catalog.casts_write);
+    assert_eq!(volatility(&catalog, "u_cast"), Volatility::Volatile);
     assert_eq!(volatility(&catalog, "seen"), Volatility::Stable);
     client.batch_execute(CASTS).await.expect("a cast");
     let catalog = load(&client).await.expect("a catalog");

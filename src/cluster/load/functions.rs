@@ -59,7 +59,7 @@ impl<'a> Functions<'a> {
     pub fn casts_write(&self, casts: &[CastRow]) -> bool {
         casts
             .iter()
-            .any(|row| self.volatility(row.function) == Volatility::Volatile)
+            .any(|row| !row.named && self.volatility(row.function) == Volatility::Volatile)
     }
 
     pub fn row(&self, oid: Oid) -> Option<&'a FunctionRow> {

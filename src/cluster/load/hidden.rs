@@ -34,7 +34,9 @@ impl<'a> Hidden<'a> {
     pub fn now(&self, functions: &Functions<'a>) -> Round<'a> {
         let rows = self.rows;
         let types = self.types(functions);
-        let relations = self.relations(functions, !types.is_empty());
+        let domains = rows.types.iter();
+        let domains = domains.filter(|row| functions.any_volatile(&row.check_calls));
+        let relations = self.relations(functions, domains.count() > 0);
         let mut names = functions.volatile_names();
         let named = rows.relations.iter();
         let named = named.filter(|row| relations.contains(&row.oid));
@@ -52,12 +54,15 @@ impl<'a> Hidden<'a> {
         }
     }
 
-    /// Domains whose check writes, what stands on them, and every type that may hold one.
+    /// Domains whose check writes, what stands on them, and every type that may hold one; what a cast that writes makes.
     fn types(&self, functions: &Functions<'_>) -> HashSet<Oid> {
         let rows = &self.rows.types;
         let checked = rows.iter();
         let checked = checked.filter(|row| functions.any_volatile(&row.check_calls));
         let mut found: HashSet<Oid> = checked.map(|row| row.oid).collect();
+        let casts = self.rows.casts.iter();
+        let casts = casts.filter(|row| functions.any_volatile(&[row.function]));
+        found.extend(casts.map(|row| row.target));
         if found.is_empty() {
             return found;
         }

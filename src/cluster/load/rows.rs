@@ -207,6 +207,9 @@ pub struct ExtensionRow {
 #[derive(Deserialize)]
 pub struct CastRow {
     pub function: Oid,
+    pub target: Oid,
+    /// no statement uses it without the name of its type
+    pub named: bool,
 }
 
 impl FunctionRow {
