@@ -5,6 +5,7 @@ pub mod builder;
 pub mod lingering;
 pub mod resolve;
 pub mod shape;
+pub mod unseen;
 
 pub use builder::CatalogBuilder;
 pub use resolve::parse_search_path;
@@ -38,6 +39,8 @@ pub struct Catalog {
     /// names of operators outside pg_catalog whose function is not `builtin` (an expression that uses one is opaque);
     /// the C operators of well-known extensions (citext, hstore, ...) are not among them
     pub user_operators: HashSet<String>,
+    /// a cast of this database calls a volatile function: any statement may
+    pub casts_write: bool,
     /// functions that leave something in the session that calls them
     pub lingering: lingering::Lingering,
     /// texts of definitions, only for comparing one shard with another

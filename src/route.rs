@@ -78,6 +78,7 @@ impl Plan {
             clock: _,
             asks_channels: false,
             asks_sequence: false,
+            asks_statements: false,
         } = self.effects
         else {
             return false;
@@ -282,6 +283,8 @@ pub struct Effects {
     pub clock: bool,
     /// it asks which channels the session listens to, which no server knows
     pub asks_channels: bool,
+    /// it asks which statements the session has prepared
+    pub asks_statements: bool,
     /// it asks for values that sequences have had in the session
     pub asks_sequence: bool,
 }

@@ -12,6 +12,7 @@ mod cursor_steps;
 mod cursors;
 mod explain;
 pub mod local;
+mod names;
 pub mod plan;
 mod portals;
 mod portions;
@@ -19,6 +20,7 @@ mod promise;
 pub mod settings;
 pub mod simple;
 pub mod startup;
+mod statements;
 
 use crate::exec::cancel::send_cancel;
 use crate::exec::client::NextFrame;
@@ -89,6 +91,8 @@ pub struct Session {
     pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
     pub context: Context,
     pub statements: FastMap<Bytes, Arc<Prepared>>,
+    /// those of them that were prepared by SQL
+    by_sql: Option<Box<statements::BySql>>,
     pub portals: Portals,
     /// cursors that have outlived their transaction
     pub holding: Option<Box<crate::exec::cursors::Cursors>>,

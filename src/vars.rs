@@ -102,6 +102,47 @@ impl Vars {
         }
         Some(sql)
     }
+
+    /// The same for a server that keeps what nobody here knows of: only what differs is said, and nothing else is touched.
+    #[must_use]
+    pub fn careful_way_to(&self, wanted: &Self) -> Option<String> {
+        let who = |name: &str| name == "role" || name == "session_authorization";
+        let same = |name: &str| self.statement(name) == wanted.statement(name);
+        let changes_who = !same("role") || !same("session_authorization");
+        let mut sql = String::new();
+        if changes_who {
+            sql.push_str("RESET SESSION AUTHORIZATION;");
+        }
+        for (name, _) in self.entries() {
+            if !who(name) && wanted.statement(name).is_none() {
+                sql.push_str(&reset_statement(name));
+                sql.push(';');
+            }
+        }
+        for (name, statement) in wanted.entries() {
+            if who(name) && changes_who || !same(name) {
+                sql.push_str(statement);
+                sql.push(';');
+            }
+        }
+        (!sql.is_empty()).then_some(sql)
+    }
+}
+
+/// A setting's name as RESET takes it.
+#[must_use]
+pub fn reset_statement(name: &str) -> String {
+    match name {
+        "role" => "RESET ROLE".to_owned(),
+        "session_authorization" => "RESET SESSION AUTHORIZATION".to_owned(),
+        name => {
+            let parts: Vec<String> = name
+                .split('.')
+                .map(|part| format!("\"{}\"", part.replace('"', "\"\"")))
+                .collect();
+            format!("RESET {}", parts.join("."))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +177,27 @@ mod tests {
             a.way_to(&b).as_deref(),
             Some("RESET SESSION AUTHORIZATION;RESET ALL;SET a.c TO 2;")
         );
+    }
+
+    #[test]
+    fn a_careful_way_says_only_what_differs() {
+        let a = vars(&[
+            ("a.b", "SET a.b TO 1"),
+            ("tz", "SET tz TO 2"),
+            ("role", "SET ROLE x"),
+        ]);
+        let b = vars(&[("role", "SET ROLE x"), ("tz", "SET tz TO 2")]);
+        assert_eq!(a.careful_way_to(&b).as_deref(), Some("RESET \"a\".\"b\";"));
+        assert_eq!(b.careful_way_to(&a).as_deref(), Some("SET a.b TO 1;"));
+        let c = vars(&[
+            ("session_authorization", "SET SESSION AUTHORIZATION y"),
+            ("role", "SET ROLE x"),
+        ]);
+        assert_eq!(
+            c.careful_way_to(&b).as_deref(),
+            Some("RESET SESSION AUTHORIZATION;SET ROLE x;SET tz TO 2;")
+        );
+        assert_eq!(a.careful_way_to(&a.clone()), None);
     }
 
     #[test]

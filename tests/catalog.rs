@@ -191,6 +191,51 @@ fn functions_are_looked_through(catalog: &Catalog) {
     assert!(catalog.functions["honest"].iter().all(|f| !f.builtin));
 }
 
+/// Functions that call themselves stable and write, by ways in which no function is named.
+const UNSEEN: &str = include_str!("catalog/unseen.sql");
+/// With these, what could be a check or a cast may be one that writes.
+const CHECKS: &str = "
+    CREATE DOMAIN checked AS int CHECK (w('domain') = VALUE);
+    CREATE FUNCTION u_domain(x checked) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION u_variable() RETURNS int STABLE LANGUAGE plpgsql AS $$ DECLARE x checked; BEGIN x := 1; RETURN x; END $$;";
+const NAMED: &str = "
+    CREATE TYPE spot AS (x int);
+    CREATE FUNCTION spotted(int) RETURNS spot LANGUAGE plpgsql AS $$ BEGIN PERFORM w('spot'); RETURN row($1)::spot; END $$;
+    CREATE CAST (int AS spot) WITH FUNCTION spotted(int);
+    CREATE FUNCTION u_cast() RETURNS text STABLE LANGUAGE sql AS 'SELECT (1::spot)::text';";
+const CASTS: &str = "
+    CREATE FUNCTION made(int) RETURNS point LANGUAGE plpgsql AS $$ BEGIN PERFORM w('cast'); RETURN point($1, $1); END $$;
+    CREATE CAST (int AS point) WITH FUNCTION made(int);";
+
+#[tokio::test]
+async fn what_runs_unseen_makes_a_function_volatile() {
+    let servers = pg::start(1, &[]);
+    let client = servers.servers[0].client().await;
+    client.batch_execute(UNSEEN).await.expect("the schema");
+    let catalog = load(&client).await.expect("a catalog");
+    for (name, overloads) in &catalog.functions {
+        if name.starts_with("u_") {
+            assert_eq!(overloads[0].volatility, Volatility::Volatile, "{name}");
+        }
+    }
+    assert_eq!(volatility(&catalog, "seen"), Volatility::Stable);
+    assert!(!catalog.casts_write);
+    client.batch_execute(CHECKS).await.expect("a domain");
+    let catalog = load(&client).await.expect("a catalog");
+    assert_eq!(volatility(&catalog, "u_domain"), Volatility::Volatile);
+    assert_eq!(volatility(&catalog, "u_variable"), Volatility::Volatile);
+    assert_eq!(volatility(&catalog, "seen"), Volatility::Stable);
+    client.batch_execute(NAMED).await.expect("a cast to a type");
+    let catalog = load(&client).await.expect("a catalog");
+    assert!(!catalog.casts_write);
+    assert_eq!(volatility(&catalog, "u_cast"), Volatility::Volatile);
+    assert_eq!(volatility(&catalog, "seen"), Volatility::Stable);
+    client.batch_execute(CASTS).await.expect("a cast");
+    let catalog = load(&client).await.expect("a catalog");
+    assert!(catalog.casts_write);
+    assert_eq!(volatility(&catalog, "seen"), Volatility::Volatile);
+}
+
 /// Tests without a server stand on the builder's list: it has to be the truth of the version it was taken from.
 fn the_builder_knows_the_real_functions(catalog: &Catalog) {
     if catalog.shape.server_version / 10_000 != 15 {

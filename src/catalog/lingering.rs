@@ -74,7 +74,7 @@ fn names(text: &str) -> HashSet<String> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub(super) enum Piece {
     Word(String),
     /// the inside of a literal
     Literal(String),
@@ -88,13 +88,7 @@ fn leaves(language: &str, text: &str) -> bool {
         (word.starts_with("pg_advisory_lock") || word.starts_with("pg_try_advisory_lock"))
             && !word.contains("xact")
     });
-    let always = [
-        "listen",
-        "dblink_connect",
-        "dblink_connect_u",
-        "pg_temp",
-        "load",
-    ];
+    let always = ["dblink_connect", "dblink_connect_u", "pg_temp"];
     if locks || always.iter().any(|word| words.contains(*word)) {
         return true;
     }
@@ -108,6 +102,8 @@ fn leaves(language: &str, text: &str) -> bool {
             "temporary",
             "prepare",
             "execute",
+            "listen",
+            "load",
         ]
         .iter()
         .any(|word| words.contains(*word));
@@ -129,7 +125,7 @@ fn leaves_at(pieces: &[Piece], at: usize, language: &str) -> bool {
         "set" if begins_statement(pieces, at) => {
             !matches!(next(1), "local" | "constraints" | "transaction")
         }
-        "reset" | "discard" | "prepare" => begins_statement(pieces, at),
+        "reset" | "discard" | "prepare" | "listen" | "load" => begins_statement(pieces, at),
         "set_config" => !is_local_call(&pieces[at + 1..]),
         "create" => {
             matches!(next(1), "temp" | "temporary")
@@ -195,7 +191,7 @@ fn runs_what_leaves(pieces: &[Piece]) -> bool {
         // another statement may be made of values
         [] => true,
         [
-            "set" | "reset" | "discard" | "prepare" | "do" | "call" | "execute",
+            "set" | "reset" | "discard" | "prepare" | "do" | "call" | "execute" | "listen" | "load",
             ..,
         ] => begins.get(1) != Some(&"local"),
         ["create", "temp" | "temporary", ..] => true,
@@ -216,7 +212,7 @@ fn names_in_order(text: &str) -> Vec<String> {
 }
 
 /// Without comments.
-fn pieces(text: &str) -> Vec<Piece> {
+pub(super) fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -280,6 +276,7 @@ mod tests {
         assert!(!plpgsql(
             "BEGIN IF x THEN SET CONSTRAINTS ALL DEFERRED; END IF; END"
         ));
+        assert!(!plpgsql("BEGIN RETURN (SELECT load FROM machines); END"));
         assert!(!plpgsql(
             "BEGIN -- set x\n ALTER TABLE t SET (fillfactor = 70); END"
         ));

@@ -4,6 +4,7 @@
 
 mod assemble;
 mod functions;
+mod hidden;
 mod lingering;
 mod rows;
 mod views;
@@ -31,7 +32,7 @@ const SETTINGS: &str = "SET LOCAL search_path = pg_catalog; SET LOCAL statement_
     SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = hex; \
     SET LOCAL quote_all_identifiers = off; ";
 
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("session", include_str!("load/session.sql")),
     ("schema", include_str!("load/schema.sql")),
     ("setting", include_str!("load/setting.sql")),
@@ -46,6 +47,7 @@ const SECTIONS: [(&str, &str); 14] = [
     ("behaviour", include_str!("load/behaviour.sql")),
     ("collation", include_str!("load/collation.sql")),
     ("extension", include_str!("load/extension.sql")),
+    ("cast", include_str!("load/cast.sql")),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -125,6 +125,14 @@ impl Client {
         }
     }
 
+    /// The error that was written last is about another place of the text.
+    pub fn place_last(&mut self, error: &[u8], place: impl Fn(usize) -> usize) {
+        if self.output.ends_with(error) {
+            self.output.truncate(self.output.len() - error.len());
+            build::error_elsewhere(&mut self.output, error, place);
+        }
+    }
+
     /// Keeps everything written from now on.
     pub fn hold(&mut self) {
         self.hold_at(self.output.len());

@@ -109,6 +109,8 @@ pub struct Executor {
     pub missed: bool,
     /// the statements it has described, if any
     pub described: Option<Box<Vec<Described>>>,
+    /// a server that the session's state lived on is gone: so must the session
+    pub bereft: Option<Box<Report>>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in
@@ -512,7 +514,13 @@ impl Executor {
     async fn bring_settings(&mut self, index: usize) -> Result<bool, Failure> {
         let wanted = self.wanted_settings().clone();
         let held = &mut self.held[index];
-        let Some(sql) = held.server.vars.way_to(&wanted) else {
+        let has = &held.server.vars;
+        let way = match held.pin {
+            Some(_) => has.careful_way_to(&wanted),
+            None => has.way_to(&wanted),
+        };
+        let Some(sql) = way else {
+            held.server.vars = wanted;
             return Ok(true);
         };
         let answer = match held.run(&sql, Fate::Skip).await {
@@ -583,6 +591,7 @@ impl Executor {
             self.held[index].server.taint("its client is gone");
             return Failure::ClientGone;
         }
+        let pinned = self.held[index].pin.map(|pin| pin.reason);
         let held = self.drop_held(index);
         let name = self.backend.servers.member_name(held);
         if self.transaction.is_some()
@@ -592,7 +601,17 @@ impl Executor {
             tx.lost = true;
         }
         tracing::warn!(server = %name, %error, "server connection lost");
-        Report::new(code_of(error), format!("the connection to {name} was lost: {error}"))
+        let report = Report::new(
+            code_of(error),
+            format!("the connection to {name} was lost: {error}"),
+        );
+        if let Some(reason) = pinned {
+            let hint = format!(
+                "The session's state was there ({reason}): connect again. Whether the statement took effect is not known unless it was a read."
+            );
+            self.bereft = Some(Box::new(report.clone().hint(hint)));
+        }
+        report
             .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
             .into()
     }
@@ -601,7 +620,24 @@ impl Executor {
     pub fn drop_held(&mut self, index: usize) -> ServerId {
         let mut held = self.held.remove(index);
         held.server.taint("closed");
+        self.mourn(&held);
         held.member
+    }
+
+    /// A server is given up. With it goes what the session had there.
+    fn mourn(&mut self, held: &Held) {
+        let Some(pin) = &held.pin else { return };
+        let name = self.backend.servers.member_name(held.member);
+        let report = Report::new(
+            SqlState::CONNECTION_FAILURE,
+            format!(
+                "the connection to {name} was given up, and the session's state with it ({})",
+                pin.reason
+            ),
+        );
+        let hint = "Connect again; a transaction that was open has been rolled back.";
+        self.bereft
+            .get_or_insert_with(|| Box::new(report.hint(hint)));
     }
 
     /// After a job or a transaction: what nothing pins goes back to its pool.
@@ -629,6 +665,7 @@ impl Executor {
                 index += 1;
             } else {
                 let mut held = self.held.remove(index);
+                self.mourn(&held);
                 if self.snapshot.database.pool.verify {
                     Box::pin(held.verify()).await;
                 }
@@ -719,20 +756,25 @@ impl Executor {
     }
 
     /// Says these settings to every server of the transaction, and to those that join it later.
-    pub async fn repeat_settings(&mut self, settings: &[(String, String)]) {
+    pub async fn repeat_settings(&mut self, settings: &[(String, String)], kind: Kind) {
         if let Some(tx) = &mut self.transaction {
             for (name, statement) in settings {
-                tx.note_setting(name, Kind::Set, statement);
+                tx.note_setting(name, kind, statement);
             }
         }
         let statements: Vec<&str> = settings.iter().map(|(_, s)| s.as_str()).collect();
         let sql = statements.join(";");
         for index in 0..self.held.len() {
             let held = &mut self.held[index];
-            if !held.in_transaction || !held.server.in_step() {
+            let within = held.in_transaction || held.batch_open && !held.batch_failed;
+            if !within || !held.server.in_step() {
                 continue;
             }
-            let done = held.run(&sql, Fate::Skip).await;
+            let done = if held.batch_open {
+                held.run_in_batch(&statements).await
+            } else {
+                held.run(&sql, Fate::Skip).await
+            };
             if matches!(done, Ok(answer) if answer.own_error.is_none()) {
                 self.held[index].server.vars = self.vars.clone();
                 self.observe(index);

@@ -405,7 +405,7 @@ impl Executor {
                     None => return refused_there(error),
                 }
             }
-            Ask::Function(_) => return refused_there(error),
+            Ask::Function(_) | Ask::Execute(_) => return refused_there(error),
         };
         let home = self.snapshot.database.home;
         let Ok(index) = self.acquire(home, Placement::Primary).await else {

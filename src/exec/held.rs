@@ -4,11 +4,15 @@ use super::job::Setting;
 use super::relay::{RelayError, settle};
 use crate::cluster::topology::ServerId;
 use crate::pool::Checkout;
-use crate::pool::outstanding::Fate;
+use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Answer, Server};
 use crate::shard::ShardId;
 use crate::vars::Vars;
+use crate::wire::build;
 use std::time::Instant;
+
+/// Statements that make up a setting with two halves: more than there are ways to say either.
+const HALVES_MAX: usize = 8;
 
 /// Why a server stays with its session after the transaction.
 #[derive(Clone, Copy, Debug)]
@@ -77,15 +81,44 @@ impl Held {
         Ok(answer)
     }
 
+    /// The same within a batch that is open: a query would end what the batch has begun.
+    pub async fn run_in_batch(&mut self, statements: &[&str]) -> Result<Answer, RelayError> {
+        let server = &mut *self.server;
+        for sql in statements {
+            server.parse_unnamed(0, sql.as_bytes(), &[], Fate::Skip);
+            server.ask(Reply::Bind, Fate::Skip, |out| {
+                build::bind(out, b"", b"", &[0; 6]);
+            });
+            server.ask(Reply::Execute, Fate::Skip, |out| {
+                build::execute(out, b"", 0);
+            });
+        }
+        server.flush_request();
+        server.unnamed = None;
+        let mut answer = Answer::default();
+        settle(server, &mut answer).await?;
+        Ok(answer)
+    }
+
     /// `SET datestyle TO dmy` changes one half of a setting: the whole of it is as the server reports it.
     #[must_use]
     pub fn whole_setting(&self, setting: &Setting) -> Option<Setting> {
-        let Setting::Set { name, .. } = setting else {
+        let Setting::Set { name, statement } = setting else {
             return None;
         };
-        // what a batch has changed is reported at its Sync
-        if name != "datestyle" || self.batch_open {
+        if name != "datestyle" {
             return None;
+        }
+        if self.batch_open {
+            // what a batch has changed is reported at its Sync: until then it is what it was, changed by this
+            let before = self.server.vars.statement(name)?;
+            let halves = before.split(';').filter(|half| half != statement);
+            let halves: Vec<&str> = halves.collect();
+            let kept = &halves[halves.len().saturating_sub(HALVES_MAX)..];
+            return Some(Setting::Set {
+                name: name.clone(),
+                statement: format!("{};{statement}", kept.join(";")),
+            });
         }
         let mut parameters = self.server.parameters.iter();
         let (_, value) = parameters.find(|(name, _)| name == "DateStyle")?;

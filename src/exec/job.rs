@@ -2,10 +2,12 @@
 
 use super::copy::Asked;
 use super::merge::Run;
-use super::transaction::{ALL, Kind, quote_ident};
+use super::relay::{RelayError, settle};
+use super::transaction::{ALL, Kind};
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::Server;
+use crate::pool::server::{Answer, Server};
 use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
+use crate::vars::reset_statement;
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
 use std::sync::atomic::AtomicU64;
@@ -108,9 +110,53 @@ pub enum End {
     Flush,
 }
 
+/// EXECUTE by SQL.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub prepared: Arc<Prepared>,
+    /// in the name that the statement has on servers
+    pub text: Bytes,
+    /// characters before that name, and how many more it has than the client's
+    pub place: usize,
+    pub longer: usize,
+}
+
+impl Execution {
+    /// The server has the statement, or an error in the answer says why it cannot.
+    pub async fn make_ready(
+        &self,
+        server: &mut Server,
+        answer: &mut Answer,
+    ) -> Result<(), RelayError> {
+        let prepared = &self.prepared;
+        if server.prepare(
+            prepared.id,
+            &prepared.server_text,
+            &prepared.types,
+            Fate::Skip,
+        ) {
+            server.sync();
+            settle(server, answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the client has written what an error is about.
+    #[must_use]
+    pub fn place_of(&self, at: usize) -> usize {
+        if at > self.place {
+            at.saturating_sub(self.longer).max(self.place)
+        } else {
+            at
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Ask {
     Simple(Bytes),
+    /// EXECUTE of a statement that the server may not have yet
+    Execute(Box<Execution>),
     /// a FunctionCall message, as it came
     Function(Bytes),
     Batch {
@@ -124,6 +170,7 @@ impl Ask {
     pub fn compose(&self, server: &mut Server) {
         match self {
             Self::Simple(text) => server.query(text, Fate::Forward),
+            Self::Execute(execution) => server.query(&execution.text, Fate::Forward),
             Self::Function(frame) => {
                 server.ask(Reply::Query, Fate::Forward, |out| {
                     out.extend_from_slice(frame);
@@ -193,6 +240,12 @@ pub(super) fn compose_step(step: &Step, server: &mut Server) {
     }
 }
 
+/// Functions for large objects, whose descriptors end with their transaction: lo_open, lo_close, loread, lowrite, lo_lseek,
+/// lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, the last three with 64 bits, lo_from_bytea, lo_get, lo_put.
+const LARGE_OBJECTS: [u32; 17] = [
+    952, 953, 954, 955, 956, 957, 958, 964, 715, 1004, 3170, 3171, 3172, 3457, 3458, 3459, 3460,
+];
+
 #[derive(Debug, Clone)]
 pub struct Job {
     pub ask: Ask,
@@ -237,35 +290,28 @@ impl Setting {
         match self {
             Self::Set { name, statement } => (name, Kind::Set, statement.clone()),
             Self::Local { name, statement } => (name, Kind::SetLocal, statement.clone()),
-            Self::Reset(name) => (name, Kind::Reset, format!("RESET {}", written(name))),
+            Self::Reset(name) => (name, Kind::Reset, reset_statement(name)),
             Self::ResetAll => (ALL, Kind::Reset, "RESET ALL".to_owned()),
         }
     }
 }
 
-/// A setting's name as RESET takes it.
-fn written(name: &str) -> String {
-    match name {
-        "role" => "ROLE".to_owned(),
-        "session_authorization" => "SESSION AUTHORIZATION".to_owned(),
-        name => {
-            let parts: Vec<String> = name.split('.').map(quote_ident).collect();
-            parts.join(".")
-        }
-    }
-}
-
 impl Job {
-    /// A FunctionCall message: it may do anything.
+    /// A FunctionCall message: it may do anything, and leave anything, unless it is one of libpq's for large objects.
     #[must_use]
     pub fn function(frame: Bytes, shard: crate::shard::ShardId) -> Self {
+        let oid = frame
+            .get(5..9)
+            .and_then(|oid| <[u8; 4]>::try_from(oid).ok());
+        let known = oid.is_some_and(|oid| LARGE_OBJECTS.contains(&u32::from_be_bytes(oid)));
         Self {
             ask: Ask::Function(frame),
             access: Access::Write,
             targets: Targets::One(shard),
             merge: Merge::Single,
             effects: Effects {
-                opaque: true,
+                pins: (!known).then_some("function call message"),
+                opaque: !known,
                 ..Effects::default()
             },
             combine: None,

@@ -3,7 +3,7 @@
 use super::executor::{Done, Executor, Placement};
 use super::failure::Failure;
 use super::held::Held;
-use super::job::Job;
+use super::job::{Ask, End, Job};
 use super::lane::{Passage, Riding, usual};
 use super::relay::poll_client_presence;
 use super::servers::Entry;
@@ -37,7 +37,7 @@ impl Executor {
         job.shares
             && self.transaction.is_none()
             && self.held.is_empty()
-            && !job.keeps_batch_open()
+            && matches!(job.ask, Ask::Simple(_) | Ask::Batch { end: End::Sync, .. })
             && pool.pipeline_max > 1
             && pool.mode == PoolMode::Transaction
             && !pool.verify

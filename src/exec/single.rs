@@ -4,7 +4,7 @@ use super::client::Client;
 use super::copy::{Asked, copy_in};
 use super::executor::{Done, Executor, Placement};
 use super::failure::{Failure, Report};
-use super::job::Job;
+use super::job::{Ask, Job};
 use super::relay::{Ends, RelayError, Stand, relay};
 use super::ride::Shared;
 use crate::consistency::Level;
@@ -158,10 +158,20 @@ impl Executor {
     ) -> Result<(), RelayError> {
         let Self { client, held, .. } = self;
         let server = &mut *held[index].server;
+        if let Ask::Execute(execution) = &job.ask {
+            client.hold();
+            Box::pin(execution.make_ready(server, answer)).await?;
+            if answer.own_error.is_some() {
+                return Ok(());
+            }
+        }
         job.ask.compose(server);
         loop {
             let stand = relay(client, server, Filter::All, Ends::AtOnce, answer).await?;
             if stand == Stand::Answered {
+                if let (Ask::Execute(execution), Some(error)) = (&job.ask, &answer.error) {
+                    client.place_last(error, |at| execution.place_of(at));
+                }
                 return Ok(());
             }
             Box::pin(copy_one(client, server, answer, job.copy_asked())).await?;

@@ -4,10 +4,11 @@
 use super::held::Held;
 use crate::pool::outstanding::Fate;
 
+/// A setting that was reset and set for the transaction only keeps its source, but not its value.
 /// Asks for all that outlives a transaction, besides settings whose names are put in for `{known}`.
 const QUESTION: &str = "SELECT pg_catalog.concat_ws('; ', \
     (SELECT 'settings ' || pg_catalog.string_agg(name, ',') FROM pg_catalog.pg_settings \
-      WHERE source = 'session' AND pg_catalog.lower(name) NOT IN ({known})), \
+      WHERE source = 'session' AND setting IS DISTINCT FROM reset_val AND pg_catalog.lower(name) NOT IN ({known})), \
     (SELECT 'prepared statements ' || pg_catalog.string_agg(name, ',') FROM pg_catalog.pg_prepared_statements \
       WHERE name NOT LIKE 'pgshunt\\_%' ESCAPE '\\'), \
     (SELECT 'advisory locks ' || pg_catalog.count(*) FROM pg_catalog.pg_locks \
@@ -16,6 +17,9 @@ const QUESTION: &str = "SELECT pg_catalog.concat_ws('; ', \
     (SELECT 'temporary objects ' || pg_catalog.string_agg(relname, ',') FROM pg_catalog.pg_class \
       WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
     (SELECT 'cursors ' || pg_catalog.string_agg(name, ',') FROM pg_catalog.pg_cursors), \
+    (SELECT 'the user ' || session_user FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a \
+      WHERE a.usesysid <> pg_catalog.to_regrole(pg_catalog.quote_ident(session_user)) \
+        AND 'session_authorization' NOT IN ({known})), \
     (SELECT 'the role ' || r FROM pg_catalog.current_setting('role') r WHERE r <> 'none' AND 'role' NOT IN ({known})))";
 
 impl Held {
@@ -36,7 +40,7 @@ impl Held {
         let found = answer.captured.first().filter(|found| !found.is_empty());
         if let Some(found) = found {
             let found = String::from_utf8_lossy(found);
-            tracing::error!(%found, settings = ?self.server.vars, "a server was given back that is not as a fresh one");
+            tracing::error!(%found, pid = self.server.pid, settings = ?self.server.vars, "a server was given back that is not as a fresh one");
             self.server.taint("it is not as a fresh one");
         }
     }

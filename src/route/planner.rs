@@ -104,6 +104,7 @@ fn plan_piece(
     let mut plan = statement.plan(&words);
     let own = text.get(piece.span.start..piece.span.end).unwrap_or(text);
     plan.effects.asks_channels = asking::channels(own);
+    plan.effects.asks_statements = asking::statements(own);
     plan.effects.asks_sequence = asking::sequence(own);
     plan.start = TextAnchor::of(piece.span.start, &lifted.slots);
     plan.end = TextAnchor::of(piece.span.end, &lifted.slots);
@@ -223,7 +224,7 @@ impl<'a> Statement<'a> {
         match words {
             Words::Do => return self.block_lingers(),
             _ if plan.routing == Routing::Local || lingering.functions.is_empty() => return false,
-            Words::Query { .. } => {}
+            Words::Query { .. } | Words::Execute { .. } => {}
             Words::Insert | Words::Update | Words::Delete | Words::Merge | Words::Copy(_) => {
                 if lingering.on_write {
                     return true;

@@ -187,7 +187,7 @@ impl Session {
                 let result = self.run_gathered(End::Sync).await;
                 self.gathering.skipping |= result.is_err();
                 self.tell(result)?;
-                self.sync().await;
+                self.sync().await?;
                 self.ready_with_mail().await?;
                 Ok(())
             }
@@ -249,15 +249,16 @@ impl Session {
             self.tell(result)?;
         }
         if !self.gathering.skipping && self.exec.held.iter().any(|h| h.batch_open) {
-            self.sync().await;
+            self.sync().await?;
         }
         Ok(!self.gathering.skipping)
     }
 
-    async fn sync(&mut self) {
+    async fn sync(&mut self) -> Result<(), Failure> {
         let gathered = std::mem::take(&mut self.gathering);
         if gathered.skipping && self.exec.transaction.is_none() {
             Box::pin(self.undo_since_sync(gathered.vars)).await;
+            self.still_whole()?;
         }
         if self.exec.held.iter().any(|h| h.batch_open) {
             Box::pin(self.close_open_batches()).await;
@@ -267,14 +268,23 @@ impl Session {
             self.portals.clear();
             self.exec.let_idle_servers_go().await;
         }
+        Ok(())
     }
 
     /// Something between two Syncs failed: what a server has done in between and not undone itself must not be committed
     /// by its Sync.
     async fn undo_since_sync(&mut self, vars: Option<Vars>) {
-        self.exec
-            .held
-            .retain(|h| !h.batch_open || h.batch_failed || !h.wrote);
+        let undone = |h: &Held| !h.batch_open || h.batch_failed || !h.wrote;
+        while let Some(index) = self.exec.held.iter().position(|h| !undone(h)) {
+            self.exec.drop_held(index);
+        }
+        // a server that has failed has undone its settings itself: those that functions have set there, too
+        let undone = |h: &&mut Held| h.pin.is_some() && (h.batch_failed || !h.batch_open);
+        if let Some(vars) = &vars {
+            for held in self.exec.held.iter_mut().filter(undone) {
+                held.server.vars = vars.clone();
+            }
+        }
         if let Some(vars) = vars.filter(|vars| *vars != self.exec.vars) {
             self.exec.vars = vars;
             self.look_again().await;
@@ -436,7 +446,7 @@ impl Session {
             Some(plan) => self.run_planned(plan, &work.job).await,
             None => self.exec.run(&work.job, self.exec.freshness.level).await,
         };
-        if work.job.is_set() {
+        if work.job.is_set() && result.is_ok() {
             Box::pin(self.after_setting(&work.job)).await;
         }
         if let (true, Some(planned)) = (work.executes > 0, &work.planned) {
@@ -529,12 +539,29 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         match frame[0] {
+            b'P' if self.by_sql.is_some() => self.add_parse_of_execute(frame, segments).await,
             b'P' => self.add_parse(frame, segments),
             b'B' => self.add_bind(frame, segments).await,
             b'D' => self.add_describe(frame, segments),
             b'E' => self.add_execute(frame, segments),
             _ => self.add_close(frame, segments),
         }
+    }
+
+    /// The statements prepared by SQL are there for an EXECUTE of the extended protocol, under the client's names.
+    async fn add_parse_of_execute(
+        &mut self,
+        frame: &Bytes,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        self.add_parse(frame, segments)?;
+        let parse = message::parse(frame).map_err(protocol_violation)?;
+        let parsed = self.statements.get(parse.name);
+        let plan = parsed.and_then(|prepared| prepared.planned.statements.first());
+        if plan.is_some_and(|plan| matches!(plan.command, Command::ExecutePrepared(_))) {
+            Box::pin(self.bring_statements()).await?;
+        }
+        Ok(())
     }
 
     fn add_parse(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use crate::exec::held::Held;
 use crate::exec::job::{Ask, Job, Setting};
 use crate::exec::listening::Wish;
 use crate::exec::sequences::Written;
-use crate::exec::transaction::{Opened, Transaction};
+use crate::exec::transaction::{Kind, Opened, Transaction};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
 use crate::route::{Access, Command, Isolation, Merge, Plan, Routing, Targets, Values};
@@ -50,6 +50,7 @@ impl Session {
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
         }
+        self.tell_truncated(sql);
         let failed = self.exec.transaction.as_ref().is_some_and(|tx| tx.failed);
         let ends = matches!(
             plan.command,
@@ -82,7 +83,7 @@ impl Session {
             Command::DiscardAll => self.discard_all().await?,
             Command::Deallocate(None) => self.deallocate_all().await,
             Command::Deallocate(Some(name)) => {
-                self.statements.remove(name.as_bytes());
+                self.deallocate(name).await;
                 "DEALLOCATE".to_owned()
             }
             Command::SetLocal { name, value } => {
@@ -210,6 +211,9 @@ impl Session {
         };
         self.exec.rollback_all().await;
         self.portals.clear();
+        if self.exec.bereft.is_some() {
+            return Err(Failure::Shown);
+        }
         if chain {
             self.chain(&tx);
         }
@@ -258,9 +262,12 @@ impl Session {
 
     fn chain(&mut self, old: &Transaction) {
         let mut tx = Transaction::new(Opened::ByClient, &self.exec.vars);
-        tx.read_only = old.read_only;
-        tx.isolation = old.isolation;
-        tx.deferrable = old.deferrable;
+        // what a failed transaction had said of itself went with its failure, unless only a savepoint's part has failed
+        if !old.failed || old.savepoints() > 0 {
+            tx.read_only = old.read_only;
+            tx.isolation = old.isolation;
+            tx.deferrable = old.deferrable;
+        }
         self.exec.transaction = Some(tx);
     }
 
@@ -354,16 +361,27 @@ impl Session {
             .into());
         }
         self.statements.clear();
+        self.by_sql = None;
         self.portals.clear();
         self.holding = None;
         self.exec.listening = None;
         self.exec.written = Written::default();
-        self.exec.vars = self.start_vars.clone();
+        let before = std::mem::replace(&mut self.exec.vars, self.start_vars.clone());
+        let changed = before != self.start_vars || !self.exec.held.is_empty();
         for held in &mut self.exec.held {
             held.pin = None;
             held.opaque = true;
         }
-        self.exec.let_idle_servers_go().await;
+        // also of a server that the session keeps: it gets another, or this one cleaned by its pool
+        self.exec.forget_cancel().await;
+        let kept = std::mem::take(&mut self.exec.held);
+        for held in kept {
+            held.let_go().await;
+        }
+        if changed {
+            // what its settings are again is told at once
+            Box::pin(self.look_again()).await;
+        }
         self.refresh_context();
         Ok("DISCARD ALL".to_owned())
     }
@@ -371,6 +389,7 @@ impl Session {
     /// Drops the client's statements, and those made by SQL PREPARE on servers it is pinned to.
     async fn deallocate_all(&mut self) -> String {
         self.statements.clear();
+        self.by_sql = None;
         for held in &mut self.exec.held {
             if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
             {
@@ -466,8 +485,14 @@ impl Session {
         Ok(match &plan.command {
             Command::Set { name, local: true } => vec![Setting::Local {
                 name: name.clone(),
-                statement: statement(),
+                statement: self
+                    .local_start(name)
+                    .filter(|_| super::settings::is_default(plan))
+                    .unwrap_or_else(statement),
             }],
+            Command::Set { name, local: false } if super::settings::is_default(plan) => {
+                vec![Setting::Reset(name.clone())]
+            }
             Command::Set { name, local: false } if name == super::settings::CHARACTERISTICS => {
                 super::settings::characteristics(sql)
             }
@@ -516,21 +541,43 @@ impl Session {
             match setting {
                 Setting::Reset(name) => again.extend(self.return_to_start(Some(name))),
                 Setting::ResetAll => again.extend(self.return_to_start(None)),
-                Setting::Set { .. } | Setting::Local { .. } => {}
+                Setting::Local { name, statement } => self.local_again(name, statement).await,
+                Setting::Set { .. } => {}
             }
         }
         if !again.is_empty() {
-            self.exec.repeat_settings(&again).await;
+            self.exec.repeat_settings(&again, Kind::Set).await;
             self.look_again().await;
         }
         self.refresh_context();
     }
 
+    /// What the start-up packet said of a setting, for the rest of a transaction.
+    fn local_start(&self, name: &str) -> Option<String> {
+        let statement = self.start_vars.statement(name)?;
+        Some(statement.replacen("SET ", "SET LOCAL ", 1))
+    }
+
+    /// SET LOCAL … TO DEFAULT has brought servers to their own default, not to the session's.
+    async fn local_again(&mut self, name: &str, statement: &str) {
+        let starts = self.local_start(name).as_deref() == Some(statement);
+        if starts {
+            let again = [(name.to_owned(), statement.to_owned())];
+            self.exec.repeat_settings(&again, Kind::SetLocal).await;
+        }
+    }
+
     /// Settings that go back to what the start-up packet said.
     fn return_to_start(&mut self, name: Option<&str>) -> Vec<(String, String)> {
+        let concerns = |setting: &str| match name {
+            // RESET ALL leaves who the session is
+            None => !matches!(setting, "role" | "session_authorization"),
+            Some("session_authorization") => matches!(setting, "role" | "session_authorization"),
+            Some(name) => name == setting,
+        };
         let start = self.start_vars.entries();
         let returned: Vec<(String, String)> = start
-            .filter(|(setting, _)| name.is_none_or(|name| name == *setting))
+            .filter(|(setting, _)| concerns(setting))
             .map(|(setting, statement)| (setting.to_owned(), statement.to_owned()))
             .collect();
         for (setting, statement) in &returned {
@@ -566,21 +613,25 @@ impl Session {
 
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        let knows = plan.effects.asks_channels | plan.effects.asks_statements;
         let level = self.level_of(plan);
-        if plan.session.is_some() || plan.effects.asks_channels && self.exec.listens() {
+        if plan.session.is_some() || knows {
             return Box::pin(self.run_specially(plan, job, level)).await;
         }
         self.exec.run(job, level).await
     }
 
-    /// A statement with a hint that names the session whose watermark counts, or that asks which channels the session
-    /// listens to.
+    /// A statement with a hint that names the session whose watermark counts, or that asks what only the session
+    /// knows.
     async fn run_specially(
         &mut self,
         plan: &Plan,
         job: &Job,
         level: Level,
     ) -> Result<Done, Failure> {
+        if plan.effects.asks_statements {
+            self.bring_statements().await?;
+        }
         let asks = plan.effects.asks_channels && self.exec.listens();
         if asks {
             self.exec.lend_channels(job).await?;

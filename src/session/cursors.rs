@@ -68,7 +68,10 @@ impl Session {
     /// As a simple query it is answered here, or may be.
     pub(super) fn is_answered_here(&self, plan: &Plan) -> bool {
         match plan.command {
-            Command::DeclareOver | Command::Explain(_) => true,
+            Command::DeclareOver
+            | Command::Explain(_)
+            | Command::Prepare(_)
+            | Command::ExecutePrepared(_) => true,
             Command::Cursor => self.knows_cursors(),
             _ => self.is_own(plan),
         }
@@ -97,6 +100,9 @@ impl Session {
     ) -> Result<Done, Failure> {
         match &plan.command {
             Command::Explain(explain) => self.explain_statement(plan, explain, text, sql).await,
+            Command::Prepare(_) | Command::ExecutePrepared(_) => {
+                Box::pin(self.prepared_statement(plan, text, sql)).await
+            }
             _ => self.cursor_statement(plan, text, sql).await,
         }
     }
@@ -204,7 +210,7 @@ impl Session {
     }
 
     /// What is not known here may have been opened by a function, where the session is.
-    async fn on_server(
+    pub(super) async fn on_server(
         &mut self,
         plan: &Plan,
         text: &Bytes,

@@ -5,7 +5,7 @@ use super::startup::set_statement;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Setting;
 use crate::route::{Command, Plan};
-use crate::sql::command::{Command as Words, Isolation, classify};
+use crate::sql::command::{Command as Words, Isolation, SettingValue, classify};
 use crate::sql::tokens::{Token, TokenKind, string_value, tokenize};
 use crate::wire::sqlstate::SqlState;
 
@@ -16,6 +16,13 @@ const SET_CONFIG: &str = "set_config()";
 #[must_use]
 pub fn is_setting(plan: &Plan) -> bool {
     matches!(plan.command, Command::Set { .. } | Command::Reset(_)) || calls_set_config(plan)
+}
+
+/// SET … TO DEFAULT, by whatever words.
+#[must_use]
+pub fn is_default(plan: &Plan) -> bool {
+    let value = plan.setting.as_ref().map(|setting| &setting.value);
+    matches!(value, Some(SettingValue::Default))
 }
 
 #[must_use]

@@ -59,16 +59,28 @@ impl Session {
         self.ready_with_mail().await
     }
 
-    /// Says what went wrong, if anything; only a vanished client goes further up.
+    /// Says what went wrong, if anything; only a vanished client goes further up, or a session whose state is gone.
     pub fn tell(&mut self, result: Result<(), Failure>) -> Result<(), Failure> {
         match result {
-            Ok(()) | Err(Failure::Shown) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(Failure::Shown | Failure::Report(_)) if self.exec.bereft.is_some() => {
+                self.still_whole()
+            }
+            Err(Failure::Shown) => Ok(()),
             Err(Failure::Report(report)) => {
                 self.say(&report);
                 self.exec.note_failure();
                 Ok(())
             }
             Err(Failure::ClientGone) => Err(Failure::ClientGone),
+        }
+    }
+
+    /// An error when the server is gone on which the session's state lived: that ends the session, as at PostgreSQL.
+    pub(super) fn still_whole(&mut self) -> Result<(), Failure> {
+        match self.exec.bereft.take() {
+            None => Ok(()),
+            Some(report) => Err((*report).into()),
         }
     }
 
@@ -85,7 +97,7 @@ impl Session {
         };
         let result = if let Some(job) = whole {
             let result = self.run_planned(&planned.statements[0], &job).await;
-            if job.is_set() {
+            if job.is_set() && result.is_ok() {
                 Box::pin(self.after_setting(&job)).await;
             }
             result

@@ -135,6 +135,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         missed: false,
         described: None,
         measured: None,
+        bereft: None,
         clock: Instant::now(),
     };
     Box::new(Session {
@@ -142,6 +143,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         slot: parts.slot,
         context,
         statements: HashMap::default(),
+        by_sql: None,
         portals: Portals::default(),
         holding: None,
         lifted: Lifted::default(),
@@ -391,7 +393,7 @@ fn split_list(value: &str) -> Vec<String> {
     items
 }
 
-fn quote_literal(value: &str) -> String {
+pub(super) fn quote_literal(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 3);
     let escapes = value.contains('\\');
     quoted.push_str(if escapes { "E'" } else { "'" });

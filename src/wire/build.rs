@@ -126,6 +126,21 @@ pub fn report_of(
     hint: Option<&str>,
     routine: Option<&str>,
 ) {
+    let more = [
+        hint.map(|hint| (b'H', hint)),
+        routine.map(|name| (b'R', name)),
+    ];
+    report_with(out, severity, code, message, &more);
+}
+
+/// The same with any other fields, by their letters.
+pub fn report_with(
+    out: &mut BytesMut,
+    severity: Severity,
+    code: SqlState,
+    message: &str,
+    more: &[Option<(u8, &str)>],
+) {
     let tag = if matches!(severity, Severity::Error | Severity::Fatal) {
         b'E'
     } else {
@@ -140,11 +155,8 @@ pub fn report_of(
         field(b'V', severity.word());
         field(b'C', code.0);
         field(b'M', message);
-        if let Some(hint) = hint {
-            field(b'H', hint);
-        }
-        if let Some(routine) = routine {
-            field(b'R', routine);
+        for (kind, text) in more.iter().flatten() {
+            field(*kind, text);
         }
         b.put_u8(0);
     });
@@ -185,6 +197,27 @@ pub fn error_with_context(
         if !told {
             b.put_u8(b'W');
             cstr(b, context.as_bytes());
+        }
+        b.put_u8(0);
+    });
+}
+
+/// An ErrorResponse as it came, with another place in the text.
+pub fn error_elsewhere(out: &mut BytesMut, error: &[u8], place: impl Fn(usize) -> usize) {
+    let mut fields = error.get(super::frame::HEADER..).unwrap_or_default();
+    frame(out, b'E', |b| {
+        while let Some((&kind, rest)) = fields.split_first() {
+            let Some(end) = memchr::memchr(0, rest).filter(|_| kind != 0) else {
+                break;
+            };
+            let text = &rest[..end];
+            fields = &rest[end + 1..];
+            b.put_u8(kind);
+            let at = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok());
+            match at.filter(|_| kind == b'P') {
+                Some(at) => cstr(b, place(at).to_string().as_bytes()),
+                None => cstr(b, text),
+            }
         }
         b.put_u8(0);
     });

@@ -131,7 +131,12 @@ impl Drop for Cluster {
     }
 }
 
+/// Set, every pool of every map compares the servers that are given back with fresh ones, and a finding fails the test.
+const VERIFY: &str = "PGSHUNT_VERIFY";
+
 pub struct Proxy {
+    /// asked for by `PGSHUNT_VERIFY`, not by the test
+    verified: bool,
     port: u16,
     http_port: u16,
     log: PathBuf,
@@ -185,6 +190,7 @@ impl Proxy {
             .spawn()
             .expect("pgshunt starts");
         Self {
+            verified: std::env::var(VERIFY).is_ok() && !map_text.contains("verify: true"),
             port,
             http_port,
             log,
@@ -255,6 +261,11 @@ impl Drop for Proxy {
         }
         self.guardian.dismiss();
         let _ = std::fs::remove_file(&self.map);
+        let log = self.log();
+        let found = log.lines().find(|line| line.contains("not as a fresh one"));
+        if let (Some(found), true, false) = (found, self.verified, std::thread::panicking()) {
+            panic!("{found}\npgshunt's log is {}", self.log.display());
+        }
         if std::thread::panicking() {
             eprintln!("pgshunt's log is {}", self.log.display());
         } else {
@@ -367,8 +378,24 @@ fn up(dir: &Path, base_port: u16, shards: usize, replicas: usize, options: &[&st
 }
 
 fn with_ports(map: &str, port: u16, http_port: u16) -> String {
+    let map = if std::env::var(VERIFY).is_ok() {
+        verified(map)
+    } else {
+        map.to_owned()
+    };
     map.replace(LISTEN_PORT, &port.to_string())
         .replace(HTTP_PORT, &http_port.to_string())
+}
+
+fn verified(map: &str) -> String {
+    let verify = |line: &str| {
+        let is_pool = line.trim_start().starts_with("pool: {") && !line.contains("verify:");
+        let end = line.rfind('}').filter(|_| is_pool);
+        end.map_or(line.to_owned(), |end| {
+            format!("{}, verify: true }}", line[..end].trim_end())
+        })
+    };
+    map.lines().map(|line| verify(line) + "\n").collect()
 }
 
 /// The first of `count` free ports in a row. Where the search begins depends on the seed and on what this process took

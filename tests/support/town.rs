@@ -144,12 +144,17 @@ impl Town {
         self.members().into_iter().map(count).collect()
     }
 
-    /// The end of what a server has logged.
-    pub fn server_log(&self, shard: usize, member: usize) -> String {
+    /// What a server has logged.
+    pub fn whole_log(&self, shard: usize, member: usize) -> String {
         let folder = self.cluster.data_dir(shard, member);
         let name = folder.file_name().expect("a name").to_string_lossy();
         let log = folder.with_file_name("log").join(format!("{name}.log"));
-        let text = std::fs::read_to_string(log).unwrap_or_default();
+        std::fs::read_to_string(log).unwrap_or_default()
+    }
+
+    /// The end of it.
+    pub fn server_log(&self, shard: usize, member: usize) -> String {
+        let text = self.whole_log(shard, member);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }

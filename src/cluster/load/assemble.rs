@@ -12,7 +12,7 @@ use crate::catalog::{
 use std::collections::{BTreeMap, HashMap};
 
 pub fn catalog(rows: Rows) -> Catalog {
-    let functions = Functions::new(&rows.functions);
+    let functions = Functions::new(&rows);
     let names = relation_names(&rows.relations);
     let mut relations = relations(&rows, &functions);
     look_through_views(&rows, &functions, &names, &mut relations);
@@ -20,6 +20,7 @@ pub fn catalog(rows: Rows) -> Catalog {
     Catalog {
         lingering: crate::catalog::lingering::Lingering::default(),
         version: 0,
+        casts_write: functions.casts_write(&rows.casts),
         functions: functions.catalog(),
         default_search_path,
         role_search_paths,

@@ -6,7 +6,7 @@ SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name, p.provolatile
            g.aggtransfn::oid::int8, g.aggfinalfn::oid::int8, g.aggcombinefn::oid::int8, g.aggserialfn::oid::int8,
            g.aggdeserialfn::oid::int8, g.aggmtransfn::oid::int8, g.aggminvtransfn::oid::int8,
            g.aggmfinalfn::oid::int8) END AS supports,
-       u.extension, u.signature, u.digest, u.source, u.calls, u.reads, u.locks
+       u.extension, u.signature, u.digest, u.source, u.calls, u.types, u.reads, u.locks
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
   LEFT JOIN pg_aggregate g ON g.aggfnoid = p.oid
   LEFT JOIN LATERAL (
@@ -22,7 +22,9 @@ SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name, p.provolatile
                                 || coalesce(g.aggfinalfn::text, '') || coalesce(g.agginitval, '')) END) AS digest,
               CASE WHEN l.lanname NOT IN ('c', 'internal') AND p.provolatile <> 'v' THEN p.prosrc END AS source,
               (SELECT json_agg(DISTINCT m[2]::int8)
-                 FROM regexp_matches(b.tree, ':(funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m) AS calls,
+                 FROM regexp_matches(concat(b.tree, ' ', p.proargdefaults::text), ':(funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m) AS calls,
+              (SELECT json_agg(DISTINCT t::int8)
+                 FROM unnest(p.proargtypes::oid[] || coalesce(p.proallargtypes, '{}') || p.prorettype) t WHERE t >= 16384) AS types,
               (SELECT json_agg(DISTINCT m[1]::int8) FROM regexp_matches(b.tree, ':relid (\d+)', 'g') m) AS reads,
               coalesce(b.tree ~ ':hasForUpdate true', false) AS locks
          FROM (SELECT t.tree, CASE WHEN t.tree IS NOT NULL THEN pg_get_functiondef(p.oid) END AS body

@@ -2,7 +2,9 @@
 //! body is not parsed: a word in it that names a volatile function is taken as a call of it. That errs towards the
 //! primary only.
 
-use super::rows::{FunctionRow, Oid};
+use super::hidden::{Hidden, Round};
+use super::rows::{CastRow, FunctionRow, Oid, Rows};
+use crate::catalog::unseen::runs_unseen;
 use crate::catalog::{Function, FunctionKind, Volatility};
 use std::collections::{HashMap, HashSet};
 
@@ -35,21 +37,29 @@ pub struct Functions<'a> {
 }
 
 impl<'a> Functions<'a> {
-    pub fn new(rows: &'a [FunctionRow]) -> Self {
+    pub fn new(rows: &'a Rows) -> Self {
         let by_oid = rows
+            .functions
             .iter()
             .enumerate()
             .map(|(index, row)| (row.oid, index))
             .collect();
-        let volatility = rows.iter().map(|row| declared(&row.volatility)).collect();
+        let volatility = rows.functions.iter().map(declared).collect();
         let mut functions = Self {
-            rows,
+            rows: &rows.functions,
             by_oid,
             volatility,
         };
         functions.look_through_aggregates();
-        functions.look_through_bodies();
+        functions.look_through_bodies(&Hidden::new(rows));
         functions
+    }
+
+    /// Any statement may use a cast without naming it.
+    pub fn casts_write(&self, casts: &[CastRow]) -> bool {
+        casts
+            .iter()
+            .any(|row| !row.named && self.volatility(row.function) == Volatility::Volatile)
     }
 
     pub fn row(&self, oid: Oid) -> Option<&'a FunctionRow> {
@@ -111,20 +121,21 @@ impl<'a> Functions<'a> {
 
     /// Until nothing changes, as a function may call a function that calls a volatile one. Every round but the last
     /// makes at least one function volatile, so the rounds end.
-    fn look_through_bodies(&mut self) {
-        let words: Vec<(usize, HashSet<String>)> = self
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| !row.system)
-            .map(|(index, row)| (index, words(row.source.as_deref().unwrap_or_default())))
-            .collect();
+    fn look_through_bodies(&mut self, hidden: &Hidden<'_>) {
+        let mut words: HashMap<usize, HashSet<String>> = HashMap::new();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| !row.system) {
+            let body = row.source.as_deref().unwrap_or_default();
+            if row.source.is_some() && runs_unseen(&row.language, body) {
+                self.volatility[index] = Volatility::Volatile;
+            }
+            words.insert(index, self::words(body));
+        }
         loop {
-            let volatile = self.volatile_names();
+            let round = hidden.now(self);
             let found: Vec<usize> = words
                 .iter()
-                .filter(|(index, _)| self.volatility[*index] != Volatility::Volatile)
-                .filter(|(index, words)| self.hides_volatile(*index, words, &volatile))
+                .filter(|(index, _)| self.volatility[**index] != Volatility::Volatile)
+                .filter(|(index, words)| self.hides_volatile(**index, words, &round))
                 .map(|(index, _)| *index)
                 .collect();
             if found.is_empty() {
@@ -136,19 +147,20 @@ impl<'a> Functions<'a> {
         }
     }
 
-    fn hides_volatile(
-        &self,
-        index: usize,
-        words: &HashSet<String>,
-        volatile: &HashSet<&str>,
-    ) -> bool {
+    fn hides_volatile(&self, index: usize, words: &HashSet<String>, round: &Round<'_>) -> bool {
         let row = &self.rows[index];
+        let textual = row.source.as_deref().filter(|_| !row.is_system_language());
         row.locks
             || self.any_volatile(&row.calls)
-            || words.iter().any(|word| volatile.contains(word.as_str()))
+            || row.reads.iter().any(|oid| round.relations.contains(oid))
+            || words.iter().any(|word| round.names.contains(word.as_str()))
+            || row.types.iter().any(|oid| round.types.contains(oid))
+            || textual.is_some_and(|body| {
+                round.casts || round.operators.iter().any(|name| body.contains(name))
+            })
     }
 
-    fn volatile_names(&self) -> HashSet<&'a str> {
+    pub fn volatile_names(&self) -> HashSet<&'a str> {
         let rows = self.rows.iter().zip(&self.volatility);
         rows.filter(|(_, volatility)| **volatility == Volatility::Volatile)
             .map(|(row, _)| row.name.as_str())
@@ -174,8 +186,13 @@ fn builtin(row: &FunctionRow) -> bool {
     (of_system || of_extension) && !Function::runs_queries(&row.name)
 }
 
-fn declared(volatility: &str) -> Volatility {
-    match volatility {
+/// As it calls itself; what runs a query that it is given may call anything.
+fn declared(row: &FunctionRow) -> Volatility {
+    let reads_rows = row.name.contains("_to_xml") && !row.name.ends_with("_to_xmlschema");
+    if row.system && reads_rows && Function::runs_queries(&row.name) {
+        return Volatility::Volatile;
+    }
+    match row.volatility.as_str() {
         "i" => Volatility::Immutable,
         "s" => Volatility::Stable,
         _ => Volatility::Volatile,

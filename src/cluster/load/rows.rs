@@ -20,6 +20,7 @@ pub struct Rows {
     pub behaviours: Vec<BehaviourRow>,
     pub collations: Vec<CollationRow>,
     pub extensions: Vec<ExtensionRow>,
+    pub casts: Vec<CastRow>,
 }
 
 #[derive(Deserialize)]
@@ -115,10 +116,15 @@ pub struct FunctionRow {
     pub extension: Option<String>,
     pub signature: Option<String>,
     pub digest: Option<String>,
+    pub language: String,
     /// the body, where it is text and the function does not call itself volatile
     pub source: Option<String>,
+    /// in a body that is kept parsed, and in the defaults of its arguments
     #[serde(default)]
     pub calls: Vec<Oid>,
+    /// types of arguments and result that did not come with the system
+    #[serde(default)]
+    pub types: Vec<Oid>,
     #[serde(default)]
     pub reads: Vec<Oid>,
     #[serde(default)]
@@ -198,6 +204,21 @@ pub struct ExtensionRow {
     pub version: String,
 }
 
+#[derive(Deserialize)]
+pub struct CastRow {
+    pub function: Oid,
+    pub target: Oid,
+    /// no statement uses it without the name of its type
+    pub named: bool,
+}
+
+impl FunctionRow {
+    /// Its source is not a text that could be read.
+    pub fn is_system_language(&self) -> bool {
+        matches!(self.language.as_str(), "c" | "internal")
+    }
+}
+
 impl Rows {
     /// One row of one section; a section nobody knows is passed over.
     pub fn take(&mut self, section: &str, json: &str) -> Result<(), serde_json::Error> {
@@ -215,6 +236,7 @@ impl Rows {
             "index" => self.indexes.push(serde_json::from_str(json)?),
             "behaviour" => self.behaviours.push(serde_json::from_str(json)?),
             "collation" => self.collations.push(serde_json::from_str(json)?),
+            "cast" => self.casts.push(serde_json::from_str(json)?),
             "extension" => self.extensions.push(serde_json::from_str(json)?),
             _ => {}
         }

@@ -6,6 +6,11 @@ pub fn channels(text: &[u8]) -> bool {
     place(text, b"pg_listening_channels").is_some()
 }
 
+/// Which statements it has prepared by SQL.
+pub fn statements(text: &[u8]) -> bool {
+    place(text, b"pg_prepared_statement").is_some()
+}
+
 /// What a sequence has last given to the session, unless the statement itself is what it has been given to.
 pub fn sequence(text: &[u8]) -> bool {
     let places = [place(text, b"currval"), place(text, b"lastval")];
@@ -33,6 +38,7 @@ mod tests {
     fn who_asks_is_known_by_the_name() {
         assert!(channels(b"SELECT c FROM PG_listening_channels() c"));
         assert!(!channels(b"SELECT 1"));
+        assert!(statements(b"TABLE pg_prepared_statements"));
     }
 
     #[test]

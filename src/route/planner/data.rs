@@ -60,7 +60,7 @@ impl Statement<'_> {
     }
 
     /// In a text that is not understood, a word is enough.
-    fn names_what_lingers(&self) -> bool {
+    pub(super) fn names_what_lingers(&self) -> bool {
         let named = |token: &Token| {
             let name = token.bytes(self.text).to_ascii_lowercase();
             let name = name.strip_prefix(b"\"").unwrap_or(&name);
@@ -78,8 +78,16 @@ impl Statement<'_> {
     fn by_facts(&self, command: Command, facts: &Facts) -> Plan {
         let calls = calls(&facts.functions, &self.context);
         let mut plan = self.context.blank(command);
-        plan.access = access(facts, &calls);
+        plan.access = if self.context.catalog.casts_write {
+            Access::Write
+        } else {
+            access(facts, &calls)
+        };
         plan.effects.pins = calls.pins;
+        if calls.pins.is_some() {
+            // a replica could not be kept when something is written
+            plan.access = Access::Write;
+        }
         plan.effects.clock = calls.clock.is_some();
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {

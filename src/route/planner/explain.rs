@@ -69,7 +69,9 @@ fn is_of_several_shards(plan: &Plan) -> bool {
 
 /// It goes where the statement would go, as it stands.
 fn leave(plan: &mut Plan, analyze: bool) {
-    plan.command = Command::Select;
+    if !matches!(plan.command, Command::ExecutePrepared(_)) {
+        plan.command = Command::Select;
+    }
     if analyze {
         return;
     }

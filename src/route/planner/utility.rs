@@ -65,10 +65,17 @@ impl Statement<'_> {
                 plan.access = Access::Read;
                 plan
             }
-            Words::Execute { name } => home(
-                Command::ExecutePrepared(name.clone()),
-                "prepared on the home shard",
-            ),
+            Words::Execute { name } => {
+                let mut plan = home(
+                    Command::ExecutePrepared(name.clone()),
+                    "prepared on the home shard",
+                );
+                if self.names_what_lingers() {
+                    plan.effects.pins = Some(crate::catalog::lingering::REASON);
+                    plan.effects.opaque = true;
+                }
+                plan
+            }
             Words::Deallocate(name) => home(
                 Command::Deallocate(name.clone()),
                 "prepared on the home shard",
@@ -158,6 +165,7 @@ impl Statement<'_> {
         within.plan(&words)
     }
 
+    /// As a message of the extended protocol has it; a simple query's is the session's own business.
     fn prepare(&self, name: &str, statement: std::ops::Range<usize>) -> Plan {
         let inner = self.inner(statement);
         let mut plan = self.context.blank(Command::Prepare(name.to_owned()));
@@ -173,8 +181,8 @@ impl Statement<'_> {
         if !at_home {
             Self::refuse(
                 &mut plan,
-                "PREPARE of a statement on sharded or reference tables",
-                "Use the prepared statements of your driver (the extended protocol), or name the shard: /* pgshunt: shard=… */",
+                "PREPARE of a statement on sharded or reference tables in the extended protocol",
+                "Send PREPARE as a simple query, or use the prepared statements of the protocol itself.",
             );
         }
         plan
@@ -417,7 +425,9 @@ impl Statement<'_> {
     }
 
     fn ddl(&self, ddl: &Ddl) -> Plan {
-        let mut plan = self.context.blank(Command::Ddl);
+        let mut plan = self
+            .context
+            .blank(self.stores_executed().unwrap_or(Command::Ddl));
         plan.effects.ddl = Some(changed(ddl));
         if ddl.temporary {
             return self.temporary(ddl, plan);
@@ -501,6 +511,15 @@ impl Statement<'_> {
             }
         }
         plan
+    }
+
+    /// CREATE TABLE … AS EXECUTE
+    fn stores_executed(&self) -> Option<Command> {
+        let query = self.tokens.get(self.query_after_as()?)?;
+        match command::classify(self.text, query, self.context.standard_conforming_strings) {
+            Words::Execute { name } => Some(Command::ExecutePrepared(name)),
+            _ => None,
+        }
     }
 
     /// CREATE … AS query [WITH DATA]

@@ -317,6 +317,11 @@ impl Analyzer<'_> {
             self.key_argument(&name, args);
         }
         self.arguments(args, scope, ctes, context)?;
+        // AS x(a some_domain)
+        let columns = alias.into_iter().flat_map(|alias| &alias.columns);
+        for data_type in columns.filter_map(|column| column.data_type.as_ref()) {
+            self.cast_to(data_type);
+        }
         scope.rels.push(rel(alias, Some(&name), None, false));
         Ok(())
     }

@@ -1,0 +1,77 @@
+//! What a client sees when the server it works with is terminated by an administrator: outside a transaction and in one the
+//! session lives on; where the session's state was on that server, the session ends, as it does at PostgreSQL.
+
+mod support {
+    pub mod cluster;
+    pub mod raw;
+    pub mod town;
+}
+
+use std::time::Duration;
+use support::cluster::Proxy;
+use support::raw::{Answer, Raw};
+use support::town::{Map, Town};
+
+fn terminate(town: &Town, pid: &str) {
+    let sql = format!("SELECT pg_terminate_backend({pid})");
+    town.superuser(0, 0, "social").ask(&sql).ok();
+}
+
+/// Its server is terminated in the middle of a statement.
+fn interrupted(town: &Town, client: &mut Raw) -> Answer {
+    let pid = client
+        .ask("SELECT pg_backend_pid()")
+        .ok()
+        .value()
+        .to_owned();
+    std::thread::scope(|scope| {
+        let statement = scope.spawn(|| client.ask("SELECT pg_sleep(20)"));
+        town.eventually("it sleeps", || {
+            let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND query LIKE '%pg_sleep%'");
+            town.superuser(0, 0, "social").ask(&sql).ok().value() == "1"
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        terminate(town, &pid);
+        statement.join().expect("an answer")
+    })
+}
+
+#[test]
+fn a_terminated_server_takes_only_what_was_on_it() {
+    let town = Town::start("bereft", 1, 0);
+    let proxy = Proxy::start(&Map::of(&town, 1, 0).pool("size: 1").text());
+    let connect = || Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+    let severity = |answer: &Answer| answer.error.as_ref().map(|e| e.severity.clone());
+
+    let mut client = connect();
+    client.ask("SET work_mem TO '7MB'").ok();
+    let answer = interrupted(&town, &mut client);
+    assert_eq!(
+        (answer.code(), severity(&answer).as_deref()),
+        ("57P01", Some("ERROR"))
+    );
+    assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
+
+    client.ask("BEGIN").ok();
+    let answer = interrupted(&town, &mut client);
+    assert_eq!((answer.code(), client.status), ("57P01", b'E'));
+    assert_eq!(client.ask("SELECT 1").code(), "25P02");
+    client.ask("ROLLBACK").ok();
+    assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
+
+    for keeps in [
+        "CREATE TEMPORARY TABLE mine (a int)",
+        "SELECT pg_advisory_lock(1)",
+        "DO $$ BEGIN PERFORM set_config('work_mem', '6MB', false); END $$",
+    ] {
+        let mut client = connect();
+        client.ask(keeps).ok();
+        let answer = interrupted(&town, &mut client);
+        assert_eq!(
+            (answer.code(), severity(&answer).as_deref()),
+            ("57P01", Some("FATAL")),
+            "{keeps}: {answer:?}"
+        );
+        assert!(client.query("SELECT 1").is_err(), "{keeps}: it went on");
+    }
+}
