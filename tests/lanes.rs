@@ -346,3 +346,38 @@ fn a_vanished_client_or_a_cancel_stops_its_statement_only() {
         });
     });
 }
+
+#[test]
+fn who_needs_a_server_of_its_own_gets_one() {
+    let proxy = proxy_of(town(), 2, 0);
+    while_many_read(&proxy, || {
+        std::thread::sleep(Duration::from_millis(200));
+        let slowest = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|n| {
+                    let proxy = &proxy;
+                    scope.spawn(move || {
+                        let mut client = connect(proxy);
+                        let mut slowest = Duration::ZERO;
+                        for _ in 0..25 {
+                            let begun = Instant::now();
+                            client.ask("BEGIN").ok();
+                            let update = format!(
+                                "UPDATE accounts SET owner = owner + 1 WHERE k = {}",
+                                n + 1
+                            );
+                            client.ask(&update).ok();
+                            client.ask("COMMIT").ok();
+                            slowest = slowest.max(begun.elapsed());
+                        }
+                        slowest
+                    })
+                })
+                .collect();
+            let slowest = writers.into_iter().map(|w| w.join().expect("a writer"));
+            slowest.max().unwrap_or_default()
+        });
+        println!("the slowest transaction took {slowest:?}");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    });
+}

@@ -28,6 +28,8 @@ pub enum StartupError {
     Version(u16, u16),
     #[error("malformed startup packet: {0}")]
     Malformed(String),
+    #[error("invalid length of password message")]
+    PasswordLength,
     #[error("expected a password message, got {0:?}")]
     NotAPassword(char),
 }
@@ -164,7 +166,8 @@ pub fn password_message(
     if let Some(tag) = inbox.first().filter(|tag| **tag != b'p') {
         return Err(StartupError::NotAPassword(char::from(*tag)));
     }
-    let header = frame::header(inbox, PACKET_BYTES_MAX).map_err(|_| StartupError::Length)?;
+    let header =
+        frame::header(inbox, PACKET_BYTES_MAX).map_err(|_| StartupError::PasswordLength)?;
     let Some(header) = header.filter(|header| inbox.len() >= header.len) else {
         return Ok(None);
     };

@@ -259,7 +259,8 @@ impl Executor {
             None => !job.keeps_batch_open(),
             Some(tx) => tx.replica_can_serve(),
         };
-        if job.access == Access::Read && allowed {
+        // a session that keeps its server may write next
+        if job.access == Access::Read && allowed && job.effects.pins.is_none() {
             Placement::ReplicaIfFresh(level)
         } else {
             Placement::Primary

@@ -56,6 +56,8 @@ pub struct Lane {
     riders: AtomicUsize,
     /// a rider has left before its answer came
     left: AtomicBool,
+    /// nobody comes on board any more (`Boarding::open` decides)
+    closing: AtomicBool,
     bell: AtomicWaker,
 }
 
@@ -124,7 +126,12 @@ impl Passage {
 }
 
 impl Lane {
+    fn is_open(&self) -> bool {
+        !self.closing.load(Ordering::Relaxed)
+    }
+
     fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.boarding.lock().open = false;
         self.bell.wake();
     }
@@ -173,7 +180,8 @@ impl Lanes {
             let lanes = self.lanes.lock();
             let fits = lanes
                 .iter()
-                .filter(|lane| vars.agree(&lane.vars) && choice.admits(lane.born));
+                .filter(|lane| lane.is_open() && vars.agree(&lane.vars))
+                .filter(|lane| choice.admits(lane.born));
             let busy = |lane: &&Arc<Lane>| lane.riders.load(Ordering::Relaxed);
             fits.min_by_key(busy)
                 .filter(|lane| busy(lane) < most)
@@ -212,6 +220,7 @@ impl Lanes {
             }),
             riders: AtomicUsize::new(0),
             left: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             bell: AtomicWaker::new(),
         });
         let riding = self.ride(lane.clone(), passage)?;
@@ -220,11 +229,11 @@ impl Lanes {
         Ok(riding)
     }
 
-    /// Somebody waits for a server of his own: the least busy lane ends.
+    /// Somebody waits for a server of his own: the least busy lane that is not about to end does so.
     pub fn recall(&self) {
         let lanes = self.lanes.lock();
         let busy = |lane: &&Arc<Lane>| lane.riders.load(Ordering::Relaxed);
-        if let Some(lane) = lanes.iter().min_by_key(busy) {
+        if let Some(lane) = lanes.iter().filter(|lane| lane.is_open()).min_by_key(busy) {
             lane.close();
         }
     }

@@ -1058,7 +1058,8 @@ impl Session {
                     work.job.combine = combine.or(work.job.combine.take());
                 });
             }
-            None if kind == b'P' && self.may_be_a_cursor(name) => {
+            // in a failed transaction closing is still allowed, and its end closes all the same
+            None if kind == b'P' && !self.exec.has_failed() && self.may_be_a_cursor(name) => {
                 let reply = Reply::Close(None);
                 self.add_cursor_step(frame, name, reply, false, segments)?;
             }
