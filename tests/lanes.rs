@@ -257,6 +257,15 @@ fn each_gets_its_own_answer() {
     assert!(shared > CLIENTS * rounds / 20);
 }
 
+/// Ends the readers, also when the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Many read until this is over; how long the slowest answer took.
 fn while_many_read(proxy: &Proxy, meanwhile: impl FnOnce()) -> Duration {
     let over = AtomicBool::new(false);
@@ -280,8 +289,9 @@ fn while_many_read(proxy: &Proxy, meanwhile: impl FnOnce()) -> Duration {
                 })
             })
             .collect();
+        let end = End(&over);
         meanwhile();
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         let slowest = readers.into_iter().map(|r| r.join().expect("a reader"));
         let slowest = slowest.max().unwrap_or_default();
         let shared = shared(proxy);

@@ -33,6 +33,8 @@ const TICKS_MAX: u32 = 20;
 const DEAF_TICKS: u32 = 100;
 /// Riders of one lane while the pool still has room for another.
 const RIDERS_USUAL: usize = 8;
+/// Between two looks whether somebody waits for a server of his own.
+const TURNS: u32 = 64;
 /// An answer longer than this does not travel with others.
 const ANSWER_MAX: usize = 64 * 1024;
 
@@ -255,6 +257,8 @@ struct Driver {
     taken: VecDeque<Box<Passage>>,
     tick: Interval,
     ticks: u32,
+    /// answers since the last look at the pool's queue
+    turns: u32,
     /// ticks since the last answer, or since something was sent
     silent: u32,
     /// when the server could begin with the first of those sent
@@ -292,6 +296,7 @@ impl Driver {
             taken: VecDeque::new(),
             tick,
             ticks: 0,
+            turns: 0,
             silent: 0,
             begun: Instant::now(),
             stopping: None,
@@ -404,11 +409,15 @@ impl Driver {
             };
             self.silent = 0;
             self.stopped = false;
+            self.turns += 1;
             passage.took = now.saturating_duration_since(self.begun);
             self.begun = now;
             self.lane.riders.fetch_sub(1, Ordering::Relaxed);
             self.lanes.riders.fetch_sub(1, Ordering::Relaxed);
             self.deliver(passage);
+        }
+        if self.turns >= TURNS {
+            self.make_room();
         }
         if self.sent.is_empty() {
             // what comes unasked: a parameter after a reload, or the server's last words
@@ -461,10 +470,19 @@ impl Driver {
         }
     }
 
+    /// The lane ends for those who wait for a server of their own.
+    fn make_room(&mut self) {
+        self.turns = 0;
+        if self.server.pool().has_waiters() {
+            self.lane.close();
+        }
+    }
+
     /// Once a tick: is the lane idle, or does the first hold up the others?
     fn look_around(&mut self) -> Result<(), Broken> {
         self.ticks += 1;
         self.silent += 1;
+        self.make_room();
         if self.sent.is_empty() || self.ticks > TICKS_MAX {
             self.lane.close();
         }

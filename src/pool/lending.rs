@@ -206,6 +206,11 @@ impl<S> Pool<S> {
         }
     }
 
+    /// Somebody waits for a server.
+    pub fn has_waiters(&self) -> bool {
+        !self.state.lock().waiters.is_empty()
+    }
+
     /// Servers in use and clients that wait for one.
     pub fn load(&self) -> usize {
         let state = self.state.lock();
