@@ -12,16 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
-use support::town::{Dice, Map, Town};
-
-const TABLES: &str = "\
-keyspaces:
-  - name: by_key
-    type: bigint
-    hash: { buckets: 64 }
-tables:
-  - { name: accounts, keyspace: by_key, key: k }
-";
+use support::town::{ACCOUNTS_BY_KEY, Dice, Map, Town};
 
 /// Clients at a time that cancel their own statements.
 const CLIENTS: u64 = 64;
@@ -43,7 +34,12 @@ fn town() -> &'static Town {
 
 fn proxy_of(town: &Town, size: usize) -> Proxy {
     let pool = format!("size: {size}, wait_ms_max: 60000");
-    Proxy::start(&Map::of(town, 2, 0).tables(TABLES).pool(&pool).text())
+    Proxy::start(
+        &Map::of(town, 2, 0)
+            .tables(ACCOUNTS_BY_KEY)
+            .pool(&pool)
+            .text(),
+    )
 }
 
 fn connect(proxy: &Proxy) -> Raw {

@@ -13,18 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
-use support::town::{Dice, Map, Town};
+use support::town::{ACCOUNTS_BY_KEY, Dice, Map, Town};
 
-const TABLES: &str = "\
-keyspaces:
-  - name: by_key
-    type: bigint
-    hash: { buckets: 64 }
-tables:
-  - { name: accounts, keyspace: by_key, key: k }
-functions:
-  nap: pure
-";
 const ACCOUNTS: u64 = 40;
 const CLIENTS: u64 = 24;
 
@@ -51,7 +41,12 @@ fn town() -> &'static Town {
 
 fn proxy_of(town: &Town, size: usize, replicas: usize) -> Proxy {
     let pool = format!("size: {size}, wait_ms_max: 60000, pipeline_ms_max: 1000");
-    Proxy::start(&Map::of(town, 2, replicas).tables(TABLES).pool(&pool).text())
+    Proxy::start(
+        &Map::of(town, 2, replicas)
+            .tables(&format!("{ACCOUNTS_BY_KEY}functions:\n  nap: pure\n"))
+            .pool(&pool)
+            .text(),
+    )
 }
 
 fn connect(proxy: &Proxy) -> Raw {

@@ -11,16 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
-use support::town::{Map, Town};
-
-const TABLES: &str = "\
-keyspaces:
-  - name: by_key
-    type: bigint
-    hash: { buckets: 64 }
-tables:
-  - { name: accounts, keyspace: by_key, key: k }
-";
+use support::town::{ACCOUNTS_BY_KEY, Map, Town};
 
 const ONE_SHARD: &str = "SELECT v FROM accounts WHERE k = 1";
 
@@ -29,7 +20,7 @@ fn town() -> &'static Town {
     TOWN.get_or_init(|| {
         let town = Town::start("limits", 2, 0);
         town.on_primaries("CREATE TABLE accounts (k bigint PRIMARY KEY, v bigint)");
-        let loader = Proxy::start(&Map::of(&town, 2, 0).tables(TABLES).text());
+        let loader = Proxy::start(&Map::of(&town, 2, 0).tables(ACCOUNTS_BY_KEY).text());
         let mut client = connect(&loader, "app");
         for k in 1..=10 {
             client
@@ -47,7 +38,7 @@ fn town() -> &'static Town {
 
 fn proxy(user: &str, database: &str, all: &str) -> Proxy {
     let mut map = Map::of(town(), 2, 0)
-        .tables(TABLES)
+        .tables(ACCOUNTS_BY_KEY)
         .pool("size: 2, wait_ms_max: 20000")
         .database(database)
         .rest(all);

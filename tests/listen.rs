@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
-use support::town::{Map, Town};
+use support::town::{ACCOUNTS_BY_KEY, Map, Town};
 
 fn town() -> &'static Town {
     static TOWN: OnceLock<Town> = OnceLock::new();
@@ -28,18 +28,9 @@ fn town() -> &'static Town {
     })
 }
 
-const TABLES: &str = "\
-keyspaces:
-  - name: by_key
-    type: bigint
-    hash: { buckets: 64 }
-tables:
-  - { name: accounts, keyspace: by_key, key: k }
-";
-
 fn proxy(rest: &str) -> Proxy {
     let map = Map::of(town(), 2, 1)
-        .tables(TABLES)
+        .tables(ACCOUNTS_BY_KEY)
         .pool("size: 3")
         .rest(rest);
     Proxy::start(&map.text())

@@ -12,16 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
-use support::town::{Dice, Map, Town};
-
-const TABLES: &str = "\
-keyspaces:
-  - name: by_key
-    type: bigint
-    hash: { buckets: 64 }
-tables:
-  - { name: accounts, keyspace: by_key, key: k }
-";
+use support::town::{ACCOUNTS_BY_KEY, Dice, Map, Town};
 
 fn town() -> &'static Town {
     static TOWN: OnceLock<Town> = OnceLock::new();
@@ -67,7 +58,10 @@ fn servers(shard: usize, role: &str) -> u64 {
 #[test]
 fn two_hundred_clients_on_pools_of_ten_are_served_evenly() {
     let town = town();
-    let map = named(Map::of(town, 2, 0).tables(TABLES).pool("size: 10"), "crowd");
+    let map = named(
+        Map::of(town, 2, 0).tables(ACCOUNTS_BY_KEY).pool("size: 10"),
+        "crowd",
+    );
     let proxy = Proxy::start(&map.text());
     let mut client = connect(&proxy);
     for k in 0..400 {

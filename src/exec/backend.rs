@@ -247,15 +247,15 @@ impl Backend {
         let backend = self.clone();
         tokio::spawn(async move {
             // while others change the schema, what is read can vanish under the reading
-            for _ in 1..REFRESH_ATTEMPTS {
+            for attempt in 1..=REFRESH_ATTEMPTS {
                 tokio::time::sleep(REFRESH_PAUSE).await;
-                if backend.refresh_catalog().await.is_ok() {
-                    return;
+                match backend.refresh_catalog().await {
+                    Ok(()) => return,
+                    Err(error) if attempt == REFRESH_ATTEMPTS => {
+                        tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
+                    }
+                    Err(_) => {}
                 }
-            }
-            tokio::time::sleep(REFRESH_PAUSE).await;
-            if let Err(error) = backend.refresh_catalog().await {
-                tracing::error!(%error, "the catalog could not be loaded after DDL; plans are made from the old one");
             }
         });
     }

@@ -237,6 +237,20 @@ impl Executor {
         true
     }
 
+    /// Runs one of our own statements there; the server's error is shown.
+    pub(super) async fn run_on(&mut self, index: usize, sql: &str) -> Result<(), Failure> {
+        match self.held[index].run(sql, Fate::Skip).await {
+            Ok(answer) => match answer.own_error {
+                None => Ok(()),
+                Some(error) => {
+                    self.client.output.extend_from_slice(&error);
+                    Err(Failure::Shown)
+                }
+            },
+            Err(error) => Err(self.lost(index, &error)),
+        }
+    }
+
     /// COMMIT or ROLLBACK of what has been done since the last Sync, outside a transaction block: PostgreSQL warns, and does it.
     pub async fn end_open_batches(&mut self, sql: &str) -> Result<(), Failure> {
         for index in 0..self.held.len() {
@@ -244,15 +258,7 @@ impl Executor {
             if !held.batch_open || held.batch_failed || !held.server.in_step() {
                 continue;
             }
-            match held.run(sql, Fate::Skip).await {
-                Ok(answer) if answer.own_error.is_none() => {}
-                Ok(answer) => {
-                    let error = answer.own_error.unwrap_or_default();
-                    self.client.output.extend_from_slice(&error);
-                    return Err(Failure::Shown);
-                }
-                Err(error) => return Err(self.lost(index, &error)),
-            }
+            self.run_on(index, sql).await?;
         }
         Ok(())
     }

@@ -17,8 +17,9 @@ use super::transaction::{Kind, Opened, Transaction};
 use crate::cluster::topology::{ReadChoice, ServerId, Topology};
 use crate::config::PoolMode;
 use crate::consistency::Level;
+use crate::pool::Checkout;
 use crate::pool::outstanding::Fate;
-use crate::pool::server::{Described, Status, belongs_to_session, parameters_hash};
+use crate::pool::server::{Described, Server, Status, belongs_to_session, parameters_hash};
 use crate::route::{Access, Ddl, Isolation, Merge, Targets};
 use crate::shard::ShardId;
 use crate::vars::Vars;
@@ -152,6 +153,20 @@ impl Executor {
         self.transaction.as_ref().is_some_and(|tx| tx.failed)
     }
 
+    /// A transaction is open in which statements still run.
+    pub fn has_live_transaction(&self) -> bool {
+        self.in_transaction() && !self.has_failed()
+    }
+
+    /// What a portal is asked for needs its transaction.
+    pub(super) fn guard_failed(&self) -> Result<(), Report> {
+        if self.has_live_transaction() {
+            Ok(())
+        } else {
+            Err(in_failed_transaction())
+        }
+    }
+
     /// The status for ReadyForQuery.
     pub fn status(&self) -> u8 {
         match &self.transaction {
@@ -170,7 +185,7 @@ impl Executor {
 
     /// Runs one job; what the client is to see is in its output when this returns.
     pub async fn run(&mut self, job: &Job, level: Level) -> Result<Done, Failure> {
-        if self.transaction.as_ref().is_some_and(|tx| tx.failed) && !self.server_knows_failure() {
+        if self.has_failed() && !self.server_knows_failure() {
             return Err(in_failed_transaction().into());
         }
         // describing a statement does not bring a server into the transaction
@@ -274,7 +289,7 @@ impl Executor {
         placement: Placement,
     ) -> Result<usize, Failure> {
         for _ in 0..DEAD_MAX {
-            let index = self.acquire_idle(shard, placement).await?;
+            let index = self.held_or_taken(shard, placement).await?;
             if !self.lacks_settings(index) {
                 return self.joined(index).await;
             }
@@ -299,7 +314,7 @@ impl Executor {
     }
 
     /// The held server of this shard, or one just taken.
-    async fn acquire_idle(
+    async fn held_or_taken(
         &mut self,
         shard: ShardId,
         placement: Placement,
@@ -332,7 +347,18 @@ impl Executor {
         }
         let entry = self.entry(choice.server).ok()?;
         let server = self.backend.servers.checkout_idle(&entry)?;
+        self.hold_chosen(shard, &choice, server)
+    }
+
+    /// Index of this server, which was idle; None where it may not serve the read.
+    pub(super) fn hold_chosen(
+        &mut self,
+        shard: ShardId,
+        choice: &ReadChoice,
+        server: Checkout<Server>,
+    ) -> Option<usize> {
         if choice.is_replica && !choice.admits(server.info.born) {
+            server.info.note_idle(server.prepared_len(), self.clock);
             server.check_in();
             return None;
         }
@@ -455,10 +481,7 @@ impl Executor {
     }
 
     /// A server of the pool; a cancel request ends the wait.
-    async fn checkout(
-        &mut self,
-        member: ServerId,
-    ) -> Result<crate::pool::Checkout<crate::pool::server::Server>, Failure> {
+    async fn checkout(&mut self, member: ServerId) -> Result<Checkout<Server>, Failure> {
         let entry = self.entry(member)?;
         if !self.held.is_empty() {
             return Box::pin(self.checkout_holding(&entry)).await;
@@ -790,13 +813,18 @@ impl Executor {
 
     /// Looks whether this server reports other parameters than the client was told.
     pub fn observe(&mut self, index: usize) {
+        let told = self.told();
         let server = &self.held[index].server;
-        let told = match &self.observed {
-            Some(observed) => parameters_hash(observed),
-            None => self.reported_hash,
-        };
         if server.parameters_hash() != told {
             self.observed = Some(Box::new(server.parameters.clone()));
+        }
+    }
+
+    /// What the client knows of its parameters, or will be told.
+    pub(super) fn told(&self) -> u64 {
+        match &self.observed {
+            Some(observed) => parameters_hash(observed),
+            None => self.reported_hash,
         }
     }
 

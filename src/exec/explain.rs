@@ -41,7 +41,7 @@ impl Executor {
         level: Level,
         room: usize,
     ) -> Result<Vec<Vec<Said>>, Failure> {
-        if self.transaction.as_ref().is_some_and(|tx| tx.failed) {
+        if self.has_failed() {
             return Err(in_failed_transaction().into());
         }
         let result = self.all_apart(apart, access, level, room).await;

@@ -216,9 +216,7 @@ impl Executor {
         shown: Rows,
         room: usize,
     ) -> Result<u64, Failure> {
-        if self.transaction.as_ref().is_none_or(|tx| tx.failed) {
-            return Err(in_failed_transaction().into());
-        }
+        self.guard_failed()?;
         let before = flow.combiner.rows;
         let result = self.flow_on(flow, rows, shown, room).await;
         self.clock = Instant::now();
@@ -400,15 +398,7 @@ impl Executor {
             if !self.close_batch(index).await {
                 return Err(in_failed_transaction().into());
             }
-            match self.held[index].run("CLOSE ALL", Fate::Skip).await {
-                Ok(answer) if answer.own_error.is_none() => {}
-                Ok(answer) => {
-                    let error = answer.own_error.unwrap_or_default();
-                    self.client.output.extend_from_slice(&error);
-                    return Err(Failure::Shown);
-                }
-                Err(error) => return Err(self.lost(index, &error)),
-            }
+            self.run_on(index, "CLOSE ALL").await?;
         }
         Ok(())
     }
@@ -421,7 +411,7 @@ impl Executor {
 
     /// Closes the portals of this name, where there are any.
     pub async fn close_there(&mut self, name: &[u8], shards: &[ShardId]) {
-        if self.transaction.as_ref().is_none_or(|tx| tx.failed) {
+        if !self.has_live_transaction() {
             // they have ended with it
             return;
         }

@@ -53,19 +53,15 @@ pub struct Lane {
     vars: Vars,
     /// when its server was connected to
     born: Instant,
-    boarding: Mutex<Boarding>,
+    /// those that are not sent yet
+    waiting: Mutex<VecDeque<Box<Passage>>>,
+    /// riders may come on board: changed only under the lock of `waiting`
+    open: AtomicBool,
     /// riders whose answer has not come
     riders: AtomicUsize,
     /// a rider has left before its answer came
     left: AtomicBool,
-    /// nobody comes on board any more (`Boarding::open` decides)
-    closing: AtomicBool,
     bell: AtomicWaker,
-}
-
-struct Boarding {
-    open: bool,
-    waiting: VecDeque<Box<Passage>>,
 }
 
 /// One statement and what comes of it.
@@ -129,12 +125,13 @@ impl Passage {
 
 impl Lane {
     fn is_open(&self) -> bool {
-        !self.closing.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.boarding.lock().open = false;
+        let waiting = self.waiting.lock();
+        self.open.store(false, Ordering::Relaxed);
+        drop(waiting);
         self.bell.wake();
     }
 
@@ -143,16 +140,29 @@ impl Lane {
         &self,
         mut passage: Box<Passage>,
     ) -> Result<oneshot::Receiver<Box<Passage>>, Box<Passage>> {
-        let mut boarding = self.boarding.lock();
-        if !boarding.open {
+        let mut waiting = self.waiting.lock();
+        if !self.is_open() {
             return Err(passage);
         }
         let (back, answer) = oneshot::channel();
         passage.back = Some(back);
-        boarding.waiting.push_back(passage);
-        drop(boarding);
+        waiting.push_back(passage);
+        drop(waiting);
         self.bell.wake();
         Ok(answer)
+    }
+
+    /// The last ones that came on board; nobody follows them.
+    fn end(&self) -> VecDeque<Box<Passage>> {
+        let mut waiting = self.waiting.lock();
+        self.open.store(false, Ordering::Relaxed);
+        std::mem::take(&mut waiting)
+    }
+
+    /// Nobody waits on board and nobody will come.
+    fn is_deserted(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.is_empty() && !self.is_open()
     }
 }
 
@@ -196,14 +206,29 @@ impl Lanes {
     }
 
     fn ride(&self, lane: Arc<Lane>, passage: Box<Passage>) -> Result<Riding, Box<Passage>> {
-        let answer = lane.take_on(passage)?;
+        // before it is on board: from then on its answer may come and be counted off
+        self.count_on(&lane);
+        match lane.take_on(passage) {
+            Ok(answer) => Ok(Riding {
+                lane,
+                answer,
+                arrived: false,
+            }),
+            Err(passage) => {
+                self.count_off(&lane);
+                Err(passage)
+            }
+        }
+    }
+
+    fn count_on(&self, lane: &Lane) {
         lane.riders.fetch_add(1, Ordering::Relaxed);
         self.riders.fetch_add(1, Ordering::Relaxed);
-        Ok(Riding {
-            lane,
-            answer,
-            arrived: false,
-        })
+    }
+
+    fn count_off(&self, lane: &Lane) {
+        lane.riders.fetch_sub(1, Ordering::Relaxed);
+        self.riders.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A lane on this server, with its first rider. The server is clean and has the settings of its riders.
@@ -216,13 +241,10 @@ impl Lanes {
         let lane = Arc::new(Lane {
             vars: server.vars.clone(),
             born: server.info.born,
-            boarding: Mutex::new(Boarding {
-                open: true,
-                waiting: VecDeque::new(),
-            }),
+            waiting: Mutex::default(),
+            open: AtomicBool::new(true),
             riders: AtomicUsize::new(0),
             left: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
             bell: AtomicWaker::new(),
         });
         let riding = self.ride(lane.clone(), passage)?;
@@ -315,17 +337,14 @@ impl Driver {
             mut sent,
             ..
         } = self;
-        let mut left = {
-            let mut boarding = lane.boarding.lock();
-            boarding.open = false;
-            std::mem::take(&mut boarding.waiting)
-        };
+        let mut left = lane.end();
         lanes
             .lanes
             .lock()
             .retain(|other| !Arc::ptr_eq(other, &lane));
-        let gone = left.len() + sent.len();
-        lanes.riders.fetch_sub(gone, Ordering::Relaxed);
+        for _ in left.iter().chain(&sent) {
+            lanes.count_off(&lane);
+        }
         if worked.is_ok() && !doubtful && server.is_clean() {
             server.info.note_idle(server.prepared_len(), Instant::now());
             server.check_in();
@@ -359,7 +378,7 @@ impl Driver {
                 self.look_around()?;
                 continue;
             }
-            if self.sent.is_empty() && self.stopping.is_none() && self.is_deserted() {
+            if self.sent.is_empty() && self.stopping.is_none() && self.lane.is_deserted() {
                 return Poll::Ready(Ok(()));
             }
             return Poll::Pending;
@@ -368,7 +387,7 @@ impl Driver {
 
     /// What came on board since is asked.
     fn compose(&mut self) {
-        std::mem::swap(&mut self.lane.boarding.lock().waiting, &mut self.taken);
+        std::mem::swap(&mut *self.lane.waiting.lock(), &mut self.taken);
         if self.taken.is_empty() {
             return;
         }
@@ -412,8 +431,7 @@ impl Driver {
             self.turns += 1;
             passage.took = now.saturating_duration_since(self.begun);
             self.begun = now;
-            self.lane.riders.fetch_sub(1, Ordering::Relaxed);
-            self.lanes.riders.fetch_sub(1, Ordering::Relaxed);
+            self.lanes.count_off(&self.lane);
             self.deliver(passage);
         }
         if self.turns >= TURNS {
@@ -497,11 +515,5 @@ impl Driver {
             return Err(Broken);
         }
         Ok(())
-    }
-
-    /// Nobody rides and nobody will.
-    fn is_deserted(&self) -> bool {
-        let boarding = self.lane.boarding.lock();
-        !boarding.open && boarding.waiting.is_empty()
     }
 }

@@ -10,10 +10,7 @@ use super::servers::Entry;
 use crate::cluster::topology::{ReadChoice, ServerId};
 use crate::config::PoolMode;
 use crate::consistency::Level;
-use crate::pool::Checkout;
-use crate::pool::server::Server;
 use crate::shard::ShardId;
-use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -63,7 +60,7 @@ impl Executor {
         if entry.lanes.riders() == 0
             && let Some(server) = self.backend.servers.checkout_quiet(&entry, QUIET)
         {
-            self.hold_chosen(&choice, server);
+            self.hold_chosen(shard, &choice, server);
             return Ok(Shared::Alone);
         }
         let most = self.snapshot.database.pool.pipeline_max;
@@ -77,16 +74,6 @@ impl Executor {
             Ok(riding) => self.ride(riding, choice.server).await,
             Err(_) => Ok(Shared::Crowded),
         }
-    }
-
-    /// Alone it is answered sooner: this server is its own, if it may serve the read.
-    fn hold_chosen(&mut self, choice: &ReadChoice, server: Checkout<Server>) {
-        if choice.is_replica && !choice.admits(server.info.born) {
-            server.check_in();
-            return;
-        }
-        let shard = choice.server.shard;
-        self.hold(Held::new(shard, choice.server, choice.is_replica, server));
     }
 
     /// One more lane, where a server is idle that fits.
@@ -141,14 +128,6 @@ impl Executor {
         }
     }
 
-    /// What the client knows of its parameters, or will be told.
-    fn told(&self) -> u64 {
-        match &self.observed {
-            Some(observed) => crate::pool::server::parameters_hash(observed),
-            None => self.reported_hash,
-        }
-    }
-
     async fn ride(&mut self, mut riding: Riding, member: ServerId) -> Result<Shared, Failure> {
         let Self { client, cancel, .. } = self;
         let arrived = poll_fn(|cx| {
@@ -192,23 +171,19 @@ impl Executor {
         }
         self.parsed = answer.parsed;
         self.note_described(&mut answer);
-        let is_replica = member.member != 0;
-        if !is_replica {
-            self.backend.topology.expect_reads(member.shard, now);
-        }
-        self.freshness.note_read(member, now);
+        self.note_read(member, now);
         let bytes = sink.len();
         self.client.output.unsplit(sink);
         self.client.release();
         Done {
             rows: answer.rows,
             tag: answer.tag.take(),
-            by_replica: is_replica,
+            by_replica: member.member != 0,
             shards: 1,
             shard: Some(member.shard),
-            captured: Vec::<Bytes>::new(),
             took,
             bytes,
+            ..Done::default()
         }
     }
 }

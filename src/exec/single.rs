@@ -7,6 +7,7 @@ use super::failure::{Failure, Report};
 use super::job::{Ask, Job};
 use super::relay::{Ends, RelayError, Stand, relay};
 use super::ride::Shared;
+use crate::cluster::topology::ServerId;
 use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter, Server};
 use crate::route::Access;
@@ -196,14 +197,20 @@ impl Executor {
             held.read = true;
         }
         let (member, shard) = (held.member, held.shard);
-        if !held.is_replica {
-            self.backend.topology.expect_reads(shard, now);
-        }
         if job.access == Access::Write {
+            self.backend.topology.expect_reads(shard, now);
             self.freshness.note_write(shard, now);
         } else {
-            self.freshness.note_read(member, now);
+            self.note_read(member, now);
         }
+    }
+
+    /// This server has answered a read.
+    pub(super) fn note_read(&mut self, member: ServerId, now: Instant) {
+        if member.member == 0 {
+            self.backend.topology.expect_reads(member.shard, now);
+        }
+        self.freshness.note_read(member, now);
     }
 
     fn conclude(

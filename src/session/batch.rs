@@ -180,6 +180,19 @@ struct Destination {
     alone: bool,
 }
 
+impl Destination {
+    /// A read on this shard.
+    fn on(shard: ShardId) -> Self {
+        Self {
+            targets: Targets::One(shard),
+            merge: Merge::Single,
+            access: Access::Read,
+            open: false,
+            alone: false,
+        }
+    }
+}
+
 impl Session {
     pub async fn on_extended(&mut self, frame: Bytes) -> Result<(), Failure> {
         match frame[0] {
@@ -962,13 +975,7 @@ impl Session {
                 },
             ),
             Whose::Server(shard) => {
-                let mut work = new_work(&Destination {
-                    targets: Targets::One(shard),
-                    merge: Merge::Single,
-                    access: Access::Read,
-                    open: false,
-                    alone: false,
-                });
+                let mut work = new_work(&Destination::on(shard));
                 let frame = frame.clone();
                 push(&mut work, Step::Portal { reply, frame });
                 work.executes = usize::from(reply == Reply::Execute);
@@ -999,15 +1006,8 @@ impl Session {
             );
             return Err(Report::new(SqlState::INVALID_CURSOR_NAME, text).into());
         };
-        let destination = Destination {
-            targets: Targets::One(shard),
-            merge: Merge::Single,
-            access: Access::Read,
-            open: false,
-            alone: false,
-        };
         let frame = frame.clone();
-        if let Some(work) = work_for(segments, destination) {
+        if let Some(work) = work_for(segments, Destination::on(shard)) {
             push(work, Step::Portal { reply, frame });
             if reply == Reply::Execute {
                 note_execute(work, None, limited, Vec::new(), false);

@@ -51,7 +51,7 @@ impl Session {
             return Err(refusal.clone().into());
         }
         self.tell_truncated(sql);
-        let failed = self.exec.transaction.as_ref().is_some_and(|tx| tx.failed);
+        let failed = self.exec.has_failed();
         let ends = matches!(
             plan.command,
             Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackToSavepoint(_)

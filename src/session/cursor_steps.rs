@@ -253,7 +253,7 @@ impl Session {
     // ---- the extended protocol ---------------------------------------------------------------
 
     pub(super) async fn run_cursor_step(&mut self, step: CursorStep) -> Result<(), Failure> {
-        if self.exec.transaction.as_ref().is_some_and(|tx| tx.failed) {
+        if self.exec.has_failed() {
             return Err(in_failed_transaction().into());
         }
         match step {

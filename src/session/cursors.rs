@@ -129,7 +129,7 @@ impl Session {
         text: &Bytes,
         sql: Bytes,
     ) -> Result<Done, Failure> {
-        if self.exec.transaction.as_ref().is_some_and(|tx| tx.failed) {
+        if self.exec.has_failed() {
             return Err(in_failed_transaction().into());
         }
         let (words, query) = self.cursor_words(&sql)?;

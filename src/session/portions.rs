@@ -253,7 +253,7 @@ impl Session {
         if let Some(before) = work.without_execute() {
             self.run_work(before, end).await?;
         }
-        if self.exec.transaction.as_ref().is_some_and(|tx| tx.failed) {
+        if self.exec.has_failed() {
             return Err(in_failed_transaction().into());
         }
         self.send_portion(&portion).await

@@ -73,7 +73,7 @@ impl Session {
         text: &Bytes,
         sql: Bytes,
     ) -> Result<Done, Failure> {
-        if self.exec.transaction.as_ref().is_some_and(|tx| tx.failed) {
+        if self.exec.has_failed() {
             // a server words what it has failed itself
             return match &plan.command {
                 Command::Prepare(_) => Err(in_failed_transaction().into()),

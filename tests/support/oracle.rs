@@ -47,17 +47,10 @@ pub const MANNERS: [Manner; 6] = [
 ];
 
 /// Those with rows in portions in a transaction, too.
-pub const ALL_MANNERS: [Manner; 9] = [
-    Manner::Simple,
-    Manner::Extended,
-    Manner::Binary,
-    Manner::Parameters,
-    Manner::TypedParameters,
-    Manner::Portal,
-    Manner::Suspended,
-    Manner::Cursor,
-    Manner::BinaryCursor,
-];
+pub fn all_manners() -> Vec<Manner> {
+    let in_portions = [Manner::Suspended, Manner::Cursor, Manner::BinaryCursor];
+    [&MANNERS[..], &in_portions].concat()
+}
 
 /// What of the order of rows the statement settles.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,16 @@ use super::raw::{Answer, Raw};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// What a shard map says of one table, `accounts`, with the key `k`.
+pub const ACCOUNTS_BY_KEY: &str = "\
+keyspaces:
+  - name: by_key
+    type: bigint
+    hash: { buckets: 64 }
+tables:
+  - { name: accounts, keyspace: by_key, key: k }
+";
+
 pub struct Town {
     pub cluster: Cluster,
     pub shards: usize,

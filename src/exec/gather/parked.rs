@@ -6,7 +6,7 @@ use super::{Stop, cleaned};
 use crate::consistency::Level;
 use crate::exec::backend::Backend;
 use crate::exec::cancel::send_cancel;
-use crate::exec::executor::{Done, Executor, in_failed_transaction};
+use crate::exec::executor::{Done, Executor};
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::Job;
 use crate::pool::outstanding::{Fate, Reply};
@@ -90,9 +90,7 @@ impl Executor {
         level: Level,
         parking: Parking,
     ) -> Result<(Done, Parked), Failure> {
-        if self.transaction.as_ref().is_none_or(|tx| tx.failed) {
-            return Err(in_failed_transaction().into());
-        }
+        self.guard_failed()?;
         let (Merge::Gather(gather), Targets::Many(shards)) = (&job.merge, &job.targets) else {
             return Err(gone().into());
         };
@@ -122,9 +120,7 @@ impl Executor {
         parked: &mut Parked,
         more: More<'_>,
     ) -> Result<Done, Failure> {
-        if self.transaction.as_ref().is_none_or(|tx| tx.failed) {
-            return Err(in_failed_transaction().into());
-        }
+        self.guard_failed()?;
         let result = self.more_of(parked, more).await;
         self.clock = Instant::now();
         self.client.expects_more = false;
