@@ -149,6 +149,14 @@ impl ControlPools {
         }
     }
 
+    /// A connection of its own for what takes long: nobody waits for one that such work keeps.
+    pub async fn connect_aside(
+        &self,
+        address: &ServerAddress,
+    ) -> Result<tokio_postgres::Client, ControlError> {
+        self.open(&settings(&self.database, address)).await
+    }
+
     async fn open(
         &self,
         config: &tokio_postgres::Config,
@@ -209,13 +217,7 @@ impl ControlPools {
 
 fn lender(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect) -> Lender {
     let refusals = Refusals::default();
-    let mut settings = settings(database, address);
-    let mut shards = database.shards.iter();
-    let of_a_shard = shards.any(|s| s.primary == *address || s.replicas.contains(address));
-    if database.scratch_server.as_ref() == Some(address) && !of_a_shard {
-        settings.dbname(ANY_DATABASE);
-    }
-    let manager = Manager::new(settings, tls.clone());
+    let manager = Manager::new(settings(database, address), tls.clone());
     let pool = Pool::builder()
         .max_size(CONNECTIONS_MAX)
         .min_idle(0)
@@ -233,10 +235,17 @@ fn lender(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect)
 
 fn settings(database: &Database, address: &ServerAddress) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
+    let mut shards = database.shards.iter();
+    let of_a_shard = shards.any(|s| s.primary == *address || s.replicas.contains(address));
+    let only_scratch = database.scratch_server.as_ref() == Some(address) && !of_a_shard;
     config
         .host(&address.host)
         .port(address.port)
-        .dbname(&database.server_database)
+        .dbname(if only_scratch {
+            ANY_DATABASE
+        } else {
+            &database.server_database
+        })
         .user(&database.control_user)
         .application_name("pgshunt control")
         .ssl_mode(match database.server_tls.mode {

@@ -265,7 +265,7 @@ impl Workshop<'_> {
             return Ok(found);
         }
         let like = self.locale().await?;
-        let client = self.control.client(self.address).await?;
+        let client = self.control.connect_aside(self.address).await?;
         match client
             .batch_execute(&format!(
                 "CREATE DATABASE {} TEMPLATE template0 {like}",
@@ -308,9 +308,9 @@ impl Workshop<'_> {
         Ok(home.query_one(LOCALE, &[]).await?.try_get(0)?)
     }
 
-    /// False when someone else is in it.
+    /// False when someone else is in it. It takes as long as a checkpoint of the server does.
     pub async fn remove(&self, name: &str) -> Result<bool, ScratchError> {
-        let client = self.control.client(self.address).await?;
+        let client = self.control.connect_aside(self.address).await?;
         match client
             .batch_execute(&format!("DROP DATABASE IF EXISTS {}", quoted(name)))
             .await

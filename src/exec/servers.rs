@@ -237,9 +237,15 @@ impl Servers {
         }
     }
 
-    /// A connection to another database of a server; it belongs to no pool.
-    pub async fn connect_aside(&self, account: &Account, database: &str) -> Result<Server, Report> {
-        let made = self.dialer.connect_to(account, database).await;
+    /// A connection to another database of a server; it belongs to no pool. To one that is being made or dropped the server
+    /// lets nobody in before that is done: `longest` bounds the wait.
+    pub async fn connect_aside(
+        &self,
+        account: &Account,
+        database: &str,
+        longest: Duration,
+    ) -> Result<Server, Report> {
+        let made = self.dialer.connect_to(account, database, longest).await;
         made.map_err(|(report, _)| report)
     }
 
@@ -332,7 +338,8 @@ impl Dialer {
     }
 
     async fn connect(&self, account: &Account) -> Result<Server, (Report, bool)> {
-        self.connect_to(account, &self.database.server_database)
+        let limit = self.database.pool.connect_timeout;
+        self.connect_to(account, &self.database.server_database, limit)
             .await
     }
 
@@ -340,8 +347,8 @@ impl Dialer {
         &self,
         account: &Account,
         database: &str,
+        limit: Duration,
     ) -> Result<Server, (Report, bool)> {
-        let limit = self.database.pool.connect_timeout;
         let address = self.topology.address(account.member);
         let name = self.member_name(account.member);
         let unreachable = |why: String| {
@@ -358,7 +365,7 @@ impl Dialer {
         let attempt = async {
             let mut stream = self
                 .connector
-                .connect(address, limit)
+                .connect(address, self.database.pool.connect_timeout)
                 .await
                 .map_err(|e| unreachable(e.to_string()))?;
             let keys = account

@@ -343,7 +343,8 @@ impl Making<'_> {
 
     async fn claim(&self, name: &str) -> Result<Option<Server>, Report> {
         let servers = &self.backend.servers;
-        let mut server = match servers.connect_aside(&self.account, name).await {
+        let connecting = servers.connect_aside(&self.account, name, MAKING_MAX);
+        let mut server = match connecting.await {
             Ok(server) => server,
             // another instance has dropped it
             Err(report) if report.code == SqlState::INVALID_CATALOG_NAME => return Ok(None),
