@@ -230,7 +230,7 @@ impl App {
             keys: self.keys.clone(),
             login_max: self.config.load().limits.login_max,
         };
-        let accepted = Box::pin(accept(socket, peer, &context)).await;
+        let accepted = accept(socket, peer, &context).await;
         drop(permit);
         match accepted {
             Ok(Accepted::Cancel {

@@ -16,7 +16,7 @@ use pgwire::error::ErrorInfo;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{GssEncResponse, SslResponse};
 use pgwire::messages::startup::{Authentication, PasswordMessageFamily};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub struct Login {
     pub user: String,
     pub database: String,
     /// all start-up parameters but user, database and `_pq_.` options
-    pub parameters: HashMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
     /// under which it may cancel; for BackendKeyData
     pub pid: i32,
     pub secret: Vec<u8>,
@@ -187,7 +187,9 @@ pub async fn accept(
     peer: Option<SocketAddr>,
     context: &AcceptContext,
 ) -> Result<Accepted, AcceptError> {
-    match tokio::time::timeout(context.login_max, open(stream, peer, context)).await {
+    // boxed: it is large, and `timeout` would move it about
+    let opened = Box::pin(open(stream, peer, context));
+    match tokio::time::timeout(context.login_max, opened).await {
         Ok(outcome) => outcome,
         Err(_) => Err(AcceptError::TooSlow(context.login_max)),
     }
@@ -417,7 +419,7 @@ impl Talk {
 struct Identity {
     user: String,
     database: String,
-    parameters: HashMap<String, String>,
+    parameters: BTreeMap<String, String>,
 }
 
 impl Identity {

@@ -8,7 +8,7 @@ use pgwire::messages::startup::{
 use pgwire::messages::{
     DecodeContext, PgWireFrontendMessage, ProtocolVersion, SslNegotiationMetaMessage,
 };
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::wire::frame;
 
@@ -48,7 +48,7 @@ pub struct Start {
     /// as asked for
     pub minor: u16,
     /// all but `_pq_.` options
-    pub parameters: HashMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
     /// names that begin with `_pq_.`: extensions of the protocol, of which we know none
     pub extensions: Vec<String>,
 }
@@ -122,12 +122,16 @@ fn begin(packet: &mut BytesMut, context: &DecodeContext) -> Result<Opening, Star
 
 fn start(startup: Startup) -> Start {
     let minor = startup.protocol_number_minor;
-    let (extensions, parameters): (HashMap<_, _>, HashMap<_, _>) = startup
-        .parameters
-        .into_iter()
-        .partition(|(name, _)| name.starts_with("_pq_."));
-    let mut extensions: Vec<_> = extensions.into_keys().collect();
-    extensions.sort();
+    let mut parameters = startup.parameters;
+    let is_extension = |name: &String| name.starts_with("_pq_.");
+    let extensions: Vec<_> = parameters
+        .keys()
+        .filter(|name| is_extension(name))
+        .cloned()
+        .collect();
+    if !extensions.is_empty() {
+        parameters.retain(|name, _| !is_extension(name));
+    }
     Start {
         minor,
         parameters,

@@ -19,7 +19,7 @@ use crate::wire::build::{self, Severity};
 use crate::wire::message::Malformed;
 use crate::wire::sqlstate::SqlState;
 use arc_swap::ArcSwap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -258,7 +258,7 @@ const NAME_BYTES_MAX: usize = 63;
 /// Names in the start-up packet that are not settings.
 const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];
 
-fn wishes(parameters: &HashMap<String, String>) -> Result<Wishes, Report> {
+fn wishes(parameters: &BTreeMap<String, String>) -> Result<Wishes, Report> {
     if let Some(mode) = parameters
         .get("replication")
         .filter(|m| !matches!(m.as_str(), "false" | "off" | "no" | "0"))
@@ -270,19 +270,14 @@ fn wishes(parameters: &HashMap<String, String>) -> Result<Wishes, Report> {
         .hint("Connect to the server itself."));
     }
     let mut wishes = Wishes::default();
-    let mut names: Vec<_> = parameters
-        .keys()
-        .filter(|n| !NOT_SETTINGS.contains(&n.as_str()))
-        .collect();
-    names.sort();
     if let Some(options) = parameters.get("options") {
         for (name, value) in parse_options(options)? {
             wishes.take(&name, &value);
         }
     }
-    for name in names {
-        if !name.starts_with("_pq_.") {
-            wishes.take(name, &parameters[name]);
+    for (name, value) in parameters {
+        if !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with("_pq_.") {
+            wishes.take(name, value);
         }
     }
     Ok(wishes)
