@@ -208,11 +208,11 @@ fn a_cancel_holds_while_a_server_is_made_ready() {
     let (mut client, mut other) = (connect(&proxy), connect(&proxy));
     client.ask("SET ROLE visitor").ok();
     other.ask("SELECT 1").ok();
-    // the server has to look the role up again, and cannot
+    // the server has to look up again who may take the role, and cannot; a login does not have to
     let mut locker = town.superuser(0, 0, "social");
-    locker.ask("ALTER ROLE visitor CONNECTION LIMIT 5").ok();
+    locker.ask("GRANT visitor TO postgres").ok();
     locker
-        .ask("BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE")
+        .ask("BEGIN; LOCK TABLE pg_auth_members IN ACCESS EXCLUSIVE MODE")
         .ok();
     client
         .send(&raw::query("SELECT pg_sleep(20)"))

@@ -194,7 +194,8 @@ fn instances_do_not_take_each_others_away() {
     });
 }
 
-/// A server lets nobody into a database while it drops or renames it, however long that takes there.
+/// A server lets nobody into a database while it drops or renames it, however long that takes there. Who cancels does not
+/// wait with it, and finds a database the next time.
 #[test]
 fn one_that_is_being_dropped_is_waited_for() {
     let town = town("scratch-slow");
@@ -206,24 +207,32 @@ fn one_that_is_being_dropped_is_waited_for() {
     drop((sharded, first));
     let name = scratches(&town).pop().expect("a scratch database");
     let mut root = town.superuser(0, 0, "postgres");
-    let within = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'pgshunt_scratch_%'";
+    let inside = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'pgshunt_scratch_%'";
     eventually(Duration::from_secs(20), "nobody is in it", &mut || {
-        root.ask(within).ok().value() == "0"
+        root.ask(inside).ok().value() == "0"
     });
     let second = Proxy::start(&map);
     root.ask(&format!("BEGIN; ALTER DATABASE {name} RENAME TO elsewhere"))
         .ok();
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| client(&second).ask(MEDIAN).ok().value().to_owned());
-        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND objid = (SELECT oid FROM pg_database WHERE datname = 'elsewhere')";
-        eventually(Duration::from_secs(20), "it waits", &mut || {
-            root.ask(waiting).ok().value() == "1"
-        });
-        // longer than a server has to answer a connection
-        std::thread::sleep(Duration::from_secs(6));
-        root.ask("ROLLBACK").ok();
-        assert_eq!(asked.join().expect("an answer"), "one");
+    let mut sharded = client(&second);
+    sharded.send(&query(MEDIAN)).expect("sent");
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND objid = (SELECT oid FROM pg_database WHERE datname = 'elsewhere')";
+    eventually(Duration::from_secs(20), "it waits", &mut || {
+        root.ask(waiting).ok().value() == "1"
     });
+    cancel(second.port(), &sharded);
+    let answer = sharded.until_ready().expect("an answer");
+    assert_eq!(answer.code(), "57014");
+    let said = answer.error.unwrap_or_default().message;
+    assert!(said.contains("waited for a scratch database"), "{said}");
+    assert_eq!(root.ask(waiting).ok().value(), "1");
+    // longer than a server has to answer a connection
+    std::thread::sleep(Duration::from_secs(6));
+    root.ask("ROLLBACK").ok();
+    eventually(Duration::from_secs(20), "it is taken", &mut || {
+        root.ask(inside).ok().value() == "1"
+    });
+    assert_eq!(sharded.ask(MEDIAN).ok().value(), "one");
 }
 
 /// A third server that no shard lives on.

@@ -17,6 +17,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Connections to one server: one stays with the sampler, the others are for loads and draws.
 const CONNECTIONS_MAX: u32 = 4;
+/// To be let into a database that somebody tries to drop: PostgreSQL lets nobody in while it waits five seconds for those
+/// who are inside to leave, and then for a checkpoint.
+const LET_IN_MAX: Duration = Duration::from_secs(120);
 /// To connect, or to wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A peer that vanished without a word is noticed after this.
@@ -42,8 +45,8 @@ pub enum ControlError {
     Server(#[from] tokio_postgres::Error),
     #[error("{0}")]
     Refused(String),
-    #[error("no connection of the control plane within {CONNECT_MAX:?}")]
-    TimedOut,
+    #[error("no connection of the control plane within {0:?}")]
+    TimedOut(Duration),
     #[error("{host}:{port} is not a server of this database")]
     Unknown { host: String, port: u16 },
 }
@@ -91,7 +94,7 @@ impl Lender {
             biased;
             got = self.pool.get_owned() => got.map_err(|error| match error {
                 RunError::User(error) => ControlError::Server(error),
-                RunError::TimedOut => ControlError::TimedOut,
+                RunError::TimedOut => ControlError::TimedOut(CONNECT_MAX),
             }),
             () = refused => Err(self.reason()),
         }
@@ -99,7 +102,7 @@ impl Lender {
 
     fn reason(&self) -> ControlError {
         let last = self.refusals.0.last.lock().clone();
-        last.map_or(ControlError::TimedOut, ControlError::Refused)
+        last.map_or(ControlError::TimedOut(CONNECT_MAX), ControlError::Refused)
     }
 }
 
@@ -139,13 +142,16 @@ impl ControlPools {
             config.password(owner.password.as_deref().unwrap_or_default());
         }
         let Some(owner) = owner.filter(|owner| owner.by_role) else {
-            return self.open(&config).await;
+            return self.open(&config, LET_IN_MAX).await;
         };
-        let client = self.open(&of_control).await?;
+        let client = self.open(&of_control, LET_IN_MAX).await?;
         match self.take_role(&client, &owner.user).await {
             Ok(()) => Ok(client),
             // a server that trusts everybody asks for nothing
-            Err(refused) => self.open(&config).await.map_err(|_| refused),
+            Err(refused) => {
+                let opened = self.open(&config, LET_IN_MAX).await;
+                opened.map_err(|_| refused)
+            }
         }
     }
 
@@ -154,14 +160,16 @@ impl ControlPools {
         &self,
         address: &ServerAddress,
     ) -> Result<tokio_postgres::Client, ControlError> {
-        self.open(&settings(&self.database, address)).await
+        self.open(&settings(&self.database, address), CONNECT_MAX)
+            .await
     }
 
     async fn open(
         &self,
         config: &tokio_postgres::Config,
+        longest: Duration,
     ) -> Result<tokio_postgres::Client, ControlError> {
-        let (client, connection) = self.dial_with(config).await?;
+        let (client, connection) = self.dial_with(config, longest).await?;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -174,16 +182,17 @@ impl ControlPools {
     ) -> Result<(tokio_postgres::Client, ControlConnection), ControlError> {
         let mut config = settings(&self.database, address);
         config.dbname(database);
-        self.dial_with(&config).await
+        self.dial_with(&config, CONNECT_MAX).await
     }
 
     async fn dial_with(
         &self,
         config: &tokio_postgres::Config,
+        longest: Duration,
     ) -> Result<(tokio_postgres::Client, ControlConnection), ControlError> {
         let connecting = config.connect(self.tls.clone());
-        let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
-        Ok(connected.map_err(|_| ControlError::TimedOut)??)
+        let connected = tokio::time::timeout(longest, connecting).await;
+        Ok(connected.map_err(|_| ControlError::TimedOut(longest))??)
     }
 
     async fn take_role(

@@ -486,14 +486,28 @@ impl Executor {
         if !self.held.is_empty() {
             return Box::pin(self.checkout_holding(&entry)).await;
         }
-        tokio::select! {
-            biased;
-            got = self.backend.servers.checkout(&entry) => Ok(got?),
-            () = self.cancel.wake.notified() => Err(self.cancelled_waiting("a server").into()),
-        }
+        let checkout = self.backend.servers.checkout(&entry);
+        Ok(self.unless_cancelled("a server", checkout).await??)
     }
 
     /// A wait that a cancel request has ended, or a bound.
+    /// What is waited for, unless a cancel request comes first or has come already.
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        thing: &str,
+        wanted: impl Future<Output = T>,
+    ) -> Result<T, Report> {
+        let cancel = self.cancel.wake.notified();
+        if self.cancel.requested.load(Ordering::SeqCst) {
+            return Err(self.cancelled_waiting(thing));
+        }
+        tokio::select! {
+            biased;
+            got = wanted => Ok(got),
+            () = cancel => Err(self.cancelled_waiting(thing)),
+        }
+    }
+
     pub(super) fn cancelled_waiting(&self, thing: &str) -> Report {
         self.cancelled(&format!(" while it waited for {thing}"))
     }

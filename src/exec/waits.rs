@@ -114,11 +114,9 @@ impl Executor {
         let checkout = backend.servers.checkout(entry);
         tokio::pin!(checkout);
         loop {
-            tokio::select! {
-                biased;
-                got = &mut checkout => return Ok(got?),
-                () = self.cancel.wake.notified() => return Err(self.cancelled_waiting("a server").into()),
-                () = tokio::time::sleep(LOOK) => {}
+            let looked = tokio::time::timeout(LOOK, &mut checkout);
+            if let Ok(got) = self.unless_cancelled("a server", looked).await? {
+                return Ok(got?);
             }
             if backend.waits.is_deadlocked(entered.id) {
                 let name = backend.servers.member_name(entry.member);

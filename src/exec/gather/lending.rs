@@ -10,16 +10,17 @@ use crate::exec::backend::Backend;
 use crate::exec::executor::Executor;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::relay::{RelayError, settle};
-use crate::exec::servers::Account;
+use crate::exec::servers::{Account, ServerUser};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Server};
+use crate::shard::ShardId;
 use crate::wire::sqlstate::SqlState;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Who holds this lock in a scratch database has it for himself.
 const CLAIM: &str = "SELECT pg_catalog.pg_try_advisory_lock(7305804402566980980)";
@@ -27,6 +28,8 @@ const CLAIM: &str = "SELECT pg_catalog.pg_try_advisory_lock(7305804402566980980)
 const TRIES_MAX: usize = 64;
 /// To wait for one that is being emptied rather than make another.
 const CLEANING_MAX: Duration = Duration::from_millis(100);
+/// What is waited for, in messages.
+const THING: &str = "a scratch database";
 /// To make and furnish one.
 const MAKING_MAX: Duration = Duration::from_secs(120);
 
@@ -357,36 +360,41 @@ impl Making<'_> {
     }
 }
 
-impl Executor {
-    /// A scratch database with the schema as it is in force.
-    pub(super) async fn lend_scratch(&mut self) -> Result<Lent, Failure> {
+/// One scratch database for a user, with the schema of this version of the catalog.
+struct Order {
+    backend: Arc<Backend>,
+    /// ours
+    user: Arc<str>,
+    known_as: ServerUser,
+    home: ShardId,
+    version: u64,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Order {
+    async fn fulfil(self, tell: oneshot::Sender<Result<Lent, Report>>) {
         let backend = self.backend.clone();
+        // who has asked for it has given up: it is there for the next one
+        if let Err(Ok(lent)) = tell.send(self.lend().await) {
+            backend.scratches.give_back(lent);
+        }
+    }
+
+    async fn lend(self) -> Result<Lent, Report> {
+        let Self {
+            backend,
+            user,
+            known_as,
+            home,
+            version,
+            permit,
+        } = self;
         let scratches = &backend.scratches;
-        let longest = self.snapshot.database.pool.wait_max;
-        let waiting = scratches.permits.clone().acquire_owned();
-        let permit = tokio::select! {
-            biased;
-            got = tokio::time::timeout(longest, waiting) => match got {
-                Ok(Ok(permit)) => permit,
-                _ => return Err(all_in_use(longest).into()),
-            },
-            () = self.cancel.wake.notified() => {
-                return Err(self.cancelled_waiting("a scratch database").into());
-            }
-        };
         scratches.find_room(&backend).await?;
-        let home = self.snapshot.database.home;
         let member = backend.topology.scratch(home);
-        let user = backend.server_user(&self.user).ok_or_else(|| {
-            Report::new(
-                SqlState::INVALID_AUTHORIZATION,
-                "the user is no longer in the shard map",
-            )
-        })?;
-        let version = self.snapshot.catalog.version;
         let recipe = scratches.recipe(&backend, version).await.map_err(report)?;
-        let found = scratches.idle(&user.name, member, recipe.fingerprint).await;
-        let scratch = if let Some(mut scratch) = found {
+        let found = scratches.idle(&known_as.name, member, recipe.fingerprint);
+        let scratch = if let Some(mut scratch) = found.await {
             scratch.follow(&recipe);
             scratch
         } else {
@@ -395,29 +403,59 @@ impl Executor {
                 backend: &backend,
                 workshop: backend.loader().workshop(backend.topology.address(member)),
                 owner: Owner {
-                    user: user.name.clone(),
-                    password: user.password.clone(),
-                    by_role: user.passes_on,
+                    user: known_as.name.clone(),
+                    password: known_as.password.clone(),
+                    by_role: known_as.passes_on,
                 },
-                account: backend.servers.account(member, &self.user, user),
+                account: backend.servers.account(member, &user, known_as),
                 recipe,
             };
-            match tokio::time::timeout(MAKING_MAX, making.make()).await {
-                Ok(made) => made?,
-                Err(_) => {
-                    return Err(Report::new(
-                        SqlState::CANNOT_CONNECT,
-                        format!("no scratch database was made within {MAKING_MAX:?}"),
-                    )
-                    .into());
-                }
-            }
+            let made = tokio::time::timeout(MAKING_MAX, making.make()).await;
+            made.unwrap_or_else(|_| Err(not_made(format!("within {MAKING_MAX:?}"))))?
         };
         Ok(Lent {
             scratch,
             _permit: permit,
         })
     }
+}
+
+impl Executor {
+    /// A scratch database with the schema as it is in force.
+    pub(super) async fn lend_scratch(&mut self) -> Result<Lent, Failure> {
+        let longest = self.snapshot.database.pool.wait_max;
+        let waiting = self.backend.scratches.permits.clone().acquire_owned();
+        let waiting = tokio::time::timeout(longest, waiting);
+        let Ok(Ok(permit)) = self.unless_cancelled(THING, waiting).await? else {
+            return Err(all_in_use(longest).into());
+        };
+        let known_as = self.backend.server_user(&self.user).ok_or_else(|| {
+            Report::new(
+                SqlState::INVALID_AUTHORIZATION,
+                "the user is no longer in the shard map",
+            )
+        })?;
+        let order = Order {
+            backend: self.backend.clone(),
+            user: self.user.clone(),
+            known_as,
+            home: self.snapshot.database.home,
+            version: self.snapshot.catalog.version,
+            permit,
+        };
+        let (tell, told) = oneshot::channel();
+        // aside: a statement that is cancelled before it is made does not undo the work, or the next one would be, too
+        tokio::spawn(order.fulfil(tell));
+        let lent = self.unless_cancelled(THING, told).await?;
+        Ok(lent.unwrap_or_else(|_| Err(not_made("while pgshunt goes down".to_owned())))?)
+    }
+}
+
+fn not_made(when: String) -> Report {
+    Report::new(
+        SqlState::CANNOT_CONNECT,
+        format!("no scratch database was made {when}"),
+    )
 }
 
 fn all_in_use(waited: Duration) -> Report {
