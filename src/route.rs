@@ -68,9 +68,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A read that leaves nothing behind and takes no longer than this: it may be run again, and beside others.
+    /// How long it takes on average, where it is a read that leaves nothing behind and takes no longer than this: it may be
+    /// run again, and beside others.
     #[must_use]
-    pub fn may_share(&self, longest: Duration) -> bool {
+    pub fn may_share(&self, longest: Duration) -> Option<Duration> {
         let Effects {
             pins: None,
             opaque: false,
@@ -81,11 +82,10 @@ impl Plan {
             asks_statements: false,
         } = self.effects
         else {
-            return false;
+            return None;
         };
-        self.access == Access::Read
-            && self.command == Command::Select
-            && self.pace.is_short(longest)
+        let reads = self.access == Access::Read && self.command == Command::Select;
+        reads.then(|| self.pace.short(longest)).flatten()
     }
 }
 

@@ -316,6 +316,30 @@ fn a_server_that_dies_takes_no_answer_with_it() {
     });
 }
 
+/// What saves a few microseconds is not worth milliseconds of waiting while other servers have nothing to do.
+#[test]
+fn statements_of_milliseconds_share_nothing_while_the_pool_has_servers() {
+    let ask = |proxy: &Proxy, clients: u64, rounds: u64| {
+        std::thread::scope(|scope| {
+            for n in 0..clients {
+                scope.spawn(move || {
+                    let mut client = connect(proxy);
+                    for token in 0..rounds {
+                        let token = token * clients + n;
+                        let sql = format!("SELECT {token}, nap(0.003) FROM accounts WHERE k = 1");
+                        let answer = client.ask(&sql).ok();
+                        assert_eq!(answer.rows[0][0], Some(token.to_string()));
+                    }
+                });
+            }
+        });
+        shared(proxy)
+    };
+    assert_eq!(ask(&proxy_of(town(), 12, 0), 8, 100), 0);
+    // and where it has none left they need not wait for one
+    assert!(ask(&proxy_of(town(), 2, 0), 8, 100) > 100);
+}
+
 #[test]
 fn one_that_takes_long_does_not_hold_up_the_others() {
     let proxy = proxy_of(town(), 4, 0);

@@ -12,6 +12,7 @@ use crate::wire::build;
 use bytes::{Bytes, BytesMut};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The first number that a type made by a user can have.
 const FIRST_OWN_TYPE: u32 = 16_384;
@@ -263,8 +264,8 @@ pub struct Job {
     pub executes: bool,
     /// `Merge::Gather`: what is asked of each table
     pub parts: Option<Box<[Part]>>,
-    /// it may be run again, and on a server that it shares with others
-    pub shares: bool,
+    /// it may be run again, and on a server that it shares with others; how long it takes on average
+    pub shares: Option<Duration>,
 }
 
 /// What a SET or RESET does to the session's settings.
@@ -319,7 +320,7 @@ impl Job {
             settings: Vec::new(),
             executes: true,
             parts: None,
-            shares: false,
+            shares: None,
         }
     }
 

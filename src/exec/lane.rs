@@ -31,8 +31,6 @@ const TICK: Duration = Duration::from_millis(50);
 const TICKS_MAX: u32 = 20;
 /// Ticks without an answer after which a server that was sent a cancel is given up.
 const DEAF_TICKS: u32 = 100;
-/// Riders of one lane while the pool still has room for another.
-const RIDERS_USUAL: usize = 8;
 /// Between two looks whether somebody waits for a server of his own.
 const TURNS: u32 = 64;
 /// An answer longer than this does not travel with others.
@@ -261,12 +259,6 @@ impl Lanes {
             lane.close();
         }
     }
-}
-
-/// Riders of one lane while the pool still has room for another, where the configuration allows so many.
-#[must_use]
-pub fn usual(most: usize) -> usize {
-    RIDERS_USUAL.min(most)
 }
 
 /// Works a lane's server until nobody rides any more.

@@ -4,7 +4,7 @@ use super::executor::{Done, Executor, Placement};
 use super::failure::Failure;
 use super::held::Held;
 use super::job::{Ask, End, Job};
-use super::lane::{Passage, Riding, usual};
+use super::lane::{Passage, Riding};
 use super::relay::poll_client_presence;
 use super::servers::Entry;
 use crate::cluster::topology::{ReadChoice, ServerId};
@@ -14,10 +14,18 @@ use crate::shard::ShardId;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Servers of a pool in use while each statement gets one of its own: alone it is answered sooner.
 const QUIET: usize = 2;
+
+/// So long a statement may have to wait for those before it on a lane while another server of the pool is idle: as long as
+/// sharing saves both proxy and server work.
+const WAIT_BESIDE_IDLE: Duration = Duration::from_micros(400);
+/// The same, while the pool could have another server.
+const WAIT_BEFORE_GROWTH: Duration = Duration::from_millis(4);
+/// Riders of one lane while another server is idle, however short they are.
+const RIDERS_USUAL: usize = 8;
 
 /// How a read that may share a server fared.
 pub(super) enum Shared {
@@ -29,15 +37,16 @@ pub(super) enum Shared {
 }
 
 impl Executor {
-    fn may_share(&self, job: &Job) -> bool {
+    /// How long it takes on average, if it may share a server.
+    fn may_share(&self, job: &Job) -> Option<Duration> {
         let pool = &self.snapshot.database.pool;
-        job.shares
-            && self.transaction.is_none()
+        let may = self.transaction.is_none()
             && self.held.is_empty()
             && matches!(job.ask, Ask::Simple(_) | Ask::Batch { end: End::Sync, .. })
             && pool.pipeline_max > 1
             && pool.mode == PoolMode::Transaction
-            && !pool.verify
+            && !pool.verify;
+        job.shares.filter(|_| may)
     }
 
     /// Lets a short read share a server, where there are more of them than servers would be good for.
@@ -47,9 +56,9 @@ impl Executor {
         shard: ShardId,
         level: Level,
     ) -> Result<Shared, Failure> {
-        if !self.may_share(job) {
+        let Some(pace) = self.may_share(job) else {
             return Ok(Shared::Alone);
-        }
+        };
         let choice = self.choose_now(shard, self.placement(job, level), self.clock);
         let Ok(entry) = self.entry(choice.server) else {
             return Ok(Shared::Alone);
@@ -57,22 +66,35 @@ impl Executor {
         if choice.worth_waiting {
             return Ok(Shared::Alone);
         }
-        if entry.lanes.riders() == 0
-            && let Some(server) = self.backend.servers.checkout_quiet(&entry, QUIET)
-        {
+        let most = self.snapshot.database.pool.pipeline_max;
+        let usual = within(WAIT_BESIDE_IDLE, pace).min(RIDERS_USUAL).min(most);
+        let alone = match usual {
+            1 => Some(usize::MAX),
+            _ if entry.lanes.riders() == 0 => Some(QUIET),
+            _ => None,
+        };
+        let servers = &self.backend.servers;
+        let own = alone.and_then(|in_use| servers.checkout_quiet(&entry, in_use));
+        if let Some(server) = own {
             self.hold_chosen(shard, &choice, server);
             return Ok(Shared::Alone);
         }
-        let most = self.snapshot.database.pool.pipeline_max;
         let passage = Passage::new(job.ask.clone(), self.told());
         let boarded = entry
             .lanes
-            .board(&mut self.vars, &choice, passage, usual(most))
+            .board(&mut self.vars, &choice, passage, usual)
             .or_else(|passage| self.open_lane(&entry, &choice, passage))
-            .or_else(|passage| entry.lanes.board(&mut self.vars, &choice, passage, most));
+            .or_else(|passage| {
+                let grows = entry.pool.can_grow();
+                let growth = within(WAIT_BEFORE_GROWTH, pace).min(most);
+                let most = if grows { growth } else { most };
+                let boarded = entry.lanes.board(&mut self.vars, &choice, passage, most);
+                boarded.map_err(|_| grows)
+            });
         match boarded {
             Ok(riding) => self.ride(riding, choice.server).await,
-            Err(_) => Ok(Shared::Crowded),
+            Err(true) => Ok(Shared::Alone),
+            Err(false) => Ok(Shared::Crowded),
         }
     }
 
@@ -186,4 +208,10 @@ impl Executor {
             ..Done::default()
         }
     }
+}
+
+/// Statements of this length, of which the last one waits no longer than so; at least one.
+fn within(wait: Duration, pace: Duration) -> usize {
+    let statements = wait.as_micros() / pace.as_micros().max(1);
+    usize::try_from(statements).unwrap_or(usize::MAX).max(1)
 }

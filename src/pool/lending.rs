@@ -206,6 +206,11 @@ impl<S> Pool<S> {
         }
     }
 
+    /// A server more could be dialled now.
+    pub fn can_grow(&self) -> bool {
+        self.state.lock().may_dial()
+    }
+
     /// Somebody waits for a server.
     pub fn has_waiters(&self) -> bool {
         !self.state.lock().waiters.is_empty()
@@ -521,11 +526,15 @@ impl<S> State<S> {
                 life,
             )));
         }
-        if self.open() >= self.size || self.failing() {
+        if !self.may_dial() {
             return None;
         }
         self.lent();
         Some(Lease::Dial(self.dial(pool)))
+    }
+
+    fn may_dial(&mut self) -> bool {
+        !self.paused && !self.closed && self.open() < self.size && !self.failing()
     }
 
     fn lent(&mut self) {

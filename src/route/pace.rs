@@ -41,11 +41,12 @@ impl Pace {
         self.micros.store(UNKNOWN_US, Ordering::Relaxed);
     }
 
-    /// Whether they take no longer than this, on average.
+    /// How long they take on average, where that is no longer than this.
     #[must_use]
-    pub fn is_short(&self, longest: Duration) -> bool {
-        u128::from(self.micros.load(Ordering::Relaxed)) <= longest.as_micros()
-            && self.bytes.load(Ordering::Relaxed) < SMALL_BYTES
+    pub fn short(&self, longest: Duration) -> Option<Duration> {
+        let average = Duration::from_micros(self.micros.load(Ordering::Relaxed).into());
+        let is_short = average <= longest && self.bytes.load(Ordering::Relaxed) < SMALL_BYTES;
+        is_short.then_some(average)
     }
 }
 
@@ -66,25 +67,25 @@ mod tests {
     #[test]
     fn a_statement_is_short_after_some_short_executions_and_long_after_a_long_one() {
         let pace = Pace::default();
-        assert!(!pace.is_short(LONGEST));
+        assert!(pace.short(LONGEST).is_none());
         let short = Duration::from_micros(300);
         let runs = (0..100).take_while(|_| {
             pace.note(short, 100);
-            !pace.is_short(LONGEST)
+            pace.short(LONGEST).is_none()
         });
         assert!((10..40).contains(&runs.count()));
         pace.note(Duration::from_secs(1), 100);
-        assert!(!pace.is_short(LONGEST));
+        assert!(pace.short(LONGEST).is_none());
     }
 
     #[test]
     fn one_that_brings_much_is_not_short() {
         let pace = Pace::default();
         (0..100).for_each(|_| pace.note(Duration::from_micros(300), 100));
-        assert!(pace.is_short(LONGEST));
+        assert!(pace.short(LONGEST).is_some());
         pace.note(Duration::from_micros(300), 1 << 30);
-        assert!(!pace.is_short(LONGEST));
+        assert!(pace.short(LONGEST).is_none());
         (0..100).for_each(|_| pace.note(Duration::from_micros(300), 20_000));
-        assert!(!pace.is_short(LONGEST));
+        assert!(pace.short(LONGEST).is_none());
     }
 }

@@ -138,9 +138,10 @@ pub(super) struct Work {
 
 impl Work {
     /// One statement, run once and to its end.
-    fn may_share(&self, end: End, longest: Duration) -> bool {
+    fn may_share(&self, end: End, longest: Duration) -> Option<Duration> {
         let plan = self.planned.as_ref().and_then(|p| p.statements.first());
-        end == End::Sync && self.executes == 1 && plan.is_some_and(|plan| plan.may_share(longest))
+        let alone = end == End::Sync && self.executes == 1;
+        plan.filter(|_| alone)?.may_share(longest)
     }
 }
 
@@ -1296,7 +1297,7 @@ fn new_work(destination: &Destination) -> Work {
             settings: Vec::new(),
             executes: false,
             parts: None,
-            shares: false,
+            shares: None,
         },
         planned: None,
         parsed: SmallVec::new(),

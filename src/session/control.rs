@@ -472,7 +472,9 @@ impl Session {
             settings,
             executes: true,
             parts: None,
-            shares: !is_set && plan.may_share(self.exec.snapshot.database.pool.pipeline_time_max),
+            shares: plan
+                .may_share(self.exec.snapshot.database.pool.pipeline_time_max)
+                .filter(|_| !is_set),
         }
     }
 

@@ -175,7 +175,7 @@ impl Session {
                     let job = self.job(plan, Ask::Simple(text.clone()), targets, Vec::new());
                     common = Some(Job {
                         merge: Merge::Single,
-                        shares: false,
+                        shares: None,
                         ..job
                     });
                 }
