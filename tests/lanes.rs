@@ -28,6 +28,11 @@ fn town() -> &'static Town {
             "CREATE FUNCTION nap(seconds float8) RETURNS int STABLE LANGUAGE plpgsql \
              AS 'BEGIN PERFORM pg_sleep(seconds); RETURN 1; END'",
         );
+        // on a replica it goes with its server
+        town.on_primaries(
+            "CREATE FUNCTION last_word(n int) RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN \
+             IF pg_is_in_recovery() THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN n; END'",
+        );
         let loader = proxy_of(&town, 2, 0);
         let mut client = connect(&loader);
         for k in 1..=ACCOUNTS {
@@ -43,7 +48,9 @@ fn proxy_of(town: &Town, size: usize, replicas: usize) -> Proxy {
     let pool = format!("size: {size}, wait_ms_max: 60000, pipeline_ms_max: 1000");
     Proxy::start(
         &Map::of(town, 2, replicas)
-            .tables(&format!("{ACCOUNTS_BY_KEY}functions:\n  nap: pure\n"))
+            .tables(&format!(
+                "{ACCOUNTS_BY_KEY}functions:\n  nap: pure\n  last_word: pure\n"
+            ))
             .pool(&pool)
             .text(),
     )
@@ -314,6 +321,27 @@ fn a_server_that_dies_takes_no_answer_with_it() {
             }
         }
     });
+}
+
+/// The rows before its end come with the server's last words: nobody has seen them, so the primary is asked.
+#[test]
+fn a_replica_that_dies_between_its_rows_is_not_noticed() {
+    let proxy = proxy_of(town(), 3, 1);
+    let mut client = connect(&proxy);
+    let sql = "SELECT n, CASE WHEN n = 3 THEN last_word(n) ELSE n END FROM accounts, (VALUES (1), (2), (3), (4)) AS v(n) WHERE k = 1";
+    for _ in 0..5 {
+        let standby = "SELECT current_setting('transaction_read_only') FROM accounts WHERE k = 1";
+        let begun = Instant::now();
+        while client.ask(standby).ok().rows[0][0].as_deref() != Some("on") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no replica");
+        }
+        let before = servers(&proxy);
+        assert_eq!(before.len(), 1);
+        let rows = client.ask(sql).ok().rows;
+        let second = rows.iter().map(|row| row[1].as_deref().unwrap_or(""));
+        assert_eq!(second.collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+        assert!(!servers(&proxy).contains(&before[0]), "it has not died");
+    }
 }
 
 /// What saves a few microseconds is not worth milliseconds of waiting while other servers have nothing to do.

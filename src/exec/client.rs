@@ -149,6 +149,12 @@ impl Client {
         usize::try_from(self.traffic.bytes_out).unwrap_or(usize::MAX / 2) + self.output.len()
     }
 
+    /// Something is held back, if only what is still to come.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.hold.is_some()
+    }
+
     /// Bytes that are held back.
     #[must_use]
     pub fn held_back(&self) -> usize {

@@ -77,7 +77,9 @@ pub async fn relay(
         }
         // more than is held back in memory counts as seen
         answer.rows_begun |= ends == Ends::AtOnce && client.held_back() >= OUTPUT_MAX;
-        if answer.rows_begun && !had_rows {
+        // what failed with its first rows in the same read has not been seen yet, and can be asked elsewhere
+        let stands = answer.error.is_none() && answer.last_words.is_none();
+        if answer.rows_begun && !had_rows && stands {
             client.release();
         }
         if let (Ends::Later, Some(offset)) = (ends, answer.ended_at.take()) {
@@ -89,6 +91,9 @@ pub async fn relay(
         }
         if server.is_answered() {
             return Ok(Stand::Answered);
+        }
+        if answer.last_words.is_some() {
+            return Err(RelayError::ServerGone.explained(answer));
         }
         client.expects_more = answer.rows_begun;
         if client.runs_large() && server.trickles() {

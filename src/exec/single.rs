@@ -129,7 +129,7 @@ impl Executor {
                 .is_some_and(replica_cannot),
             Err(error) => !matches!(error, RelayError::ClientGone),
         };
-        if unseen && turned_away && !answer.rows_begun {
+        if unseen && turned_away && self.client.holds() {
             self.client.forget_held();
             let broken = result.is_err() || self.held[index].server.has_not_begun();
             Box::pin(self.give_up_replica(index, broken)).await;
