@@ -68,10 +68,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How long it takes on average, where it is a read that leaves nothing behind and takes no longer than this: it may be
+    /// How long it takes, where it is a read that leaves nothing behind and takes no longer than this on average: it may be
     /// run again, and beside others.
     #[must_use]
-    pub fn may_share(&self, longest: Duration) -> Option<Duration> {
+    pub fn may_share(&self, longest: Duration) -> Option<pace::Short> {
         let Effects {
             pins: None,
             opaque: false,

@@ -6,13 +6,13 @@ use super::relay::{RelayError, settle};
 use super::transaction::{ALL, Kind};
 use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Answer, Server};
+use crate::route::pace::Short;
 use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
 use crate::vars::reset_statement;
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// The first number that a type made by a user can have.
 const FIRST_OWN_TYPE: u32 = 16_384;
@@ -265,7 +265,7 @@ pub struct Job {
     /// `Merge::Gather`: what is asked of each table
     pub parts: Option<Box<[Part]>>,
     /// it may be run again, and on a server that it shares with others; how long it takes on average
-    pub shares: Option<Duration>,
+    pub shares: Option<Short>,
 }
 
 /// What a SET or RESET does to the session's settings.

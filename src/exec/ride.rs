@@ -10,6 +10,7 @@ use super::servers::Entry;
 use crate::cluster::topology::{ReadChoice, ServerId};
 use crate::config::PoolMode;
 use crate::consistency::Level;
+use crate::route::pace::Short;
 use crate::shard::ShardId;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
@@ -20,8 +21,11 @@ use std::time::{Duration, Instant};
 const QUIET: usize = 2;
 
 /// So long a statement may have to wait for those before it on a lane while another server of the pool is idle: as long as
-/// sharing saves both proxy and server work.
+/// sharing saves both proxy and server work. By what they cost the server; where all processors are busy they would wait
+/// for one anyway.
 const WAIT_BESIDE_IDLE: Duration = Duration::from_micros(400);
+/// The same by what they take on average, which counts when it is not for want of processors.
+const AVERAGE_WAIT_BESIDE_IDLE: Duration = Duration::from_micros(1600);
 /// The same, while the pool could have another server.
 const WAIT_BEFORE_GROWTH: Duration = Duration::from_millis(4);
 /// Riders of one lane while another server is idle, however short they are.
@@ -37,8 +41,8 @@ pub(super) enum Shared {
 }
 
 impl Executor {
-    /// How long it takes on average, if it may share a server.
-    fn may_share(&self, job: &Job) -> Option<Duration> {
+    /// How long it takes, if it may share a server.
+    fn may_share(&self, job: &Job) -> Option<Short> {
         let pool = &self.snapshot.database.pool;
         let may = self.transaction.is_none()
             && self.held.is_empty()
@@ -67,7 +71,10 @@ impl Executor {
             return Ok(Shared::Alone);
         }
         let most = self.snapshot.database.pool.pipeline_max;
-        let usual = within(WAIT_BESIDE_IDLE, pace).min(RIDERS_USUAL).min(most);
+        let usual = within(WAIT_BESIDE_IDLE, pace.least)
+            .min(within(AVERAGE_WAIT_BESIDE_IDLE, pace.average))
+            .min(RIDERS_USUAL)
+            .min(most);
         let alone = match usual {
             1 => Some(usize::MAX),
             _ if entry.lanes.riders() == 0 => Some(QUIET),
@@ -86,7 +93,7 @@ impl Executor {
             .or_else(|passage| self.open_lane(&entry, &choice, passage))
             .or_else(|passage| {
                 let grows = entry.pool.can_grow();
-                let growth = within(WAIT_BEFORE_GROWTH, pace).min(most);
+                let growth = within(WAIT_BEFORE_GROWTH, pace.average).min(most);
                 let most = if grows { growth } else { most };
                 let boarded = entry.lanes.board(&mut self.vars, &choice, passage, most);
                 boarded.map_err(|_| grows)

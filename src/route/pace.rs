@@ -10,18 +10,31 @@ const SMALL_BYTES: u32 = 16 * 1024;
 const UNKNOWN_US: u32 = 80_000;
 /// The newest execution counts for this part of the average.
 const PART: u32 = 8;
+/// The quickest execution is forgotten by this part of what later ones take longer.
+const FORGETTING: u32 = 64;
 
 /// Averages, kept without a lock: two executions that end at the same moment may count as one.
 #[derive(Debug)]
 pub struct Pace {
     micros: AtomicU32,
+    least: AtomicU32,
     bytes: AtomicU32,
+}
+
+/// How long a short statement takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short {
+    /// with all that it waits for at its server: the processor, where many want it
+    pub average: Duration,
+    /// of the quickest ones lately: what it costs the server itself
+    pub least: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
             micros: AtomicU32::new(UNKNOWN_US),
+            least: AtomicU32::new(UNKNOWN_US),
             bytes: AtomicU32::new(0),
         }
     }
@@ -33,6 +46,7 @@ impl Pace {
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         mix(&self.micros, micros.min(UNKNOWN_US * PART));
+        sink(&self.least, micros.min(UNKNOWN_US));
         mix(&self.bytes, bytes.min(SMALL_BYTES * PART * PART));
     }
 
@@ -41,12 +55,16 @@ impl Pace {
         self.micros.store(UNKNOWN_US, Ordering::Relaxed);
     }
 
-    /// How long they take on average, where that is no longer than this.
+    /// How long they take, where that is no longer than this on average.
     #[must_use]
-    pub fn short(&self, longest: Duration) -> Option<Duration> {
-        let average = Duration::from_micros(self.micros.load(Ordering::Relaxed).into());
+    pub fn short(&self, longest: Duration) -> Option<Short> {
+        let micros = |of: &AtomicU32| Duration::from_micros(of.load(Ordering::Relaxed).into());
+        let average = micros(&self.micros);
         let is_short = average <= longest && self.bytes.load(Ordering::Relaxed) < SMALL_BYTES;
-        is_short.then_some(average)
+        is_short.then(|| Short {
+            average,
+            least: micros(&self.least),
+        })
     }
 }
 
@@ -55,6 +73,18 @@ fn mix(average: &AtomicU32, new: u32) {
     let mixed = old - old / PART + new / PART;
     if mixed != old {
         average.store(mixed, Ordering::Relaxed);
+    }
+}
+
+fn sink(least: &AtomicU32, new: u32) {
+    let old = least.load(Ordering::Relaxed);
+    let next = if new < old {
+        new
+    } else {
+        old + (new - old) / FORGETTING
+    };
+    if next != old {
+        least.store(next, Ordering::Relaxed);
     }
 }
 
@@ -76,6 +106,19 @@ mod tests {
         assert!((10..40).contains(&runs.count()));
         pace.note(Duration::from_secs(1), 100);
         assert!(pace.short(LONGEST).is_none());
+    }
+
+    #[test]
+    fn what_the_server_needs_is_told_from_what_it_waits() {
+        let pace = Pace::default();
+        let least = |pace: &Pace| pace.short(LONGEST).map(|short| short.least);
+        for n in 0..100_u64 {
+            pace.note(Duration::from_micros(50 + 10 * (n % 32)), 100);
+        }
+        assert!(least(&pace).is_some_and(|least| least < Duration::from_micros(150)));
+        // a schema without its index: no longer what it was
+        (0..1000).for_each(|_| pace.note(Duration::from_millis(3), 100));
+        assert!(least(&pace).is_some_and(|least| least > Duration::from_millis(2)));
     }
 
     #[test]

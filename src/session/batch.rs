@@ -19,6 +19,7 @@ use crate::exec::job::{Ask, End, Job, Prepared, Setting, Step};
 use crate::exec::transaction::Transaction;
 use crate::pool::outstanding::Reply;
 use crate::pool::server::statement_name;
+use crate::route::pace::Short;
 use crate::route::{
     Access, Command, Merge, ParamValue, Part, Plan, PlannedText, Routing, Targets, Values,
 };
@@ -138,7 +139,7 @@ pub(super) struct Work {
 
 impl Work {
     /// One statement, run once and to its end.
-    fn may_share(&self, end: End, longest: Duration) -> Option<Duration> {
+    fn may_share(&self, end: End, longest: Duration) -> Option<Short> {
         let plan = self.planned.as_ref().and_then(|p| p.statements.first());
         let alone = end == End::Sync && self.executes == 1;
         plan.filter(|_| alone)?.may_share(longest)
