@@ -246,7 +246,7 @@ impl Topology {
         }
     }
 
-    /// Something was written, or read from the primary. Where reads have lately had to wait for samples, the next one
+    /// Something was written, or read from the primary, or a session begins. Where reads have lately had to wait for samples, the next one
     /// is wanted now, before the session's next read.
     pub fn expect_reads(&self, shard: ShardId, now: Instant) {
         let Some(shard) = self.members.shard(shard) else {
@@ -254,13 +254,6 @@ impl Topology {
         };
         let missed = shard.missed.load(Ordering::Relaxed);
         if missed != 0 && self.members.is_recent(missed, now) {
-            self.members.want(shard, now);
-        }
-    }
-
-    /// Samples come quickly for a while: somebody waits for them.
-    pub fn demand(&self, shard: ShardId, now: Instant) {
-        if let Some(shard) = self.members.shard(shard) {
             self.members.want(shard, now);
         }
     }

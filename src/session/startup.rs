@@ -179,7 +179,7 @@ impl Session {
             greetings.put(key, greeting.clone());
             greeting
         };
-        self.ask_for_samples();
+        self.expect_reads();
         self.exec.reported_hash = greeting.hash;
         self.exec.reported = greeting.parameters.clone();
         self.exec.observed = None;
@@ -211,11 +211,13 @@ impl Session {
         }
     }
 
-    /// A session we do not know begins at "the first sample from now": the sooner it comes, the sooner replicas serve.
-    fn ask_for_samples(&self) {
+    /// A session we do not know begins at "the first sample from now": where reads of others have lately waited for one, it
+    /// is asked for at once.
+    fn expect_reads(&self) {
         let count = u16::try_from(self.exec.snapshot.database.shards.len()).unwrap_or(u16::MAX);
         for shard in (0..count).map(crate::shard::ShardId) {
-            self.exec.backend.topology.demand(shard, Instant::now());
+            let topology = &self.exec.backend.topology;
+            topology.expect_reads(shard, self.exec.clock);
         }
     }
 
