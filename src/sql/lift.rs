@@ -220,13 +220,13 @@ fn begin(
     };
     match token.kind {
         TokenKind::Number(number) => match (place, sign) {
-            (Some(place), _) if place != Place::Array => Some(candidate(
+            (Some(place), _) if takes_numbers(place) => Some(candidate(
                 place,
                 token.start,
                 number_kind(number, token.bytes(text), false)?,
                 Cast::None,
             )),
-            (None, Some(sign)) if sign.token.end == token.start && sign.place != Place::Array => {
+            (None, Some(sign)) if sign.token.end == token.start && takes_numbers(sign.place) => {
                 let kind = number_kind(number, token.bytes(text), true)?;
                 Some(candidate(sign.place, sign.token.start, kind, Cast::Refused))
             }
@@ -235,11 +235,15 @@ fn begin(
         TokenKind::String => {
             let is_plain = !token.continued && (scs || memchr(b'\\', token.bytes(text)).is_none());
             place
-                .filter(|_| is_plain)
+                .filter(|place| is_plain && *place != Place::Term)
                 .map(|place| candidate(place, token.start, LiteralKind::String, Cast::None))
         }
         _ => None,
     }
+}
+
+fn takes_numbers(place: Place) -> bool {
+    !matches!(place, Place::Array | Place::Pattern)
 }
 
 /// Looks at the token after a candidate: it is lifted, dropped, or (within a cast) still waiting.
@@ -251,7 +255,9 @@ fn follow(
     grammar: &Grammar,
     out: &mut Lifted,
 ) -> Option<Candidate> {
-    if candidate.cast.may_end() && grammar.may_end(candidate.place, token, word) {
+    let goes_on =
+        candidate.kind != LiteralKind::String && Grammar::may_go_on(candidate.place, text, token);
+    if candidate.cast.may_end() && (goes_on || grammar.may_end(candidate.place, token, word)) {
         out.push(candidate);
         return None;
     }

@@ -1,8 +1,8 @@
 //! The allow-list: where in a text a literal may be lifted. It follows parentheses and the clauses of SELECT, INSERT,
 //! UPDATE, DELETE, MERGE and VALUES just far enough to know that; every place that it does not know is not lifted.
 //!
-//! Lifted are operands of comparisons in WHERE, ON and SET, elements of IN lists there, the text of `= ANY ('{…}')`, and
-//! elements of VALUES rows. Never lifted: select lists, GROUP BY, HAVING, ORDER BY, RETURNING, LIMIT (there a value may
+//! Lifted are operands of comparisons (BETWEEN and LIKE among them) in WHERE, ON and SET, numbers in sums and products there,
+//! elements of IN lists, the text of `= ANY ('{…}')`, and elements of VALUES rows. Never lifted: select lists, GROUP BY, HAVING, ORDER BY, RETURNING, LIMIT (there a value may
 //! be an ordinal, or has to equal another expression of the query), function arguments, and whatever stands in them.
 
 use super::words::Word;
@@ -20,6 +20,10 @@ const DEPTH_MAX: usize = 64;
 pub(super) enum Place {
     /// right of a comparison
     Operand,
+    /// right of an arithmetic operator: numbers only
+    Term,
+    /// right of LIKE: strings only
+    Pattern,
     /// in an IN list or a row of VALUES
     Element,
     /// in the parentheses of `= ANY ('{1,2}')`: strings only
@@ -76,6 +80,8 @@ struct Frame {
     /// the statement's own verb: Select, Insert, Update, Delete, Merge, or None
     verb: Word,
     lifts: bool,
+    /// between BETWEEN and its AND
+    between: bool,
 }
 
 impl Frame {
@@ -84,6 +90,7 @@ impl Frame {
         clause: Clause::Start,
         verb: Word::None,
         lifts: true,
+        between: false,
     };
 
     fn opaque(kind: Kind) -> Self {
@@ -92,6 +99,7 @@ impl Frame {
             clause: Clause::Other,
             verb: Word::None,
             lifts: false,
+            between: false,
         }
     }
 }
@@ -105,10 +113,16 @@ enum Before {
     Comparison,
     /// ANY, SOME or ALL right of a comparison
     AnyOfComparison,
+    /// the AND of a BETWEEN
+    AndOfBetween,
+    /// between two terms
+    Arithmetic,
     Comma,
     Open,
     Close,
     Dot,
+    /// a literal or parameter
+    Value,
     Other,
 }
 
@@ -133,9 +147,14 @@ impl Grammar {
         let frame = self.frame();
         match (self.before, frame.kind) {
             _ if !frame.lifts => None,
-            (Before::Comparison, Kind::Query | Kind::Group) => {
-                has_operands(frame.clause).then_some(Place::Operand)
-            }
+            (before, Kind::Query | Kind::Group) if has_operands(frame.clause) => match before {
+                Before::Comparison | Before::AndOfBetween | Before::Word(Word::Between) => {
+                    Some(Place::Operand)
+                }
+                Before::Arithmetic => Some(Place::Term),
+                Before::Word(Word::Like | Word::Ilike) => Some(Place::Pattern),
+                _ => None,
+            },
             (Before::Open | Before::Comma, Kind::InList | Kind::ValuesRow) => Some(Place::Element),
             (Before::Open, Kind::AnyArgument) => Some(Place::Array),
             _ => None,
@@ -150,20 +169,24 @@ impl Grammar {
                 matches!(frame.kind, Kind::InList | Kind::ValuesRow)
             }
             (Place::Array, TokenKind::ParenClose) => frame.kind == Kind::AnyArgument,
-            (Place::Operand, TokenKind::ParenClose) => {
-                frame.kind == Kind::Group || frame.kind == Kind::Query
-            }
-            (Place::Operand, TokenKind::Semicolon) => self.frames.len() == 1,
-            (Place::Operand, TokenKind::Comma) => {
-                frame.kind == Kind::Query && frame.clause == Clause::Set
-            }
-            (Place::Operand, TokenKind::Ident) => ends_operand(word),
+            (Place::Element | Place::Array, _) => false,
+            (_, TokenKind::ParenClose) => frame.kind == Kind::Group || frame.kind == Kind::Query,
+            (_, TokenKind::Semicolon) => self.frames.len() == 1,
+            (_, TokenKind::Comma) => frame.kind == Kind::Query && frame.clause == Clause::Set,
+            (_, TokenKind::Ident) => ends_operand(word),
             _ => false,
         }
     }
 
+    /// Does a sum or product go on behind a number at `place` with this token?
+    pub fn may_go_on(place: Place, text: &[u8], token: &Token) -> bool {
+        matches!(place, Place::Operand | Place::Term)
+            && token.kind == TokenKind::Operator
+            && is_arithmetic(token.bytes(text))
+    }
+
     pub fn may_end_at_end(&self, place: Place) -> bool {
-        place == Place::Operand && self.frames.len() == 1
+        !matches!(place, Place::Element | Place::Array) && self.frames.len() == 1
     }
 
     pub fn finish(&self) -> Result<(), Unsure> {
@@ -201,9 +224,21 @@ impl Grammar {
             TokenKind::Comma => Before::Comma,
             TokenKind::Dot => Before::Dot,
             TokenKind::Operator if is_comparison(token.bytes(text)) => Before::Comparison,
+            TokenKind::Operator if self.follows_term() && is_arithmetic(token.bytes(text)) => {
+                Before::Arithmetic
+            }
+            TokenKind::Number(_) | TokenKind::String | TokenKind::Param(_) => Before::Value,
             _ => Before::Other,
         };
         Ok(())
+    }
+
+    /// An operator here stands between two terms; elsewhere it is a sign.
+    fn follows_term(&self) -> bool {
+        matches!(
+            self.before,
+            Before::Value | Before::Close | Before::Word(Word::Other)
+        )
     }
 
     fn frame(&self) -> Frame {
@@ -237,7 +272,11 @@ impl Grammar {
     fn opened(&self) -> Frame {
         let frame = self.frame();
         let known = frame.lifts && matches!(frame.kind, Kind::Query | Kind::Group);
-        let within = |kind| Frame { kind, ..frame };
+        let within = |kind| Frame {
+            kind,
+            between: false,
+            ..frame
+        };
         match (frame.clause, self.before) {
             _ if !known => Frame::opaque(Kind::Opaque),
             (
@@ -294,7 +333,18 @@ impl Grammar {
         if before == Before::Comparison && matches!(word, Word::Any | Word::Some | Word::All) {
             return Ok(Before::AnyOfComparison);
         }
-        Ok(Before::Word(word))
+        // the first AND behind BETWEEN is its own, unless a CASE has some
+        let is_its_and = word == Word::And && frame.between;
+        match word {
+            Word::Between => frame.between = true,
+            Word::And | Word::Case => frame.between = false,
+            _ => {}
+        }
+        Ok(if is_its_and {
+            Before::AndOfBetween
+        } else {
+            Before::Word(word)
+        })
     }
 }
 
@@ -346,6 +396,7 @@ fn started(frame: Frame, word: Word) -> Frame {
         clause,
         verb,
         lifts: true,
+        between: false,
     }
 }
 
@@ -428,6 +479,10 @@ fn has_operands(clause: Clause) -> bool {
 
 fn is_comparison(operator: &[u8]) -> bool {
     matches!(operator, b"=" | b"<>" | b"!=" | b"<" | b">" | b"<=" | b">=")
+}
+
+fn is_arithmetic(operator: &[u8]) -> bool {
+    matches!(operator, b"+" | b"-" | b"*" | b"/" | b"%")
 }
 
 /// Reserved words (and words that join tables) that cannot go on with an expression.

@@ -179,7 +179,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TEXTS: [&str; 16] = [
+    const TEXTS: [&str; 20] = [
+        "select * from t where a between 5 and 5 + 200",
+        "update t set n = n-5, m = m + 2 where k = 3*4",
+        "select * from t where n like 'a%' and k = 1",
+        "select * from t where k = -5 - 3 and not (b between 1 and 2 and c)",
         "SELECT abalance FROM t WHERE aid = 1;",
         "select * from t1 where a=2 and b = 'x' and c in (3,4)",
         "INSERT INTO t (a, b) VALUES (1, 'one'), (2, 'two')",
