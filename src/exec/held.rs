@@ -138,7 +138,8 @@ impl Held {
         None
     }
 
-    fn give_back(self, now: Instant) {
+    fn give_back(mut self, now: Instant) {
+        self.server.shed();
         self.server.info.note_idle(self.server.prepared_len(), now);
         self.server.check_in();
     }

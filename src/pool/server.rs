@@ -128,6 +128,9 @@ impl ServerInfo {
     }
 }
 
+/// Room that an idle server keeps for what it sends, and for what it says.
+const KEPT_MAX: usize = 64 * 1024;
+
 pub struct Server {
     stream: Stream,
     intake: Intake,
@@ -348,6 +351,15 @@ impl Server {
     }
 
     // ---- the socket --------------------------------------------------------------------------
+
+    /// What a large message or answer has needed is not kept while nobody needs it.
+    pub fn shed(&mut self) {
+        for buffer in [&mut self.output, &mut self.input] {
+            if buffer.is_empty() && buffer.capacity() > KEPT_MAX {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
 
     /// Sends what is unsent; Ready when nothing is left.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
