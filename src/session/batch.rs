@@ -924,9 +924,7 @@ impl Session {
         }
         let plan = prepared.planned.statements.first();
         let settings = match plan {
-            Some(plan) if reply == Reply::Execute => {
-                self.settings_of(plan, &prepared.client_text)?
-            }
+            Some(plan) if reply == Reply::Execute => self.settings_in_batch(plan, &prepared)?,
             _ => Vec::new(),
         };
         let everywhere = !settings.is_empty() && self.exec.held.iter().any(|h| h.in_transaction);
@@ -952,6 +950,17 @@ impl Session {
             own_cursor(segments, step);
         }
         Ok(())
+    }
+
+    /// What an Execute changes of the settings. What would pin is refused here where the map says so, behind the answers of
+    /// what stands before it.
+    fn settings_in_batch(&self, plan: &Plan, prepared: &Prepared) -> Result<Vec<Setting>, Failure> {
+        let settings = self.settings_of(plan, &prepared.client_text)?;
+        match plan.effects.pins.filter(|_| settings.is_empty()) {
+            Some(reason) => self.exec.guard_pin(reason)?,
+            None => {}
+        }
+        Ok(settings)
     }
 
     /// Of a portal that is a cursor by SQL; false when there is none.

@@ -273,6 +273,10 @@ impl Session {
         let Some(by_sql) = self.by_sql.take() else {
             return Ok(());
         };
+        if let Err(report) = self.exec.guard_pin("SQL PREPARE") {
+            self.by_sql = Some(by_sql);
+            return Err(report.into());
+        }
         let home = self.exec.snapshot.database.home;
         let index = match self.exec.acquire(home, Placement::Primary).await {
             Ok(index) => index,
