@@ -90,6 +90,11 @@ impl Gathering {
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && !self.skipping
     }
+
+    /// There is something to run.
+    pub fn waits(&self) -> bool {
+        !self.frames.is_empty()
+    }
 }
 
 /// The values of a Bind.
@@ -233,7 +238,7 @@ impl Session {
         true
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
+    pub(super) async fn flush(&mut self) -> Result<(), Failure> {
         let result = self.run_gathered(End::Flush).await;
         if result.is_err() {
             self.gathering.skipping = true;
