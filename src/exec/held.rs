@@ -73,10 +73,21 @@ impl Held {
         }
     }
 
+    /// Something that is not proven a read runs here.
+    pub fn note_write(&mut self, session: u64) {
+        self.wrote = true;
+        self.server.written_by(session);
+    }
+
     /// Runs one of our own statements; the server's error, if it has one.
     pub async fn run(&mut self, sql: &str, fate: Fate) -> Result<Answer, RelayError> {
+        self.run_bytes(sql.as_bytes(), fate).await
+    }
+
+    /// The same in the client's encoding.
+    pub async fn run_bytes(&mut self, sql: &[u8], fate: Fate) -> Result<Answer, RelayError> {
         let mut answer = Answer::default();
-        self.server.query(sql.as_bytes(), fate);
+        self.server.query(sql, fate);
         settle(&mut self.server, &mut answer).await?;
         Ok(answer)
     }

@@ -269,7 +269,7 @@ impl Executor {
         Ok(())
     }
 
-    fn reads_utf8(&self) -> bool {
+    pub fn reads_utf8(&self) -> bool {
         let encoding = self
             .reported
             .iter()

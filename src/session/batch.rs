@@ -1345,6 +1345,7 @@ fn note_execute(
     work.executes += 1;
     work.job.executes = true;
     work.job.limited |= limited;
+    let stays = plan.filter(|plan| super::settings::stays_there(plan, &settings));
     work.job.settings.extend(settings);
     if everywhere {
         work.job.merge = Merge::Everywhere;
@@ -1355,6 +1356,10 @@ fn note_execute(
             // brought along like any other SET: no reason to stay
             work.job.effects.pins = None;
         }
+    }
+    if stays.is_some() {
+        work.job.effects.pins = Some(super::settings::FOREIGN);
+        work.job.effects.opaque = true;
     }
 }
 

@@ -465,6 +465,11 @@ impl Session {
                     pins: None,
                     ..plan.effects.clone()
                 },
+                None if super::settings::stays_there(plan, &settings) => crate::route::Effects {
+                    pins: Some(super::settings::FOREIGN),
+                    opaque: true,
+                    ..plan.effects.clone()
+                },
                 _ => plan.effects.clone(),
             },
             combine: None,
@@ -485,6 +490,7 @@ impl Session {
             text.trim().trim_end_matches(';').to_owned()
         };
         Ok(match &plan.command {
+            Command::Set { .. } if self.is_foreign(sql)? => Vec::new(),
             Command::Set { name, local: true } => vec![Setting::Local {
                 name: name.clone(),
                 statement: self
