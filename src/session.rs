@@ -328,6 +328,7 @@ impl Session {
                 held.let_go().await;
             }
         }
+        self.exec.forget_written();
     }
 }
 

@@ -362,7 +362,8 @@ impl Executor {
             return None;
         }
         let entry = self.entry(choice.server).ok()?;
-        let server = self.backend.servers.checkout_idle(&entry)?;
+        let servers = &self.backend.servers;
+        let server = servers.checkout_idle(&entry, self.written.at_home(self.id))?;
         self.hold_chosen(shard, &choice, server)
     }
 
@@ -432,8 +433,7 @@ impl Executor {
     }
 
     /// Index of the server that is held from now on.
-    pub(super) fn hold(&mut self, mut held: Held) -> usize {
-        held.server.lend_to(self.id);
+    pub(super) fn hold(&mut self, held: Held) -> usize {
         self.held.push(held);
         self.held.len() - 1
     }
@@ -502,7 +502,8 @@ impl Executor {
         if !self.held.is_empty() {
             return Box::pin(self.checkout_holding(&entry)).await;
         }
-        let checkout = self.backend.servers.checkout(&entry);
+        let whose = self.written.at_home(self.id);
+        let checkout = self.backend.servers.checkout(&entry, whose);
         Ok(self.unless_cancelled("a server", checkout).await??)
     }
 

@@ -14,6 +14,9 @@ use std::time::Instant;
 /// Statements that make up a setting with two halves: more than there are ways to say either.
 const HALVES_MAX: usize = 8;
 
+/// A writer that is no session.
+const NOBODY: u64 = u64::MAX;
+
 /// Why a server stays with its session after the transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Pin {
@@ -165,6 +168,9 @@ impl Held {
             match self.run("DISCARD ALL", Fate::Skip).await {
                 Ok(answer) if answer.own_error.is_none() => {
                     self.server.forget_prepared();
+                    // what sequences have given is forgotten, too
+                    self.server.written_by(NOBODY);
+                    self.server.keep_for(None);
                     self.server.vars.clear();
                 }
                 _ => return,
