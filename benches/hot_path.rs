@@ -119,12 +119,12 @@ fn checkout(c: &mut Criterion) {
         database: "bench".to_owned(),
     };
     let pool = Pool::new(name, config.databases[0].pool.clone());
-    match pool.try_checkout() {
+    match pool.try_checkout(None) {
         Some(Lease::Dial(permit)) => permit.fulfil(7_u64).check_in(),
         _ => panic!("an empty pool lends nothing but the right to dial"),
     }
     c.bench_function("checkout: an idle server, and back", |b| {
-        b.iter(|| match pool.try_checkout() {
+        b.iter(|| match pool.try_checkout(None) {
             Some(Lease::Ready(server)) => server.check_in(),
             _ => panic!("the server is idle"),
         });

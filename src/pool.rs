@@ -6,9 +6,10 @@ pub mod expiry;
 pub mod lease;
 pub mod lending;
 pub mod upkeep;
+mod wishes;
 
 pub use checkout_error::{CheckoutError, DialFailure};
-pub use lease::{Checkout, DialPermit, Lease};
+pub use lease::{Borrower, Checkout, DialPermit, Lease};
 pub use lending::{Pool, PoolName, PoolStatus, PoolTotals};
 pub mod outstanding;
 pub mod server;

@@ -44,9 +44,13 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 /// Small, short-lived and the client's own: no hash is worth its price here that guards against strangers.
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A batch whose Sync has not come by then runs as far as it has come.
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a portal was bound to.
 #[derive(Clone, Debug)]
@@ -172,7 +176,16 @@ impl Session {
                 .await
                 .map_err(|_| Failure::ClientGone)?;
             self.exec.client.shed();
-            if !self.wait_for_client().await? {
+            let came = if self.gathering.waits() {
+                self.more_soon().await?
+            } else {
+                None
+            };
+            let goes_on = match came {
+                Some(goes_on) => goes_on,
+                None => self.wait_for_client().await?,
+            };
+            if !goes_on {
                 return Ok(None);
             }
         }
@@ -191,9 +204,20 @@ impl Session {
         }
     }
 
+    /// As `wait_for_client`, for a moment. Then what the client has left without its Sync is run: PostgreSQL has done that by
+    /// now, and told of errors.
+    async fn more_soon(&mut self) -> Result<Option<bool>, Failure> {
+        let waited = tokio::time::timeout(BATCH_PAUSE, Box::pin(self.wait_for_client())).await;
+        if let Ok(came) = waited {
+            return came.map(Some);
+        }
+        Box::pin(self.flush()).await?;
+        Ok(None)
+    }
+
     /// Waits for bytes of the client; false when pgshunt shuts down and nothing is open here.
     async fn wait_for_client(&mut self) -> Result<bool, Failure> {
-        let idle = self.exec.transaction.is_none() && self.gathering.is_empty();
+        let idle = self.exec.transaction.is_none() && !self.has_open_batch();
         loop {
             let Self { exec, closing, .. } = self;
             let quiet = poll_fn(|cx| {
@@ -304,6 +328,7 @@ impl Session {
                 held.let_go().await;
             }
         }
+        self.exec.forget_written();
     }
 }
 

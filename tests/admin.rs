@@ -291,7 +291,7 @@ async fn a_client_is_shown_with_what_it_holds_and_why() {
     };
     let handle = fake.clients.register(identity, Instant::now()).unwrap();
     handle.set_application_name("worker");
-    handle.pin("temporary table", Instant::now());
+    handle.pin(Some(("temporary table", Instant::now())));
     handle.hold(2);
     handle.set_state(ClientState::Waiting, Instant::now());
     let client = connect(console(Arc::clone(&fake)).await).await;

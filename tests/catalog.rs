@@ -386,6 +386,7 @@ fn database(primaries: &[u16]) -> Database {
             idle_max: Duration::from_secs(60),
             lifetime_max: Duration::from_secs(600),
             prepared_max: 100,
+            pins: pgshunt::config::Pins::Allowed,
             verify: false,
         },
         consistency: ConsistencySettings {

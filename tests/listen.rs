@@ -22,7 +22,9 @@ fn town() -> &'static Town {
              CREATE TABLE notes (n int);
              CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM pg_notify('notes', NEW.n::text); RETURN NEW; END $$;
-             CREATE TRIGGER tell AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION tell();",
+             CREATE TRIGGER tell AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION tell();
+             CREATE FUNCTION tell_account() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_notify('accounts', NEW.k::text); RETURN NEW; END $$;",
         );
         town
     })
@@ -238,4 +240,86 @@ fn names_are_identifiers_and_channels_are_the_sessions_own_secret() {
     for _ in 0..10 {
         assert_eq!(tags(&mut client, "SELECT 1"), "TCZ");
     }
+}
+
+/// A trigger speaks where its row is.
+#[test]
+fn what_is_said_on_any_shard_is_heard() {
+    let proxy = proxy("");
+    connect(&proxy);
+    town().on_primaries(
+        "CREATE TRIGGER tell AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION tell_account()",
+    );
+    let (mut client, mut speaker) = (connect(&proxy), connect(&proxy));
+    client.ask("LISTEN accounts").ok();
+    let mut told = Vec::new();
+    for k in 1..=20 {
+        speaker
+            .ask(&format!("INSERT INTO accounts VALUES ({k}, 0)"))
+            .ok();
+        told.push(next(&mut client));
+    }
+    let on_second = town()
+        .direct(1, 0)
+        .ask("SELECT count(*) FROM accounts")
+        .ok();
+    assert_ne!(on_second.value(), "0", "keys on both shards");
+    let expected = (1..=20).map(|k| ("accounts".to_owned(), k.to_string()));
+    assert!(told.into_iter().eq(expected));
+    // its own are there before it may go on, wherever they were said
+    for k in 21..=40 {
+        let insert = format!("INSERT INTO accounts VALUES ({k}, 0)");
+        assert!(tags(&mut client, &insert).contains("CAZ"), "{k}");
+    }
+    client.ask("UNLISTEN accounts").ok();
+    speaker.ask("INSERT INTO accounts VALUES (41, 0), (42, 0), (43, 0)");
+    speaker.ask("INSERT INTO accounts VALUES (44, 0)").ok();
+    assert_eq!(tags(&mut client, "SELECT 1"), "TCZ");
+}
+
+/// A shard that is down has nothing to say; when it is back, who listens is told that it may have.
+#[test]
+fn a_shard_that_is_down_is_heard_again_when_it_is_back() {
+    let town = Town::start("listen-down", 2, 0);
+    town.on_primaries(
+        "CREATE TABLE accounts (k bigint PRIMARY KEY, v bigint);
+         CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_notify('accounts', NEW.k::text); RETURN NEW; END $$;
+         CREATE TRIGGER tell AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION tell();",
+    );
+    let proxy = Proxy::start(&Map::of(&town, 2, 0).tables(ACCOUNTS_BY_KEY).text());
+    let mut client = connect(&proxy);
+    client.ask("LISTEN accounts").ok();
+    town.kill_server(1, 0);
+    let (mut late, mut speaker) = (connect(&proxy), connect(&proxy));
+    late.ask("LISTEN accounts").ok();
+    late.ask("LISTEN other").ok();
+    speaker.ask("NOTIFY accounts, 'home'").ok();
+    for listener in [&mut client, &mut late] {
+        assert_eq!(next(listener), ("accounts".into(), "home".into()));
+    }
+    town.revive(1, 0);
+    for listener in [&mut client, &mut late] {
+        let told = listener.receive().expect("a warning");
+        assert_eq!(told.tag, b'N');
+        let words = String::from_utf8_lossy(&told.body).into_owned();
+        assert!(
+            words.contains("may have been lost") && words.contains("s2"),
+            "{words}"
+        );
+    }
+    let mut heard = 0;
+    town.eventually("a row on the second shard", || {
+        heard += 1;
+        let inserted = speaker.ask(&format!("INSERT INTO accounts VALUES ({heard}, 0)"));
+        inserted.error.is_none() && {
+            assert_eq!(next(&mut client).1, heard.to_string());
+            assert_eq!(next(&mut late).1, heard.to_string());
+            town.direct(1, 0)
+                .ask("SELECT count(*) FROM accounts")
+                .ok()
+                .value()
+                != "0"
+        }
+    });
 }

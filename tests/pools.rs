@@ -702,3 +702,137 @@ fn currval_is_the_sessions_own_or_refused() {
     assert_eq!(asked.value(), given.value());
     alone.ask("DROP SEQUENCE numbers").ok();
 }
+
+/// Who only reads takes nothing from the one who has written; and once somebody asks, others rather dial.
+#[test]
+fn currval_is_answered_while_others_use_the_pool() {
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 10").text());
+    connect(&proxy).ask("CREATE SEQUENCE counted").ok();
+    let (stop, writing) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (proxy, stop, writing) = (&proxy, &stop, &writing);
+            scope.spawn(move || {
+                let mut client = connect(proxy);
+                let mut dice = Dice(n);
+                while !stop.load(Ordering::Acquire) {
+                    client.ask("BEGIN").ok();
+                    if writing.load(Ordering::Acquire) {
+                        client.ask("SELECT nextval('counted')").ok();
+                    } else {
+                        client.ask("SELECT count(*) FROM accounts").ok();
+                    }
+                    std::thread::sleep(Duration::from_millis(1 + dice.below(3)));
+                    client.ask("COMMIT").ok();
+                    client.ask("SELECT count(*) FROM victims WHERE n = 77").ok();
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let mut client = connect(&proxy);
+        for round in 0..200 {
+            writing.store(round >= 100, Ordering::Release);
+            let given = client.ask("SELECT nextval('counted')").ok();
+            for _ in 0..3 {
+                client.ask("SELECT count(*) FROM accounts").ok();
+            }
+            let asked = client.ask("SELECT currval('counted')").ok();
+            assert_eq!(asked.value(), given.value(), "round {round}");
+            client.ask("BEGIN").ok();
+            let asked = client.ask("SELECT lastval()").ok();
+            assert_eq!(asked.value(), given.value(), "round {round}");
+            client.ask("COMMIT").ok();
+        }
+        stop.store(true, Ordering::Release);
+    });
+    connect(&proxy).ask("DROP SEQUENCE counted").ok();
+}
+
+/// Of a user, by name.
+fn shown(proxy: &Proxy, what: &str, column: &str) -> String {
+    let mut console = Raw::connect(proxy.port(), "app", "pgshunt").expect("the console");
+    let answer = console.ask(what).ok();
+    let columns = answer.columns.as_ref().expect("columns");
+    let place = columns
+        .iter()
+        .position(|c| c.name == column)
+        .expect("the column");
+    let database = columns
+        .iter()
+        .position(|c| c.name == "database")
+        .expect("the database");
+    let row = answer
+        .rows
+        .iter()
+        .find(|row| row[database].as_deref() == Some("social"));
+    row.expect("a row")[place].clone().unwrap_or_default()
+}
+
+#[test]
+fn what_would_pin_is_counted_or_refused() {
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 2").text());
+    let mut client = connect(&proxy);
+    client.ask("CREATE TEMP TABLE mine (n int)").ok();
+    client.ask("SELECT pg_advisory_lock(77)").ok();
+    assert_eq!(shown(&proxy, "SHOW CLIENTS", "pinned"), "temporary table");
+    assert!(!shown(&proxy, "SHOW CLIENTS", "pinned_s").is_empty());
+    client.ask("DISCARD ALL").ok();
+    assert_eq!(shown(&proxy, "SHOW CLIENTS", "pinned"), "");
+    client.ask("SELECT pg_advisory_lock(77)").ok();
+    assert_eq!(shown(&proxy, "SHOW STATS", "pins"), "2");
+    drop(client);
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 2, pin: refuse").text());
+    let mut client = connect(&proxy);
+    for sql in [
+        "CREATE TEMP TABLE mine (n int)",
+        "CREATE TABLE pg_temp.mine (n int)",
+        "SELECT 1 AS n INTO TEMP mine",
+        "SELECT pg_advisory_lock(77)",
+        "SELECT set_config('work_mem', v, false) FROM (VALUES ('3MB')) t (v)",
+        "DO $$ BEGIN PERFORM set_config('work_mem', '3MB', false); END $$",
+        "SELECT name FROM pg_prepared_statements; PREPARE one AS SELECT 1",
+        "LOAD 'plpgsql'",
+    ] {
+        if sql.contains("PREPARE") {
+            client.ask("PREPARE other AS SELECT 2").ok();
+        }
+        let answer = client.ask(sql);
+        assert_eq!(answer.code(), "0A000", "{sql}: {answer:?}");
+        assert!(answer.error.unwrap().hint.contains("pool.pin"), "{sql}");
+        assert_eq!(client.ask("SELECT 1").ok().value(), "1");
+    }
+    client.ask("BEGIN").ok();
+    client.ask("SELECT pg_advisory_xact_lock(77)").ok();
+    let hold = "DECLARE held CURSOR WITH HOLD FOR SELECT 1";
+    assert_eq!(client.ask(hold).code(), "0A000");
+    assert_eq!(client.status, b'E');
+    client.ask("ROLLBACK").ok();
+    // what follows the client is not refused
+    client.ask("SET work_mem = '3MB'").ok();
+    client
+        .ask("SELECT set_config('work_mem', '4MB', false)")
+        .ok();
+    assert_eq!(client.ask("EXECUTE other").ok().value(), "2");
+    // what stands before it in a batch is answered
+    let mut batch = raw::parse("", "SELECT 5", &[]);
+    batch.extend(raw::bind("", "", &[]));
+    batch.extend(raw::execute("", 0));
+    batch.extend(raw::parse("", "SELECT pg_advisory_lock(77)", &[]));
+    batch.extend(raw::bind("", "", &[]));
+    batch.extend(raw::execute("", 0));
+    batch.extend(raw::sync());
+    client.send(&batch).expect("sent");
+    let answer = client.until_ready().expect("an answer");
+    assert_eq!(
+        (answer.code(), answer.tags.clone()),
+        ("0A000", vec!["SELECT 1".to_owned()])
+    );
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(
+        town().superuser(0, 0, "social").ask(locks).ok().value(),
+        "0"
+    );
+    let mut lock = raw::Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+    assert_eq!(shown(&proxy, "SHOW STATS", "pins"), "0");
+    lock.ask("SELECT 1").ok();
+}

@@ -187,6 +187,11 @@ fn account_families(accounts: &[AccountTotals]) -> Vec<Family> {
             "Statements that pgshunt would not run.",
             of(|t| Value::Int(t.refused)),
         ),
+        Family::counter(
+            "pins",
+            "Times a session began to keep a server beyond a transaction.",
+            of(|t| Value::Int(t.pins)),
+        ),
         Family::counter("writes", "Writes.", of(|t| Value::Int(t.writes))),
         Family::counter(
             "reads",

@@ -321,6 +321,7 @@ const STATS: Columns = &[
     ("replica_reads", Int8),
     ("primary_reads", Int8),
     ("writes", Int8),
+    ("pins", Int8),
 ];
 
 fn account(account: AccountTotals) -> Row {
@@ -343,6 +344,7 @@ fn account(account: AccountTotals) -> Row {
         t.replica_reads.into(),
         t.primary_reads.into(),
         t.writes.into(),
+        t.pins.into(),
     ]
 }
 

@@ -1,5 +1,6 @@
-//! LISTEN for many clients over one connection: a channel is listened to on the home shard's primary as long as somebody
-//! wants it, and what is said there goes into the mailbox of everybody who does. Knows channels and mailboxes, no sessions.
+//! LISTEN for many clients over one connection a shard: a channel is listened to on every shard's primary as long as somebody
+//! wants it (triggers speak where their rows are), and what is said there goes into the mailbox of everybody who does. Knows
+//! channels and mailboxes, no sessions.
 
 use super::control::{ControlConnection, ControlError, ControlPools, words};
 use crate::config::{Database, ServerAddress};
@@ -38,11 +39,11 @@ impl Notification {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mail {
     Said(Notification),
-    /// the connection was lost for a while: what was said meanwhile is not known
-    Gap,
+    /// the connection to this shard was lost for a while: what was said there meanwhile is not known
+    Gap(Arc<str>),
     /// more came than was fetched: the rest is lost
     Overflow,
-    /// the home shard is elsewhere now: nothing more will come
+    /// the shards are elsewhere now: nothing more will come
     Moved,
 }
 
@@ -86,7 +87,7 @@ impl Mailbox {
         }
         let bytes = match &mail {
             Mail::Said(notification) => notification.bytes(),
-            Mail::Gap | Mail::Overflow | Mail::Moved => 0,
+            Mail::Gap(_) | Mail::Overflow | Mail::Moved => 0,
         };
         let fits = inbox.bytes + bytes <= bytes_max;
         inbox.bytes += bytes;
@@ -102,7 +103,9 @@ impl Mailbox {
 /// Where it is listened, and as whom.
 #[derive(Clone, PartialEq, Eq)]
 struct Place {
-    home: ServerAddress,
+    /// the primary of each shard, with its name
+    primaries: Vec<(Arc<str>, ServerAddress)>,
+    home: usize,
     database: String,
     user: String,
     password: Option<String>,
@@ -111,7 +114,12 @@ struct Place {
 impl Place {
     fn of(database: &Database) -> Self {
         Self {
-            home: database.shards[database.home.index()].primary.clone(),
+            primaries: database
+                .shards
+                .iter()
+                .map(|shard| (shard.name.as_str().into(), shard.primary.clone()))
+                .collect(),
+            home: database.home.index(),
             database: database.server_database.clone(),
             user: database.control_user.clone(),
             password: database.control_password.clone(),
@@ -125,8 +133,22 @@ pub struct Notifications {
     place: Place,
     bytes_max: usize,
     listeners: Mutex<HashMap<Arc<str>, Vec<Weak<Mailbox>>>>,
-    /// one LISTEN or UNLISTEN at a time
-    line: tokio::sync::Mutex<Option<tokio_postgres::Client>>,
+    /// one for each shard; one LISTEN or UNLISTEN at a time
+    lines: tokio::sync::Mutex<Vec<Line>>,
+}
+
+/// The connection to one shard.
+#[derive(Default)]
+struct Line {
+    open: Option<tokio_postgres::Client>,
+    /// somebody tries to get it back, and tells everybody of the gap when it is
+    lost: bool,
+}
+
+impl Line {
+    fn is_open(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.is_closed())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -142,12 +164,14 @@ pub enum ListenError {
 impl Notifications {
     #[must_use]
     pub fn new(control: Arc<ControlPools>, database: &Database, bytes_max: usize) -> Arc<Self> {
+        let place = Place::of(database);
+        let lines = place.primaries.iter().map(|_| Line::default()).collect();
         Arc::new(Self {
             control,
-            place: Place::of(database),
+            place,
             bytes_max,
             listeners: Mutex::default(),
-            line: tokio::sync::Mutex::default(),
+            lines: tokio::sync::Mutex::new(lines),
         })
     }
 
@@ -162,20 +186,38 @@ impl Notifications {
         self.tell_everybody(&Mail::Moved);
     }
 
-    /// From the return of this on, everything said on the channel is in the mailbox.
+    /// From the return of this on, everything said on the channel is in the mailbox; of a shard that cannot be reached, from
+    /// when it is told that it was not.
     pub async fn listen(
         self: &Arc<Self>,
         channel: &str,
         mailbox: &Arc<Mailbox>,
     ) -> Result<(), ListenError> {
-        let mut line = self.line.lock().await;
-        if !self.enlist(channel, mailbox) && line.is_some() {
-            return Ok(());
+        let mut lines = self.lines.lock().await;
+        let first = self.enlist(channel, mailbox);
+        let sql = format!("LISTEN {}", quoted(channel));
+        let heard = (0..).zip(lines.iter_mut()).map(|(shard, line)| {
+            let sql = &sql;
+            async move {
+                if line.is_open() && !first || line.lost && shard != self.place.home {
+                    return Ok(());
+                }
+                self.say(line, shard, sql).await
+            }
+        });
+        let heard = futures::future::join_all(heard).await;
+        let mut result = Ok(());
+        for (shard, heard) in heard.into_iter().enumerate() {
+            match heard {
+                Ok(()) => {}
+                Err(error) if shard == self.place.home => result = Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, shard = %self.place.primaries[shard].0, "cannot listen on a shard");
+                    self.look_for(&mut lines[shard], shard);
+                }
+            }
         }
-        let result = self
-            .say(&mut line, &format!("LISTEN {}", quoted(channel)))
-            .await;
-        drop(line);
+        drop(lines);
         if result.is_err() {
             self.strike(channel, mailbox);
         }
@@ -192,12 +234,12 @@ impl Notifications {
 
     /// Everything that was committed before this call is in the mailboxes when it returns.
     pub async fn catch_up(self: &Arc<Self>) -> Result<(), ListenError> {
-        let mut line = self.line.lock().await;
-        match line.as_mut() {
-            // one that is lost is being replaced, and says so
-            None => Ok(()),
-            Some(line) => ask(line, "").await,
-        }
+        let mut lines = self.lines.lock().await;
+        // one that is lost is being replaced, and says so
+        let open = lines.iter_mut().filter_map(|line| line.open.as_mut());
+        let asked = open.map(|open| ask(open, ""));
+        let asked = futures::future::join_all(asked).await;
+        asked.into_iter().collect()
     }
 
     /// True when nobody was there before.
@@ -230,52 +272,57 @@ impl Notifications {
     }
 
     async fn fall_silent(self: &Arc<Self>, channel: &str) {
-        let mut line = self.line.lock().await;
-        let wanted_again = self.listeners.lock().contains_key(channel);
-        let Some(open) = line.as_mut().filter(|_| !wanted_again) else {
+        let mut lines = self.lines.lock().await;
+        if self.listeners.lock().contains_key(channel) {
             return;
-        };
-        if ask(open, &format!("UNLISTEN {}", quoted(channel)))
-            .await
-            .is_err()
-        {
-            *line = None;
         }
+        let sql = format!("UNLISTEN {}", quoted(channel));
+        let silent = lines.iter_mut().map(|line| async {
+            let Some(open) = &line.open else { return };
+            if ask(open, &sql).await.is_err() {
+                line.open = None;
+            }
+        });
+        futures::future::join_all(silent).await;
     }
 
     async fn say(
         self: &Arc<Self>,
-        line: &mut Option<tokio_postgres::Client>,
+        line: &mut Line,
+        shard: usize,
         sql: &str,
     ) -> Result<(), ListenError> {
-        if line.as_ref().is_none_or(tokio_postgres::Client::is_closed) {
-            *line = Some(self.connect().await?);
+        let Some(open) = line.open.as_mut().filter(|open| !open.is_closed()) else {
+            let fresh = self.connect(shard).await?;
+            self.repeat(&fresh).await?;
+            line.open = Some(fresh);
             return Ok(());
-        }
-        let Some(open) = line.as_mut() else {
-            return Err(ListenError::TimedOut);
         };
         let said = ask(open, sql).await;
         if said.is_err() {
-            *line = None;
+            line.open = None;
         }
         said
     }
 
-    /// A connection that listens to every channel that somebody wants.
-    async fn connect(self: &Arc<Self>) -> Result<tokio_postgres::Client, ListenError> {
-        let (client, connection) = self
-            .control
-            .dial(&self.place.home, &self.place.database)
-            .await?;
-        tokio::spawn(read(Arc::downgrade(self), connection));
+    async fn connect(
+        self: &Arc<Self>,
+        shard: usize,
+    ) -> Result<tokio_postgres::Client, ListenError> {
+        let (_, primary) = &self.place.primaries[shard];
+        let (client, connection) = self.control.dial(primary, &self.place.database).await?;
+        tokio::spawn(read(Arc::downgrade(self), shard, connection));
+        Ok(client)
+    }
+
+    /// Listens to every channel that somebody wants.
+    async fn repeat(&self, client: &tokio_postgres::Client) -> Result<(), ListenError> {
         let channels: Vec<Arc<str>> = self.listeners.lock().keys().cloned().collect();
         let all: Vec<String> = channels
             .iter()
             .map(|channel| format!("LISTEN {}", quoted(channel)))
             .collect();
-        ask(&client, &all.join(";")).await?;
-        Ok(client)
+        ask(client, &all.join(";")).await
     }
 
     fn deliver(&self, pid: i32, channel: &str, payload: &str) {
@@ -293,35 +340,53 @@ impl Notifications {
         }
     }
 
-    /// The connection was lost: another one takes its place as long as anybody listens, and everybody is told.
-    fn repair(self: Arc<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.connect_again().await })
+    /// A connection was lost: another one takes its place as long as anybody listens, and everybody is told.
+    fn look_for(self: &Arc<Self>, line: &mut Line, shard: usize) {
+        line.open = None;
+        if !std::mem::replace(&mut line.lost, true) {
+            let repair: BoxFuture<'static, ()> = Box::pin(self.clone().repair(shard));
+            tokio::spawn(repair);
+        }
     }
 
-    async fn connect_again(self: &Arc<Self>) {
+    async fn note_lost(self: Arc<Self>, shard: usize) {
+        let mut lines = self.lines.lock().await;
+        // it may have been replaced already
+        if !lines[shard].is_open() {
+            self.look_for(&mut lines[shard], shard);
+        }
+    }
+
+    async fn repair(self: Arc<Self>, shard: usize) {
         let mut pause = PAUSE_MIN;
         loop {
+            // nobody has to wait while this one is dialled
+            let fresh = self.connect(shard).await;
             {
-                let mut line = self.line.lock().await;
-                if line.as_ref().is_some_and(|line| !line.is_closed()) {
-                    break;
-                }
-                *line = None;
-                if self.listeners.lock().is_empty() {
-                    return;
-                }
-                match self.connect().await {
+                let mut lines = self.lines.lock().await;
+                let line = &mut lines[shard];
+                let idle = self.listeners.lock().is_empty();
+                let heard = match fresh {
+                    _ if idle || line.is_open() => Ok(()),
                     Ok(fresh) => {
-                        *line = Some(fresh);
-                        break;
+                        let heard = self.repeat(&fresh).await;
+                        line.open = heard.is_ok().then_some(fresh);
+                        heard
                     }
-                    Err(error) => tracing::warn!(%error, "cannot listen on the home shard"),
+                    Err(error) => Err(error),
+                };
+                let name = &self.place.primaries[shard].0;
+                match heard {
+                    Ok(()) => {
+                        line.lost = false;
+                        break self.tell_everybody(&Mail::Gap(name.clone()));
+                    }
+                    Err(error) => tracing::warn!(%error, shard = %name, "cannot listen on a shard"),
                 }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        self.tell_everybody(&Mail::Gap);
     }
 
     fn tell_everybody(&self, mail: &Mail) {
@@ -340,7 +405,7 @@ impl Notifications {
 }
 
 /// Reads until the connection ends.
-async fn read(listeners: Weak<Notifications>, mut connection: ControlConnection) {
+async fn read(listeners: Weak<Notifications>, shard: usize, mut connection: ControlConnection) {
     loop {
         match poll_fn(|cx| connection.poll_message(cx)).await {
             Some(Ok(AsyncMessage::Notification(said))) => {
@@ -353,8 +418,10 @@ async fn read(listeners: Weak<Notifications>, mut connection: ControlConnection)
             Some(Err(_)) | None => break,
         }
     }
+    // from here on it is seen to be closed
+    drop(connection);
     if let Some(listeners) = listeners.upgrade() {
-        listeners.repair().await;
+        listeners.note_lost(shard).await;
     }
 }
 
@@ -386,9 +453,9 @@ mod tests {
         let mailbox = Mailbox::default();
         assert!(mailbox.is_empty());
         mailbox.put(said("a"), 1000);
-        mailbox.put(Mail::Gap, 1000);
+        mailbox.put(Mail::Gap("s1".into()), 1000);
         assert!(!mailbox.is_empty());
-        assert_eq!(mailbox.fetch(), [said("a"), Mail::Gap]);
+        assert_eq!(mailbox.fetch(), [said("a"), Mail::Gap("s1".into())]);
         assert!(mailbox.is_empty() && mailbox.fetch().is_empty());
     }
 

@@ -444,6 +444,8 @@ pub struct PoolFile {
     pub pipeline_max: At<u64>,
     /// Short is what takes no longer than this on average.
     pub pipeline_ms_max: At<u64>,
+    /// Whether a session may keep its server beyond a transaction, for what cannot follow it to another.
+    pub pin: PinFile,
     /// Compare every server that goes back to its pool with a fresh one: for tests, it costs a round trip.
     pub verify: bool,
 }
@@ -462,9 +464,19 @@ impl Default for PoolFile {
             prepared_max: At::default_of(256),
             pipeline_max: At::default_of(32),
             pipeline_ms_max: At::default_of(5),
+            pin: PinFile::Allow,
             verify: false,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PinFile {
+    /// It keeps the server until what it has there is gone.
+    Allow,
+    /// What would need it is an error.
+    Refuse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -360,8 +360,16 @@ pub struct PoolSettings {
     pub pipeline_max: usize,
     /// short is what takes no longer than this on average
     pub pipeline_time_max: Duration,
+    pub pins: Pins,
     /// compare every server that goes back with a fresh one
     pub verify: bool,
+}
+
+/// Whether a session may keep its server beyond a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pins {
+    Allowed,
+    Refused,
 }
 
 #[derive(Clone, Debug)]

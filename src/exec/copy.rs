@@ -270,7 +270,8 @@ fn poll_copy(
             poll_client_presence(client, cx)
         };
     }
-    if room {
+    // what has come in whole is passed on first, or it would pile up with a client that is faster than its servers
+    if room && !client.has_frame() {
         match client.poll_fill_more(cx) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(RelayError::ClientGone)),
             Poll::Ready(Ok(_)) => moved = true,

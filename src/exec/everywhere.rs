@@ -90,7 +90,9 @@ impl Executor {
             self.still_wanted()?;
             let mut answer = Answer::default();
             job.ask.compose(&mut self.held[index].server);
-            self.held[index].wrote |= !job.is_set();
+            if !job.is_set() {
+                self.held[index].note_write(self.id);
+            }
             let filter = shown(&shards, n);
             let stand = self.relay_one(index, filter, &mut answer).await;
             if matches!(stand, Ok(Stand::CopyIn)) {
@@ -190,7 +192,7 @@ impl Executor {
         for (n, shard) in shards.iter().enumerate().skip(1) {
             let index = self.acquire(*shard, Placement::Primary).await?;
             job.ask.compose(&mut self.held[index].server);
-            self.held[index].wrote = true;
+            self.held[index].note_write(self.id);
             let mut answer = Answer::default();
             let filter = shown(shards, n);
             let stand = self.relay_one(index, filter, &mut answer).await;

@@ -15,7 +15,7 @@ use super::sequences::Written;
 use super::servers::Entry;
 use super::transaction::{Kind, Opened, Transaction};
 use crate::cluster::topology::{ReadChoice, ServerId, Topology};
-use crate::config::PoolMode;
+use crate::config::{Pins, PoolMode};
 use crate::consistency::Level;
 use crate::pool::Checkout;
 use crate::pool::outstanding::Fate;
@@ -188,6 +188,9 @@ impl Executor {
         if self.has_failed() && !self.server_knows_failure() {
             return Err(in_failed_transaction().into());
         }
+        if let Some(reason) = job.effects.pins.filter(|_| job.executes) {
+            self.guard_pin(reason)?;
+        }
         // describing a statement does not bring a server into the transaction
         let aside = if job.only_describes() && self.held.is_empty() {
             self.transaction.take()
@@ -217,6 +220,19 @@ impl Executor {
             self.let_idle_servers_go().await;
         }
         result
+    }
+
+    /// What would keep its server beyond the transaction, where the map does not allow that.
+    pub fn guard_pin(&self, reason: &str) -> Result<(), Report> {
+        let pool = &self.snapshot.database.pool;
+        if pool.pins == Pins::Allowed || pool.mode == PoolMode::Session {
+            return Ok(());
+        }
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("this would keep a server connection beyond its transaction ({reason})"),
+        )
+        .hint("pool.pin in the shard map refuses that; `pin: allow` and `mode: session` do not."))
     }
 
     /// With one shard its server words what it says in the transaction it has failed: a syntax error comes first there, and
@@ -346,7 +362,8 @@ impl Executor {
             return None;
         }
         let entry = self.entry(choice.server).ok()?;
-        let server = self.backend.servers.checkout_idle(&entry)?;
+        let servers = &self.backend.servers;
+        let server = servers.checkout_idle(&entry, self.written.at_home(self.id))?;
         self.hold_chosen(shard, &choice, server)
     }
 
@@ -416,8 +433,7 @@ impl Executor {
     }
 
     /// Index of the server that is held from now on.
-    pub(super) fn hold(&mut self, mut held: Held) -> usize {
-        held.server.lend_to(self.id);
+    pub(super) fn hold(&mut self, held: Held) -> usize {
         self.held.push(held);
         self.held.len() - 1
     }
@@ -486,7 +502,8 @@ impl Executor {
         if !self.held.is_empty() {
             return Box::pin(self.checkout_holding(&entry)).await;
         }
-        let checkout = self.backend.servers.checkout(&entry);
+        let whose = self.written.at_home(self.id);
+        let checkout = self.backend.servers.checkout(&entry, whose);
         Ok(self.unless_cancelled("a server", checkout).await??)
     }
 

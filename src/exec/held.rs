@@ -14,6 +14,9 @@ use std::time::Instant;
 /// Statements that make up a setting with two halves: more than there are ways to say either.
 const HALVES_MAX: usize = 8;
 
+/// A writer that is no session.
+const NOBODY: u64 = u64::MAX;
+
 /// Why a server stays with its session after the transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Pin {
@@ -73,10 +76,21 @@ impl Held {
         }
     }
 
+    /// Something that is not proven a read runs here.
+    pub fn note_write(&mut self, session: u64) {
+        self.wrote = true;
+        self.server.written_by(session);
+    }
+
     /// Runs one of our own statements; the server's error, if it has one.
     pub async fn run(&mut self, sql: &str, fate: Fate) -> Result<Answer, RelayError> {
+        self.run_bytes(sql.as_bytes(), fate).await
+    }
+
+    /// The same in the client's encoding.
+    pub async fn run_bytes(&mut self, sql: &[u8], fate: Fate) -> Result<Answer, RelayError> {
         let mut answer = Answer::default();
-        self.server.query(sql.as_bytes(), fate);
+        self.server.query(sql, fate);
         settle(&mut self.server, &mut answer).await?;
         Ok(answer)
     }
@@ -138,7 +152,8 @@ impl Held {
         None
     }
 
-    fn give_back(self, now: Instant) {
+    fn give_back(mut self, now: Instant) {
+        self.server.shed();
         self.server.info.note_idle(self.server.prepared_len(), now);
         self.server.check_in();
     }
@@ -153,6 +168,9 @@ impl Held {
             match self.run("DISCARD ALL", Fate::Skip).await {
                 Ok(answer) if answer.own_error.is_none() => {
                     self.server.forget_prepared();
+                    // what sequences have given is forgotten, too
+                    self.server.written_by(NOBODY);
+                    self.server.keep_for(None);
                     self.server.vars.clear();
                 }
                 _ => return,

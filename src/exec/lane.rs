@@ -293,11 +293,9 @@ impl Driver {
     fn new(
         lanes: Arc<Lanes>,
         lane: Arc<Lane>,
-        mut server: Checkout<Server>,
+        server: Checkout<Server>,
         address: ServerAddress,
     ) -> Self {
-        // to no session's own
-        server.lend_to(u64::MAX);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.reset();

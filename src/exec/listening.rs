@@ -55,7 +55,7 @@ impl Listening {
                 SqlState::CONNECTION_FAILURE,
                 format!("cannot listen to channel \"{channel}\": {error}"),
             )
-            .hint("pgshunt listens on the home shard's primary; try again when it is back.")
+            .hint("pgshunt listens on the shards' primaries, and needs the home shard's; try again when it is back.")
         })?;
         self.channels.push(channel.to_owned());
         Ok(())
@@ -226,16 +226,18 @@ impl Executor {
                 Mail::Moved => {
                     return Err(Report::new(
                         SqlState::ADMIN_SHUTDOWN,
-                        "terminating connection: the home shard has moved, and this session listened there",
+                        "terminating connection: a shard has moved, and this session listened there",
                     )
                     .hint("Connect again and LISTEN again."));
                 }
                 Mail::Said(notification) => self.tell_notification(&notification)?,
-                Mail::Gap => build::report(
+                Mail::Gap(shard) => build::report(
                     &mut self.client.output,
                     Severity::Warning,
                     SqlState("01000"),
-                    "notifications may have been lost: the connection to the home shard was",
+                    &format!(
+                        "notifications may have been lost: the connection to shard {shard} was"
+                    ),
                     None,
                 ),
                 Mail::Overflow => {
@@ -267,7 +269,7 @@ impl Executor {
         Ok(())
     }
 
-    fn reads_utf8(&self) -> bool {
+    pub fn reads_utf8(&self) -> bool {
         let encoding = self
             .reported
             .iter()

@@ -81,7 +81,8 @@ impl Executor {
             _ => None,
         };
         let servers = &self.backend.servers;
-        let own = alone.and_then(|in_use| servers.checkout_quiet(&entry, in_use));
+        let whose = self.written.at_home(self.id);
+        let own = alone.and_then(|in_use| servers.checkout_quiet(&entry, in_use, whose));
         if let Some(server) = own {
             self.hold_chosen(shard, &choice, server);
             return Ok(Shared::Alone);
@@ -112,7 +113,7 @@ impl Executor {
         choice: &ReadChoice,
         passage: Box<Passage>,
     ) -> Result<Riding, Box<Passage>> {
-        let Some(server) = self.backend.servers.checkout_idle(entry) else {
+        let Some(server) = self.backend.servers.checkout_idle(entry, None) else {
             return Err(passage);
         };
         if !self.vars.agree(&server.vars) || !choice.admits(server.info.born) {

@@ -10,7 +10,9 @@ use crate::config::{Database, UserPool};
 use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
 use crate::pool::upkeep::{self, Keeper};
-use crate::pool::{Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName};
+use crate::pool::{
+    Borrower, Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName,
+};
 use crate::shard::ShardId;
 use crate::wire::sqlstate::SqlState;
 use parking_lot::RwLock;
@@ -251,15 +253,20 @@ impl Servers {
 
     /// An idle server of the pool, if there is one and nobody waits for it.
     #[must_use]
-    pub fn checkout_idle(&self, entry: &Entry) -> Option<Checkout<Server>> {
-        self.checkout_quiet(entry, usize::MAX)
+    pub fn checkout_idle(&self, entry: &Entry, whose: Borrower) -> Option<Checkout<Server>> {
+        self.checkout_quiet(entry, usize::MAX, whose)
     }
 
     /// The same, if fewer than so many are in use.
     #[must_use]
-    pub fn checkout_quiet(&self, entry: &Entry, in_use: usize) -> Option<Checkout<Server>> {
+    pub fn checkout_quiet(
+        &self,
+        entry: &Entry,
+        in_use: usize,
+        whose: Borrower,
+    ) -> Option<Checkout<Server>> {
         loop {
-            let mut server = entry.pool.try_checkout_quiet(in_use)?;
+            let mut server = entry.pool.try_checkout_quiet(in_use, whose)?;
             if server.still_there() {
                 server.info.note_busy();
                 return Some(server);
@@ -268,13 +275,17 @@ impl Servers {
     }
 
     /// A server, from the pool or newly dialled.
-    pub async fn checkout(&self, entry: &Entry) -> Result<Checkout<Server>, Report> {
+    pub async fn checkout(
+        &self,
+        entry: &Entry,
+        whose: Borrower,
+    ) -> Result<Checkout<Server>, Report> {
         loop {
-            let lease = if let Some(lease) = entry.pool.try_checkout() {
+            let lease = if let Some(lease) = entry.pool.try_checkout(whose) {
                 lease
             } else {
                 entry.lanes.recall();
-                let checkout = entry.pool.checkout().await;
+                let checkout = entry.pool.checkout(whose).await;
                 checkout.map_err(|e| checkout_report(&e))?
             };
             match lease {

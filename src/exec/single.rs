@@ -96,6 +96,9 @@ impl Executor {
         placement: Placement,
         crowded: bool,
     ) -> Result<Attempt, Failure> {
+        if job.effects.asks_sequence {
+            Box::pin(self.go_home(shard)).await?;
+        }
         let mut index = self.acquire(shard, placement).await?;
         if crowded {
             match Box::pin(self.share_acquired(job, index, shard, placement)).await? {
@@ -191,8 +194,8 @@ impl Executor {
             return;
         }
         if job.access == Access::Write {
-            held.wrote = true;
-            self.written.note(held);
+            held.note_write(self.id);
+            self.written.note(held, self.id);
         } else {
             held.read = true;
         }

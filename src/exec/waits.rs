@@ -111,7 +111,9 @@ impl Executor {
         });
         let backend = self.backend.clone();
         let entered = backend.waits.enter(entry.pool.clone(), pools.collect());
-        let checkout = backend.servers.checkout(entry);
+        let checkout = backend
+            .servers
+            .checkout(entry, self.written.at_home(self.id));
         tokio::pin!(checkout);
         loop {
             let looked = tokio::time::timeout(LOOK, &mut checkout);

@@ -3,6 +3,7 @@
 
 use super::checkout_error::DialFailure;
 use super::lending::Pool;
+use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,19 @@ pub struct Checkout<S> {
     server: Box<S>,
     slot: Slot<S>,
     life: Life,
+    wanted_by: Borrower,
 }
+
+/// A server that comes back to its pool.
+pub(super) struct Returned<S> {
+    pub server: Box<S>,
+    pub life: Life,
+    pub wanted_by: Borrower,
+    pub lent_as: Borrower,
+}
+
+/// Who would like to have a certain server again.
+pub type Borrower = Option<NonZeroU64>;
 
 /// The right to open one more server. Dropping it passes the right to the next waiter.
 pub struct DialPermit<S> {
@@ -45,11 +58,25 @@ pub(super) enum Held {
 pub(super) struct Slot<S> {
     pool: Arc<Pool<S>>,
     held: Held,
+    /// who wanted its server when that was lent
+    lent_as: Borrower,
 }
 
 impl<S> Slot<S> {
     pub(super) fn new(pool: Arc<Pool<S>>, held: Held) -> Self {
-        Self { pool, held }
+        Self {
+            pool,
+            held,
+            lent_as: None,
+        }
+    }
+
+    pub(super) fn lent_as(pool: Arc<Pool<S>>, lent_as: Borrower) -> Self {
+        Self {
+            pool,
+            held: Held::InUse,
+            lent_as,
+        }
     }
 
     fn disarm(mut self) -> Arc<Pool<S>> {
@@ -61,14 +88,24 @@ impl<S> Slot<S> {
 impl<S> Drop for Slot<S> {
     fn drop(&mut self) {
         if self.held != Held::Nothing {
-            self.pool.free(self.held);
+            self.pool.free(self.held, self.lent_as);
         }
     }
 }
 
 impl<S> Checkout<S> {
     pub(super) fn new(server: Box<S>, slot: Slot<S>, life: Life) -> Self {
-        Self { server, slot, life }
+        Self {
+            server,
+            wanted_by: slot.lent_as,
+            slot,
+            life,
+        }
+    }
+
+    /// From now on others get it only where they can get no other. It holds for nobody else that has it in between.
+    pub fn keep_for(&mut self, borrower: Borrower) {
+        self.wanted_by = borrower;
     }
 
     pub fn pool(&self) -> &Arc<Pool<S>> {
@@ -77,14 +114,24 @@ impl<S> Checkout<S> {
 
     /// The server is clean and in step: to the first waiter, or to the idle list. Closed instead when its time is over.
     pub fn check_in(self) {
-        let Self { server, slot, life } = self;
-        slot.disarm().take_back(server, life);
+        let (pool, returned) = self.into_parts();
+        pool.take_back(returned);
     }
 
-    pub(super) fn into_parts(self) -> (Box<S>, Life) {
-        let Self { server, slot, life } = self;
-        slot.disarm();
-        (server, life)
+    pub(super) fn into_parts(self) -> (Arc<Pool<S>>, Returned<S>) {
+        let Self {
+            server,
+            slot,
+            life,
+            wanted_by,
+        } = self;
+        let returned = Returned {
+            server,
+            life,
+            wanted_by,
+            lent_as: slot.lent_as,
+        };
+        (slot.disarm(), returned)
     }
 
     /// Closes the server and frees its slot. The same as dropping it, said aloud.
@@ -94,8 +141,9 @@ impl<S> Checkout<S> {
     /// for a server found dead at checkout, whose client has already waited.
     pub fn replace(self) -> (S, DialPermit<S>) {
         let Self { server, slot, .. } = self;
+        let lent_as = slot.lent_as;
         let pool = slot.disarm();
-        let permit = pool.redial();
+        let permit = pool.redial(lent_as);
         (*server, permit)
     }
 }

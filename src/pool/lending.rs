@@ -9,11 +9,13 @@
 
 use super::checkout_error::{CheckoutError, DialFailure, Occupancy};
 use super::expiry::{self, IdleSince};
-use super::lease::{Checkout, DialPermit, Handoff, Held, Lease, Life, Slot};
+use super::lease::{Borrower, Checkout, DialPermit, Handoff, Held, Lease, Life, Returned, Slot};
+use super::wishes::{self, Wishes};
 use crate::config::PoolSettings;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -41,6 +43,8 @@ pub struct Pool<S> {
     settings: PoolSettings,
     dial_backoff: Duration,
     state: Mutex<State<S>>,
+    /// a server came back that somebody asks for by name
+    returned: tokio::sync::Notify,
 }
 
 /// What SHOW POOLS shows: taken under the lock, so the numbers agree with each other.
@@ -87,6 +91,7 @@ pub struct Sweep<S> {
 struct State<S> {
     /// last used last
     idle: Vec<Idle<S>>,
+    wishes: Wishes,
     /// first come first; tickets ascend
     waiters: VecDeque<Waiter<S>>,
     next_ticket: u64,
@@ -108,6 +113,7 @@ struct Idle<S> {
     server: Box<S>,
     life: Life,
     since: Instant,
+    wanted_by: Borrower,
 }
 
 struct Waiter<S> {
@@ -124,6 +130,14 @@ struct Failed {
 enum Grant<S> {
     Lease(Handoff<S>),
     Unreachable(Arc<DialFailure>),
+}
+
+/// What has become of the server that somebody would like to have again.
+enum Kept<S> {
+    Here(Box<Checkout<S>>),
+    /// somebody else has it
+    Lent,
+    No,
 }
 
 type Grants<S> = SmallVec<[(oneshot::Sender<Grant<S>>, Grant<S>); 1]>;
@@ -157,6 +171,7 @@ impl<S> Pool<S> {
             settings,
             dial_backoff,
             state,
+            returned: tokio::sync::Notify::new(),
         })
     }
 
@@ -169,27 +184,31 @@ impl<S> Pool<S> {
     }
 
     /// A server at once or not at all: an idle one, or the right to dial where the pool has room. Touches no timer.
-    pub fn try_checkout(self: &Arc<Self>) -> Option<Lease<S>> {
+    pub fn try_checkout(self: &Arc<Self>, whose: Borrower) -> Option<Lease<S>> {
         let mut state = self.state.lock();
         if state.closed || !state.waiters.is_empty() {
             return None;
         }
-        state.next_lease(self)
+        state.next_lease(self, whose)
     }
 
     /// An idle server or nothing. Touches no timer.
-    pub fn try_checkout_idle(self: &Arc<Self>) -> Option<Checkout<S>> {
-        self.try_checkout_quiet(usize::MAX)
+    pub fn try_checkout_idle(self: &Arc<Self>, whose: Borrower) -> Option<Checkout<S>> {
+        self.try_checkout_quiet(usize::MAX, whose)
     }
 
     /// The same, while fewer than so many are in use.
-    pub fn try_checkout_quiet(self: &Arc<Self>, in_use: usize) -> Option<Checkout<S>> {
+    pub fn try_checkout_quiet(
+        self: &Arc<Self>,
+        in_use: usize,
+        whose: Borrower,
+    ) -> Option<Checkout<S>> {
         let lease = {
             let mut state = self.state.lock();
             if !state.waiters.is_empty() || state.idle.is_empty() || state.in_use >= in_use {
                 return None;
             }
-            state.next_lease(self)
+            state.next_lease(self, whose)
         };
         match lease? {
             Lease::Ready(checkout) => Some(checkout),
@@ -199,11 +218,39 @@ impl<S> Pool<S> {
     }
 
     /// First come first served. Waits at most `wait_max`; a future that is dropped leaves the queue.
-    pub async fn checkout(self: &Arc<Self>) -> Result<Lease<S>, CheckoutError> {
-        match self.enter()? {
+    pub async fn checkout(self: &Arc<Self>, whose: Borrower) -> Result<Lease<S>, CheckoutError> {
+        match self.enter(whose)? {
             Entered::Served(lease) => Ok(lease),
             Entered::Queued(waiting) => waiting.outcome().await,
         }
+    }
+
+    /// The server that is kept for this borrower, once who has it meanwhile gives it back; None when it is not kept any
+    /// more, or not to be had within that time. From now on this pool rather dials than lends what is kept for somebody.
+    pub async fn checkout_kept(
+        self: &Arc<Self>,
+        whose: NonZeroU64,
+        longest: Duration,
+    ) -> Option<Checkout<S>> {
+        let came_back = async {
+            loop {
+                let mut returned = std::pin::pin!(self.returned.notified());
+                returned.as_mut().enable();
+                let taken = self.state.lock().take_kept(self, whose);
+                match taken {
+                    Kept::Here(server) => return Some(*server),
+                    Kept::Lent => returned.await,
+                    Kept::No => return None,
+                }
+            }
+        };
+        let came_back = tokio::time::timeout(longest, came_back).await;
+        came_back.ok().flatten()
+    }
+
+    /// This borrower wants nothing more.
+    pub fn forget(&self, whose: NonZeroU64) {
+        self.state.lock().forget(whose);
     }
 
     /// A server more could be dialled now.
@@ -311,7 +358,7 @@ impl<S> Pool<S> {
         dead
     }
 
-    fn enter(self: &Arc<Self>) -> Result<Entered<S>, CheckoutError> {
+    fn enter(self: &Arc<Self>, whose: Borrower) -> Result<Entered<S>, CheckoutError> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(CheckoutError::Closed {
@@ -319,7 +366,7 @@ impl<S> Pool<S> {
             });
         }
         if state.waiters.is_empty()
-            && let Some(lease) = state.next_lease(self)
+            && let Some(lease) = state.next_lease(self, whose)
         {
             return Ok(Entered::Served(lease));
         }
@@ -343,24 +390,32 @@ impl<S> Pool<S> {
     }
 
     /// A lent server comes back clean.
-    pub(super) fn take_back(self: &Arc<Self>, server: Box<S>, life: Life) {
+    pub(super) fn take_back(self: &Arc<Self>, returned: Returned<S>) {
+        let was_wanted = returned.lent_as.is_some();
         let (refused, grants) = {
             let mut state = self.state.lock();
-            let refused = state.put_back(server, life);
+            let refused = state.put_back(returned);
             if refused.is_none() && state.waiters.is_empty() {
+                drop(state);
+                if was_wanted {
+                    self.returned.notify_waiters();
+                }
                 return;
             }
             (refused, state.grants(self))
         };
         drop(refused);
+        if was_wanted {
+            self.returned.notify_waiters();
+        }
         if self.deliver(grants) {
             self.settle();
         }
     }
 
     /// A slot comes back without its server.
-    pub(super) fn free(self: &Arc<Self>, held: Held) {
-        {
+    pub(super) fn free(self: &Arc<Self>, held: Held, lent_as: Borrower) {
+        let was_wanted = {
             let mut state = self.state.lock();
             match held {
                 Held::InUse => {
@@ -370,6 +425,10 @@ impl<S> Pool<S> {
                 Held::Dialling => state.dialling = state.dialling.saturating_sub(1),
                 Held::Nothing => {}
             }
+            state.wishes.note_back(lent_as)
+        };
+        if was_wanted {
+            self.returned.notify_waiters();
         }
         self.settle();
     }
@@ -391,8 +450,9 @@ impl<S> Pool<S> {
         }
     }
 
-    pub(super) fn redial(self: &Arc<Self>) -> DialPermit<S> {
+    pub(super) fn redial(self: &Arc<Self>, lent_as: Borrower) -> DialPermit<S> {
         let mut state = self.state.lock();
+        state.wishes.note_back(lent_as);
         state.in_use = state.in_use.saturating_sub(1);
         state.dialling += 1;
         state.totals.closes += 1;
@@ -448,8 +508,8 @@ impl<S> Pool<S> {
         let Grant::Lease(handoff) = grant else { return };
         match handoff.accept() {
             Some(Lease::Ready(checkout)) => {
-                let (server, life) = checkout.into_parts();
-                let refused = self.state.lock().put_back(server, life);
+                let (_, returned) = checkout.into_parts();
+                let refused = self.state.lock().put_back(returned);
                 drop(refused);
             }
             // its slot frees itself
@@ -484,6 +544,7 @@ impl<S> State<S> {
     fn new(size: usize) -> Self {
         Self {
             idle: Vec::new(),
+            wishes: Wishes::default(),
             waiters: VecDeque::new(),
             next_ticket: 0,
             in_use: 0,
@@ -512,25 +573,53 @@ impl<S> State<S> {
         }
     }
 
-    /// What the next client in line gets: the server used last (its caches are warm), else the right to dial.
-    fn next_lease(&mut self, pool: &Arc<Pool<S>>) -> Option<Lease<S>> {
+    /// What the next client in line gets: the server used last (its caches are warm), but none that is kept for somebody
+    /// while there is another; else the right to dial.
+    fn next_lease(&mut self, pool: &Arc<Pool<S>>, whose: Borrower) -> Option<Lease<S>> {
         if self.paused || self.closed {
             return None;
         }
-        if let Some(Idle { server, life, .. }) = self.idle.pop() {
-            self.in_use += 1;
-            self.lent();
-            return Some(Lease::Ready(Checkout::new(
-                server,
-                Slot::new(pool.clone(), Held::InUse),
-                life,
-            )));
+        let wanted = self.idle.iter().map(|idle| idle.wanted_by);
+        let choice = wishes::choose(wanted, whose);
+        if let Some(choice) = choice
+            && !(choice.kept_for_another && self.wishes.asked && self.may_dial())
+        {
+            return Some(Lease::Ready(self.lend(choice.index, pool)));
         }
         if !self.may_dial() {
             return None;
         }
         self.lent();
         Some(Lease::Dial(self.dial(pool)))
+    }
+
+    fn lend(&mut self, index: usize, pool: &Arc<Pool<S>>) -> Checkout<S> {
+        let idle = self.idle.remove(index);
+        self.in_use += 1;
+        self.lent();
+        self.wishes.note_lent(idle.wanted_by);
+        let slot = Slot::lent_as(pool.clone(), idle.wanted_by);
+        Checkout::new(idle.server, slot, idle.life)
+    }
+
+    fn take_kept(&mut self, pool: &Arc<Pool<S>>, whose: NonZeroU64) -> Kept<S> {
+        self.wishes.asked = true;
+        if self.paused || self.closed {
+            return Kept::No;
+        }
+        let kept = |idle: &Idle<S>| idle.wanted_by == Some(whose);
+        match self.idle.iter().rposition(kept) {
+            Some(index) => Kept::Here(Box::new(self.lend(index, pool))),
+            None if self.wishes.is_lent(whose) => Kept::Lent,
+            None => Kept::No,
+        }
+    }
+
+    fn forget(&mut self, whose: NonZeroU64) {
+        self.wishes.forget(whose);
+        for idle in &mut self.idle {
+            idle.wanted_by = idle.wanted_by.filter(|wanted_by| *wanted_by != whose);
+        }
     }
 
     fn may_dial(&mut self) -> bool {
@@ -590,7 +679,7 @@ impl<S> State<S> {
     fn grants(&mut self, pool: &Arc<Pool<S>>) -> Grants<S> {
         let mut grants = SmallVec::new();
         while !self.waiters.is_empty() {
-            let Some(lease) = self.next_lease(pool) else {
+            let Some(lease) = self.next_lease(pool, None) else {
                 break;
             };
             let Some(waiter) = self.waiters.pop_front() else {
@@ -602,7 +691,14 @@ impl<S> State<S> {
     }
 
     /// Back to the idle list, or out again to be closed where its time is over.
-    fn put_back(&mut self, server: Box<S>, life: Life) -> Option<Box<S>> {
+    fn put_back(&mut self, returned: Returned<S>) -> Option<Box<S>> {
+        let Returned {
+            server,
+            life,
+            wanted_by,
+            lent_as,
+        } = returned;
+        let remembered = self.wishes.note_back(lent_as);
         let over = self.open() > self.size;
         self.in_use = self.in_use.saturating_sub(1);
         if over
@@ -617,6 +713,8 @@ impl<S> State<S> {
             server,
             life,
             since: self.swept_at,
+            // who wanted it may have gone meanwhile
+            wanted_by: wanted_by.filter(|_| remembered || wanted_by != lent_as),
         });
         None
     }

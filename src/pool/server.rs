@@ -128,6 +128,9 @@ impl ServerInfo {
     }
 }
 
+/// Room that an idle server keeps for what it sends, and for what it says.
+const KEPT_MAX: usize = 64 * 1024;
+
 pub struct Server {
     stream: Stream,
     intake: Intake,
@@ -150,9 +153,9 @@ pub struct Server {
     parameters_hash: u64,
     pub pid: i32,
     pub secret: i32,
-    /// the session it was lent to last, and how often that has changed
-    pub borrower: u64,
-    pub changes: u64,
+    /// the session that has last run something here that is not proven a read, and how often that has changed
+    writer: u64,
+    pub writers: u64,
     pub info: Arc<ServerInfo>,
 }
 
@@ -183,8 +186,8 @@ impl Server {
             parameters: login.parameters,
             pid: login.pid,
             secret: login.secret,
-            borrower: 0,
-            changes: 0,
+            writer: 0,
+            writers: 0,
             info: Arc::new(ServerInfo {
                 pid: login.pid,
                 born: now,
@@ -220,11 +223,11 @@ impl Server {
             && self.output.is_empty()
     }
 
-    /// It is lent to this session.
-    pub fn lend_to(&mut self, session: u64) {
-        if self.borrower != session {
-            self.borrower = session;
-            self.changes += 1;
+    /// This session runs something here that is not proven a read.
+    pub fn written_by(&mut self, session: u64) {
+        if self.writer != session {
+            self.writer = session;
+            self.writers += 1;
         }
     }
 
@@ -348,6 +351,15 @@ impl Server {
     }
 
     // ---- the socket --------------------------------------------------------------------------
+
+    /// What a large message or answer has needed is not kept while nobody needs it.
+    pub fn shed(&mut self) {
+        for buffer in [&mut self.output, &mut self.input] {
+            if buffer.is_empty() && buffer.capacity() > KEPT_MAX {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
 
     /// Sends what is unsent; Ready when nothing is left.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -91,6 +91,11 @@ impl Gathering {
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && !self.skipping
     }
+
+    /// There is something to run.
+    pub fn waits(&self) -> bool {
+        !self.frames.is_empty()
+    }
 }
 
 /// The values of a Bind.
@@ -234,7 +239,7 @@ impl Session {
         true
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
+    pub(super) async fn flush(&mut self) -> Result<(), Failure> {
         let result = self.run_gathered(End::Flush).await;
         if result.is_err() {
             self.gathering.skipping = true;
@@ -925,9 +930,7 @@ impl Session {
         }
         let plan = prepared.planned.statements.first();
         let settings = match plan {
-            Some(plan) if reply == Reply::Execute => {
-                self.settings_of(plan, &prepared.client_text)?
-            }
+            Some(plan) if reply == Reply::Execute => self.settings_in_batch(plan, &prepared)?,
             _ => Vec::new(),
         };
         let everywhere = !settings.is_empty() && self.exec.held.iter().any(|h| h.in_transaction);
@@ -953,6 +956,17 @@ impl Session {
             own_cursor(segments, step);
         }
         Ok(())
+    }
+
+    /// What an Execute changes of the settings. What would pin is refused here where the map says so, behind the answers of
+    /// what stands before it.
+    fn settings_in_batch(&self, plan: &Plan, prepared: &Prepared) -> Result<Vec<Setting>, Failure> {
+        let settings = self.settings_of(plan, &prepared.client_text)?;
+        match plan.effects.pins.filter(|_| settings.is_empty()) {
+            Some(reason) => self.exec.guard_pin(reason)?,
+            None => {}
+        }
+        Ok(settings)
     }
 
     /// Of a portal that is a cursor by SQL; false when there is none.
@@ -1332,6 +1346,7 @@ fn note_execute(
     work.executes += 1;
     work.job.executes = true;
     work.job.limited |= limited;
+    let stays = plan.filter(|plan| super::settings::stays_there(plan, &settings));
     work.job.settings.extend(settings);
     if everywhere {
         work.job.merge = Merge::Everywhere;
@@ -1342,6 +1357,10 @@ fn note_execute(
             // brought along like any other SET: no reason to stay
             work.job.effects.pins = None;
         }
+    }
+    if stays.is_some() {
+        work.job.effects.pins = Some(super::settings::FOREIGN);
+        work.job.effects.opaque = true;
     }
 }
 

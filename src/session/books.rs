@@ -104,12 +104,15 @@ impl Session {
         self.shown_transaction = self.exec.transaction.is_some();
         if !self.exec.held.is_empty() || self.shown_held {
             self.handle.release();
-            self.handle.unpin();
             for held in &self.exec.held {
                 self.handle.hold(held.shard.0);
-                if let Some(pin) = held.pin {
-                    self.handle.pin(pin.reason, pin.since);
-                }
+            }
+            let pin = self.exec.held.iter().find_map(|held| held.pin);
+            if self.handle.pin(pin.map(|pin| (pin.reason, pin.since))) {
+                self.recorder.count(&Counts {
+                    pins: 1,
+                    ..Counts::default()
+                });
             }
             self.shown_held = !self.exec.held.is_empty();
         }

@@ -10,7 +10,6 @@ use crate::exec::freshness::Marks;
 use crate::exec::held::Held;
 use crate::exec::job::{Ask, Job, Setting};
 use crate::exec::listening::Wish;
-use crate::exec::sequences::Written;
 use crate::exec::transaction::{Kind, Opened, Transaction};
 use crate::pool::outstanding::Fate;
 use crate::pool::server::Status;
@@ -365,7 +364,7 @@ impl Session {
         self.portals.clear();
         self.holding = None;
         self.exec.listening = None;
-        self.exec.written = Written::default();
+        self.exec.forget_written();
         let before = std::mem::replace(&mut self.exec.vars, self.start_vars.clone());
         let changed = before != self.start_vars || !self.exec.held.is_empty();
         for held in &mut self.exec.held {
@@ -465,6 +464,11 @@ impl Session {
                     pins: None,
                     ..plan.effects.clone()
                 },
+                None if super::settings::stays_there(plan, &settings) => crate::route::Effects {
+                    pins: Some(super::settings::FOREIGN),
+                    opaque: true,
+                    ..plan.effects.clone()
+                },
                 _ => plan.effects.clone(),
             },
             combine: None,
@@ -485,6 +489,7 @@ impl Session {
             text.trim().trim_end_matches(';').to_owned()
         };
         Ok(match &plan.command {
+            Command::Set { .. } if self.is_foreign(sql)? => Vec::new(),
             Command::Set { name, local: true } => vec![Setting::Local {
                 name: name.clone(),
                 statement: self

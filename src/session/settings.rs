@@ -66,11 +66,39 @@ pub fn characteristics(sql: &[u8]) -> Vec<Setting> {
         .collect()
 }
 
+/// Why a session stays with its server.
+pub const FOREIGN: &str = "a setting in another encoding than UTF8";
+
+/// A SET whose words only one server was told.
+#[must_use]
+pub fn stays_there(plan: &Plan, settings: &[Setting]) -> bool {
+    matches!(plan.command, Command::Set { .. }) && settings.is_empty()
+}
+
 impl Session {
+    /// The words of a setting are repeated elsewhere under whatever encoding the session has by then: only those that mean the
+    /// same there can be. With one server any others keep the session on it.
+    pub fn is_foreign(&self, sql: &[u8]) -> Result<bool, Failure> {
+        let same_everywhere =
+            sql.is_ascii() || self.exec.reads_utf8() && std::str::from_utf8(sql).is_ok();
+        if same_everywhere || self.exec.snapshot.database.shards.len() < 2 {
+            return Ok(!same_everywhere);
+        }
+        Err(Report::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "a setting in another client_encoding than UTF8 over several shards",
+        )
+        .hint("SET client_encoding TO UTF8 first, and to the other one afterwards.")
+        .into())
+    }
+
     /// What a call of set_config() changes. Only the plain form is understood; with one server any other form keeps the
     /// session on it, with several it is refused.
     pub fn set_config(&self, sql: &[u8]) -> Result<Option<Setting>, Failure> {
         let strings = self.context.standard_conforming_strings;
+        if self.is_foreign(sql)? {
+            return Ok(None);
+        }
         match plain_call(sql, strings) {
             Some((name, value, false)) => {
                 let statement = set_statement(&name, &value);

@@ -143,8 +143,8 @@ impl Session {
     async fn asked_of_a_server(&mut self, name: &str, sql: &[u8]) -> Result<Vec<u32>, Failure> {
         let home = self.exec.snapshot.database.home;
         let index = self.exec.acquire(home, Placement::Primary).await?;
-        let text = String::from_utf8_lossy(sql).into_owned();
-        let answer = match self.exec.held[index].run(&text, Fate::Notices).await {
+        let held = &mut self.exec.held[index];
+        let answer = match held.run_bytes(sql, Fate::Notices).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.exec.lost(index, &error)),
         };
@@ -273,6 +273,10 @@ impl Session {
         let Some(by_sql) = self.by_sql.take() else {
             return Ok(());
         };
+        if let Err(report) = self.exec.guard_pin("SQL PREPARE") {
+            self.by_sql = Some(by_sql);
+            return Err(report.into());
+        }
         let home = self.exec.snapshot.database.home;
         let index = match self.exec.acquire(home, Placement::Primary).await {
             Ok(index) => index,
@@ -334,8 +338,7 @@ impl Held {
             if there.captured.contains(name) {
                 continue;
             }
-            let text = String::from_utf8_lossy(prepare).into_owned();
-            let answer = self.run(&text, Fate::Skip).await?;
+            let answer = self.run_bytes(prepare, Fate::Skip).await?;
             if answer.own_error.is_some() {
                 return Ok(answer.own_error);
             }

@@ -145,13 +145,10 @@ impl ClientInfo {
         name[..end.unwrap_or(0)].clone_into(&mut self.rest.lock().application_name);
     }
 
-    /// The first reason stays until `unpin`.
-    pub fn pin(&self, reason: &'static str, now: Instant) {
-        self.rest.lock().pinned.get_or_insert((reason, now));
-    }
-
-    pub fn unpin(&self) {
-        self.rest.lock().pinned = None;
+    /// Why it keeps a server, and since when. True when that is another pin than the last one.
+    pub fn pin(&self, pin: Option<(&'static str, Instant)>) -> bool {
+        let before = std::mem::replace(&mut self.rest.lock().pinned, pin);
+        pin.is_some() && pin != before
     }
 
     pub fn begin_transaction(&self, now: Instant) {
@@ -320,8 +317,8 @@ mod tests {
         client.begin_transaction(at(10));
         client.hold(3);
         client.hold(3);
-        client.pin("temporary table", at(20));
-        client.pin("advisory lock", at(30));
+        assert!(client.pin(Some(("temporary table", at(20)))));
+        assert!(!client.pin(Some(("temporary table", at(20)))));
         client.set_state(ClientState::Waiting, at(40));
         client.count_queries(2);
         client.count_queries(1);
@@ -336,7 +333,7 @@ mod tests {
         );
         assert_eq!((status.shards, status.queries), (vec![3], 3));
         client.release();
-        client.unpin();
+        assert!(!client.pin(None));
         client.end_transaction();
         let status = client.status(at(100));
         assert!(

@@ -19,6 +19,8 @@ pub struct Counts {
     pub wait: Duration,
     /// statements refused that have no fingerprint (what could not even be scanned)
     pub refused: u64,
+    /// sessions that began to keep a server beyond a transaction
+    pub pins: u64,
 }
 
 /// Everything since the start.
@@ -30,6 +32,8 @@ pub struct Totals {
     pub errors: u64,
     /// statements that pgshunt itself would not run
     pub refused: u64,
+    /// times a session began to keep a server beyond a transaction
+    pub pins: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub waits: u64,
@@ -48,6 +52,7 @@ impl Default for Totals {
             transactions: 0,
             errors: 0,
             refused: 0,
+            pins: 0,
             bytes_in: 0,
             bytes_out: 0,
             waits: 0,
@@ -82,6 +87,7 @@ impl Totals {
     pub(super) fn count(&mut self, counts: &Counts) {
         self.transactions += counts.transactions;
         self.refused += counts.refused;
+        self.pins += counts.pins;
         self.bytes_in += counts.bytes_in;
         self.bytes_out += counts.bytes_out;
         self.waits += counts.waits;
@@ -93,6 +99,7 @@ impl Totals {
         self.transactions += other.transactions;
         self.errors += other.errors;
         self.refused += other.refused;
+        self.pins += other.pins;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.waits += other.waits;

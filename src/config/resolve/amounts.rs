@@ -1,9 +1,10 @@
 //! Numbers within their bounds: pool, consistency and limits. Every bound that is accepted is one the program can keep.
 
-use super::{Bounds, ConsistencySettings, Limits, PoolMode, PoolSettings, UserPool};
+use super::{Bounds, ConsistencySettings, Limits, Pins, PoolMode, PoolSettings, UserPool};
 use crate::config::error::Problems;
 use crate::config::file::{
-    BoundsFile, ConsistencyFile, LevelFile, LimitsFile, PoolFile, PoolModeFile, UserPoolFile,
+    BoundsFile, ConsistencyFile, LevelFile, LimitsFile, PinFile, PoolFile, PoolModeFile,
+    UserPoolFile,
 };
 use crate::config::place::At;
 use crate::consistency::Level;
@@ -110,6 +111,10 @@ pub(super) fn pool(written: &PoolFile, problems: &mut Problems) -> PoolSettings 
         prepared_max: problems.count("prepared_max", &written.prepared_max, 1..=100_000),
         pipeline_max: problems.count("pipeline_max", &written.pipeline_max, 1..=1_000),
         pipeline_time_max: problems.millis("pipeline_ms_max", &written.pipeline_ms_max, 1..=60_000),
+        pins: match written.pin {
+            PinFile::Allow => Pins::Allowed,
+            PinFile::Refuse => Pins::Refused,
+        },
         verify: written.verify,
     }
 }

@@ -1,7 +1,8 @@
 //! The configuration as rows for SHOW CONFIG: every bound with its unit, passwords hidden.
 
 use super::{
-    Bounds, ClientAuth, Config, Database, Limits, PoolMode, Shard, ShardedTable, TlsMode, User,
+    Bounds, ClientAuth, Config, Database, Limits, Pins, PoolMode, Shard, ShardedTable, TlsMode,
+    User,
 };
 use crate::consistency::Level;
 use crate::shard::KeyspaceKind;
@@ -323,6 +324,22 @@ impl Rows {
             at("pipeline_ms_max"),
             pool.pipeline_time_max,
             "ms that such a read may take on average",
+        );
+        self.keeping(database);
+    }
+
+    /// What becomes of a server after its transaction.
+    fn keeping(&mut self, database: &Database) {
+        let at = |field: &str| format!("databases.{}.pool.{field}", database.name);
+        let pool = &database.pool;
+        let pins = match pool.pins {
+            Pins::Allowed => "allow",
+            Pins::Refused => "refuse",
+        };
+        self.add(
+            at("pin"),
+            pins,
+            "what needs its server beyond a transaction",
         );
         self.add(
             at("verify"),

@@ -1,7 +1,7 @@
 //! Fairness, cancellation and bounds, with plain numbers as servers; then random histories against the invariants.
 
 use super::*;
-use crate::config::PoolMode;
+use crate::config::{Pins, PoolMode};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use proptest::prelude::*;
@@ -21,6 +21,7 @@ fn settings(size: usize) -> PoolSettings {
         prepared_max: 100,
         pipeline_max: 1,
         pipeline_time_max: Duration::from_millis(5),
+        pins: Pins::Allowed,
         verify: false,
     }
 }
@@ -44,7 +45,7 @@ fn failure() -> DialFailure {
 
 /// Takes a server, dialling if need be.
 async fn take(pool: &Arc<Pool<u32>>) -> Checkout<u32> {
-    match pool.checkout().await.unwrap() {
+    match pool.checkout(None).await.unwrap() {
         Lease::Ready(checkout) => checkout,
         Lease::Dial(permit) => permit.fulfil(7),
     }
@@ -54,7 +55,7 @@ type Pending<S> = BoxFuture<'static, Result<Lease<S>, CheckoutError>>;
 
 fn ask<S: Send + 'static>(pool: &Arc<Pool<S>>) -> Pending<S> {
     let pool = pool.clone();
-    async move { pool.checkout().await }.boxed()
+    async move { pool.checkout(None).await }.boxed()
 }
 
 fn poll<S>(pending: &mut Pending<S>) -> Poll<Result<Lease<S>, CheckoutError>> {
@@ -71,7 +72,7 @@ async fn the_first_to_come_is_the_first_served() {
     for pending in &mut queue {
         assert!(poll(pending).is_pending());
     }
-    assert!(pool.try_checkout().is_none());
+    assert!(pool.try_checkout(None).is_none());
     assert_eq!(pool.status().waiting, 50);
     held.check_in();
     for at in 0..50 {
@@ -171,7 +172,7 @@ async fn a_server_handed_to_a_client_that_has_gone_goes_to_the_next() {
 #[tokio::test]
 async fn a_right_to_dial_that_is_dropped_goes_to_the_next() {
     let pool = pool_of::<u32>(settings(1));
-    let Ok(Lease::Dial(permit)) = pool.checkout().await else {
+    let Ok(Lease::Dial(permit)) = pool.checkout(None).await else {
         panic!()
     };
     let mut next = ask(&pool);
@@ -198,7 +199,7 @@ async fn who_waits_too_long_is_told_who_holds_and_leaves_the_queue() {
         ..settings(1)
     });
     let held = take(&pool).await;
-    let Err(error) = pool.checkout().await else {
+    let Err(error) = pool.checkout(None).await else {
         panic!()
     };
     assert!(
@@ -224,7 +225,7 @@ async fn the_queue_is_bounded() {
     let mut first = ask(&pool);
     assert!(poll(&mut first).is_pending());
     assert!(matches!(
-        pool.checkout().await,
+        pool.checkout(None).await,
         Err(CheckoutError::QueueFull { .. })
     ));
 }
@@ -232,7 +233,7 @@ async fn the_queue_is_bounded() {
 #[tokio::test]
 async fn a_failed_dial_answers_for_the_others_for_a_moment() {
     let pool = pool_of::<u32>(settings(1));
-    let Ok(Lease::Dial(permit)) = pool.checkout().await else {
+    let Ok(Lease::Dial(permit)) = pool.checkout(None).await else {
         panic!()
     };
     let mut waiting = ask(&pool);
@@ -242,23 +243,23 @@ async fn a_failed_dial_answers_for_the_others_for_a_moment() {
         poll(&mut waiting),
         Poll::Ready(Err(CheckoutError::Unreachable { .. }))
     ));
-    let Err(error) = pool.checkout().await else {
+    let Err(error) = pool.checkout(None).await else {
         panic!("dialled again at once")
     };
     assert_eq!(
         error.to_string(),
         "no server of pool s1/app/social: connection refused"
     );
-    assert!(pool.try_checkout().is_none());
+    assert!(pool.try_checkout(None).is_none());
     tokio::time::sleep(Duration::from_millis(60)).await;
-    assert!(matches!(pool.checkout().await, Ok(Lease::Dial(_))));
+    assert!(matches!(pool.checkout(None).await, Ok(Lease::Dial(_))));
 }
 
 #[tokio::test]
 async fn while_another_server_lives_a_failed_dial_leaves_the_waiters_in_the_queue() {
     let pool = pool_of(settings(2));
     let held = take(&pool).await;
-    let Ok(Lease::Dial(permit)) = pool.checkout().await else {
+    let Ok(Lease::Dial(permit)) = pool.checkout(None).await else {
         panic!()
     };
     permit.fail(failure());
@@ -275,7 +276,7 @@ async fn while_another_server_lives_a_failed_dial_leaves_the_waiters_in_the_queu
 async fn a_sweep_serves_those_whom_a_failed_dial_held_back() {
     let pool = pool_of(settings(2));
     let _held = take(&pool).await;
-    let Ok(Lease::Dial(permit)) = pool.checkout().await else {
+    let Ok(Lease::Dial(permit)) = pool.checkout(None).await else {
         panic!()
     };
     permit.fail(failure());
@@ -306,14 +307,14 @@ async fn close_all_closes_the_idle_now_and_the_lent_when_they_return() {
     let pool = pool_of(settings(2));
     let (lent, idle) = (take(&pool).await, take(&pool).await);
     idle.check_in();
-    let Some(Lease::Ready(again)) = pool.try_checkout() else {
+    let Some(Lease::Ready(again)) = pool.try_checkout(None) else {
         panic!()
     };
     again.check_in();
     assert_eq!(pool.close_all(), vec![7]);
     lent.check_in();
     assert_eq!((pool.status().idle, pool.status().in_use), (0, 0));
-    assert!(matches!(pool.checkout().await, Ok(Lease::Dial(_))));
+    assert!(matches!(pool.checkout(None).await, Ok(Lease::Dial(_))));
 }
 
 #[tokio::test]
@@ -328,7 +329,7 @@ async fn a_closed_pool_turns_everybody_away() {
         Poll::Ready(Err(CheckoutError::Closed { .. }))
     ));
     assert!(matches!(
-        pool.checkout().await,
+        pool.checkout(None).await,
         Err(CheckoutError::Closed { .. })
     ));
     held.check_in();
@@ -392,7 +393,7 @@ async fn a_server_found_dead_is_replaced_in_its_slot() {
 async fn the_dead_among_the_idle_are_culled() {
     let pool = pool_of(settings(3));
     let held: Vec<_> = (0..3)
-        .map(|n| match pool.try_checkout() {
+        .map(|n| match pool.try_checkout(None) {
             Some(Lease::Dial(permit)) => permit.fulfil(n),
             _ => panic!(),
         })
