@@ -347,6 +347,7 @@ mod tests {
             source: crate::route::Source::Sharded,
             keys: None,
             only: Vec::new(),
+            partners: Vec::new(),
         };
         let (a, b) = (table("a", &["x"]), table("b", &["y", "z"]));
         let line = b"d\0\0\0\x111\t\\N\tyes\t\\N\n";
