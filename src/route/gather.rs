@@ -19,6 +19,8 @@ pub struct Gather {
     pub views: Vec<QualifiedName>,
     /// a table among them is not the same on a replica
     pub primary_only: bool,
+    /// several tables, or one that stands there more often
+    pub joins: bool,
     /// what keeps the shards from answering for themselves
     pub why: String,
 }

@@ -73,6 +73,7 @@ impl Statement<'_> {
             tables: Vec::new(),
             views: facts.on_copies.views.clone(),
             primary_only: facts.touched.iter().any(|t| t.primary_only),
+            joins: facts.touched.len() > 1,
             why: refusal.message.clone(),
         };
         let mut under_views = Vec::new();
@@ -97,6 +98,7 @@ impl Statement<'_> {
         }
         narrow(facts, self.context.database, &mut gather, &under_views);
         gather.tables.sort_by(|a, b| a.table.cmp(&b.table));
+        gather.joins |= gather.tables.len() > 1;
         if facts.touched.iter().any(is_sharded) {
             Ok(gather)
         } else {
