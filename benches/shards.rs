@@ -78,8 +78,12 @@ fn top_twenty(world: &World) {
         .map(|shard| median(301, &mut shard_of(world, shard), sql))
         .collect();
     let slowest = alone.into_iter().max().unwrap_or_default();
-    let all = median(301, &mut through(world), sql);
+    let mut raw = through(world);
+    let before = cpu_ms(world.proxy.pid());
+    let all = median(301, &mut raw, sql);
+    let each = (cpu_ms(world.proxy.pid()) - before) / 302.0;
     let allowed = ms(slowest) * 1.3 + 0.3;
+    println!("metric=top_twenty_cpu_ms pgshunt={each:.3}");
     println!(
         "metric=top_twenty_ms pgshunt={:.3} slowest_shard={:.3} allowed={allowed:.3}",
         ms(all),
@@ -119,6 +123,16 @@ fn merge(world: &World) {
     );
 }
 
+/// Processor time of all of a process's threads.
+fn cpu_ms(pid: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let spent = threads.flatten().filter_map(|thread| {
+        let said = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        said.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    spent.sum::<f64>() / 1e6
+}
+
 fn resident_kb(pid: u32, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find(|line| line.starts_with(field));
@@ -133,13 +147,15 @@ fn tpch_queries(world: &World) {
     let mut totals = [0.0, 0.0];
     for (n, query) in queries.iter().enumerate() {
         let asked = query.asked();
+        let before = cpu_ms(world.proxy.pid());
         let times = [&mut pgshunt, &mut postgres].map(|raw| ms(median(3, raw, &asked.text)));
         println!(
-            "metric=tpch_{:02}_ms pgshunt={:.1} postgres={:.1} ratio={:.2} # {}",
+            "metric=tpch_{:02}_ms pgshunt={:.1} postgres={:.1} ratio={:.2} cpu={:.1} # {}",
             n + 1,
             times[0],
             times[1],
             times[0] / times[1],
+            (cpu_ms(world.proxy.pid()) - before) / 4.0,
             query.comment
         );
         totals[0] += times[0];

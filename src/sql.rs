@@ -6,6 +6,7 @@ pub mod array;
 pub mod combine;
 pub mod command;
 pub mod edit;
+pub mod filter;
 pub mod hint;
 pub mod lift;
 pub mod name;

@@ -2,10 +2,11 @@
 //! and from where. Plain data.
 
 use super::resolve::narrowed;
-use super::{ColumnValues, KeyTuple, ValueSource, Values};
+use super::{KeyTuple, Values};
 use crate::catalog::QualifiedName;
 use crate::config::Database;
 use crate::shard::ShardSet;
+use crate::sql::filter::{Known, Partner};
 use std::fmt;
 
 mod condition;
@@ -18,6 +19,8 @@ pub struct Gather {
     pub views: Vec<QualifiedName>,
     /// a table among them is not the same on a replica
     pub primary_only: bool,
+    /// several tables, or one that stands there more often
+    pub joins: bool,
     /// what keeps the shards from answering for themselves
     pub why: String,
 }
@@ -33,7 +36,9 @@ pub struct Gathered {
     /// of a sharded table: only shards with these keys have rows that matter
     pub keys: Option<Keys>,
     /// what all rows that matter fulfil: the conditions of one of the table's uses; empty for all rows
-    pub only: Vec<Vec<ColumnValues>>,
+    pub only: Vec<Known>,
+    /// and the rows of other tables that all of them have beside them
+    pub partners: Vec<Partner>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,20 +82,24 @@ impl Gather {
 impl Gathered {
     fn condition(&self, values: &dyn Values) -> Option<String> {
         let mut uses = Vec::with_capacity(self.only.len());
-        for columns in &self.only {
-            let known = columns.iter().filter_map(|c| condition::of(c, values));
-            let known: Vec<String> = known.collect();
-            // one of its uses may look at any row
-            if known.is_empty() {
-                return None;
+        for known in &self.only {
+            let Some(said) = condition::of(known, values) else {
+                // one of its uses may look at any row
+                uses.clear();
+                break;
+            };
+            if !uses.contains(&said) {
+                uses.push(said);
             }
-            uses.push(known.join(" AND "));
         }
-        match uses.as_slice() {
+        let uses = match uses.as_slice() {
             [] => None,
             [one] => Some(one.clone()),
-            several => Some(format!("({})", several.join(") OR ("))),
-        }
+            several => Some(format!("(({}))", several.join(") OR ("))),
+        };
+        let partners = condition::beside(&self.partners, values);
+        let all: Vec<String> = uses.into_iter().chain(partners).collect();
+        (!all.is_empty()).then(|| all.join(" AND "))
     }
 
     fn shards(&self, values: &dyn Values, database: &Database) -> Option<ShardSet> {
@@ -116,27 +125,17 @@ impl fmt::Display for Gathered {
         if self.partly {
             write!(f, "({})", self.columns.join(", "))?;
         }
-        for (n, columns) in self.only.iter().enumerate() {
-            for (m, column) in columns.iter().enumerate() {
-                let word = match (n, m) {
-                    (0, 0) => "where",
-                    (_, 0) => "or",
-                    _ => "and",
-                };
-                let values: Vec<String> = column.values.iter().map(ToString::to_string).collect();
-                let range = |value: &ValueSource| matches!(value, ValueSource::Between(_));
-                let is = if column.values.iter().any(range) {
-                    "in"
-                } else {
-                    "="
-                };
-                let values = if values.is_empty() {
-                    "nothing".to_owned()
-                } else {
-                    values.join(" | ")
-                };
-                write!(f, " {word} {} {is} {values}", column.column)?;
-            }
+        for (n, known) in self.only.iter().enumerate() {
+            let word = if n == 0 { "where" } else { "or" };
+            write!(f, " {word} {known}")?;
+        }
+        for (n, partner) in self.partners.iter().enumerate() {
+            let word = if n == 0 && self.only.is_empty() {
+                "where"
+            } else {
+                "and"
+            };
+            write!(f, " {word} {partner}")?;
         }
         f.write_str(match self.source {
             Source::Sharded => "",

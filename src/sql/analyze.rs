@@ -6,6 +6,7 @@ mod combine;
 mod constant;
 mod expr;
 mod facts;
+mod filter;
 mod from;
 mod gather;
 mod predicate;
@@ -211,20 +212,20 @@ impl Analyzer<'_> {
             .collect();
         let anchors = self.anchor_keys();
         let instances = std::mem::take(&mut self.instances);
-        let touched =
-            instances
-                .iter()
-                .zip(&closures)
-                .zip(&anchors)
-                .map(|((instance, closure), keys)| Touched {
-                    table: instance.table.clone(),
-                    placement: instance.placement,
-                    proof: proof(&self.env, instance, closure, &unsafe_params),
-                    tied: tied(instance, closure, keys.as_deref()),
-                    primary_only: instance.primary_only,
-                    row_security: instance.row_security,
-                    equals: self.equals(instance, closure, &unsafe_params),
-                });
+        let found = gather::Found {
+            instances: &instances,
+            closures: &closures,
+            unsafe_params: &unsafe_params,
+        };
+        let touched = instances.iter().enumerate().map(|(at, instance)| Touched {
+            table: instance.table.clone(),
+            placement: instance.placement,
+            proof: proof(&self.env, instance, &closures[at], &unsafe_params),
+            tied: tied(instance, &closures[at], anchors[at].as_deref()),
+            primary_only: instance.primary_only,
+            row_security: instance.row_security,
+            known: self.holds_for(at, &found),
+        });
         let touched: Vec<Touched> = touched.collect();
         let mut functions: Vec<FunctionUse> = self.functions.into_iter().collect();
         functions.sort_by(|a, b| a.name.cmp(&b.name));

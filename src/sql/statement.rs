@@ -4,6 +4,7 @@
 use crate::catalog::QualifiedName;
 use crate::shard::KeyValue;
 use crate::sql::combine::Combination;
+use crate::sql::filter::Known;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -86,8 +87,8 @@ pub struct Touched {
     /// UNLOGGED, foreign, sequences: not the same on a replica
     pub primary_only: bool,
     pub row_security: bool,
-    /// what is proven of its columns: in the rows that matter each has one of these values
-    pub equals: Vec<ColumnValues>,
+    /// what holds for the rows that matter
+    pub known: Known,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -835,6 +835,7 @@ SELECT -id AS id, count(*) FROM tenants GROUP BY id ORDER BY id LIMIT 5
 
 SELECT id % 2 AS id, count(*) FROM tenants GROUP BY id ORDER BY 1, 2
 
+-- ties
 SELECT priority AS p, count(*) AS priority FROM tasks GROUP BY priority ORDER BY priority
 
 SELECT priority AS p, count(*) AS priority FROM tasks GROUP BY priority ORDER BY tasks.priority
@@ -872,3 +873,139 @@ SELECT at::date, count(*) FROM events GROUP BY at::date ORDER BY at::date
 SELECT extract(dow FROM due) AS d, count(*) FROM tasks GROUP BY d ORDER BY d NULLS FIRST
 
 SELECT tenant_id, max(due) - min(due) AS days, age(max(due), min(due)) FROM tasks GROUP BY tenant_id ORDER BY days DESC NULLS LAST, tenant_id
+
+-- conditions that are asked where the rows are: each form, in gathered statements
+
+SELECT max(name) FROM members WHERE name LIKE '%o%'
+
+SELECT max(name), count(*) + 0 FROM members WHERE name NOT LIKE 'a%' AND name <> 'Zoo'
+
+SELECT max(name), count(*) + 0 FROM members WHERE NOT (name LIKE '%o%' OR level IN (1, 2))
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE title LIKE 'a\_%' OR title LIKE '%\%'
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE title LIKE 'a!_%' ESCAPE '!'
+
+SELECT max(kind), count(*) + 0 FROM invoices WHERE kind LIKE 'bill%'
+
+SELECT max(kind), count(*) + 0 FROM invoices WHERE kind IN ('bill', 'none') AND kind <> 'note'
+
+SELECT max(name), count(*) + 0 FROM members WHERE level IS NULL
+
+SELECT max(name), count(*) + 0 FROM members WHERE level IS NOT NULL AND boss IS NULL
+
+SELECT max(name), count(*) + 0 FROM members WHERE level = 2 OR boss = 1 OR name = 'Zoo'
+
+SELECT max(name), count(*) + 0 FROM members WHERE level NOT IN (1, 2)
+
+SELECT max(name), count(*) + 0 FROM members WHERE level NOT IN (1, NULL)
+
+SELECT max(name), count(*) + 0 FROM members WHERE (level IN (1, NULL)) IS NOT TRUE
+
+SELECT max(name), count(*) + 0 FROM members WHERE (level = 1) IS NOT FALSE
+
+SELECT max(name), count(*) + 0 FROM members WHERE NOT (level = 1 AND boss = 2)
+
+SELECT max(name), count(*) + 0 FROM members WHERE level = boss OR level > boss + 1
+
+SELECT max(name), count(*) + 0 FROM members WHERE level <> boss AND score > 1.5
+
+SELECT max(name), count(*) + 0 FROM members WHERE level > 1.5 AND level < 99999999999 AND score <> -1
+
+SELECT max(name), count(*) + 0 FROM members WHERE coalesce(level, 0) = 0
+
+SELECT max(name), count(*) + 0 FROM members WHERE coalesce(name, 'none') = 'none' OR coalesce(level, 7) > 6
+
+SELECT max(name), count(*) + 0 FROM members WHERE substring(name FROM 1 FOR 1) IN ('a', 'Z', 'ä')
+
+SELECT max(name), count(*) + 0 FROM members WHERE substring(name FROM 2) = 'oo'
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE done
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE NOT done OR done IS NULL
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE done IS NOT TRUE AND done = false
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE coalesce(done, true)
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE due >= date '2024-01-01' AND due < date '2024-01-01' + interval '3' month
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE due BETWEEN date '2024-03-31' - interval '1 month' AND '2024-06-30'
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE due NOT BETWEEN '2024-02-01' AND '2024-06-30'
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE extract(month FROM due) = 2 OR extract(year FROM due) > 2024
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE weight > 0.5 AND priority BETWEEN 1 + 0 AND 2 + 1
+
+SELECT max(title), count(*) + 0 FROM tasks WHERE priority = 3 - 1 OR priority = -1
+
+SELECT max(kind), sum(amount) + 0 FROM invoices WHERE amount BETWEEN .06 - 0.01 AND 100.5 OR rate = 1
+
+SELECT max(kind), sum(amount) + 0 FROM invoices WHERE rate < amount AND issued > '2023-12-31'
+
+SELECT max(kind), count(*) + 0 FROM events WHERE host IS NOT NULL AND nums IS NOT NULL AND payload IS NOT NULL
+
+SELECT max(label), count(*) + 0 FROM devices WHERE id > '80000000-0000-0000-0000-000000000000' OR slot IS NULL
+
+SELECT max(name), count(*) + 0 FROM tenants WHERE active AND country <> 'pe' AND plan = 'small'
+
+SELECT max(m.name), count(*) + 0 FROM members m, tasks k WHERE m.level = 2 AND k.done AND m.id = k.id
+
+SELECT max(m.name), count(*) + 0 FROM members m JOIN tasks k ON k.member = m.id AND k.tenant_id = m.tenant_id WHERE (m.level = 1 AND k.done) OR (m.level = 2 AND NOT k.done AND m.boss IS NOT NULL)
+
+-- outer joins: what is said of rows that the join has made up says nothing of the tables' own
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id WHERE k.id IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id AND k.done WHERE k.id IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id WHERE k.done IS NOT TRUE
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id WHERE coalesce(k.priority, 0) = 0
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id WHERE k.priority = 2 OR k.priority IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id WHERE NOT (k.title LIKE '%o%')
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id AND t.active WHERE t.country IS NOT NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id AND k.due IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tasks k RIGHT JOIN tenants t ON k.tenant_id = t.id AND k.due IS NOT NULL WHERE k.title IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t FULL JOIN tasks k ON k.tenant_id = t.id AND k.done WHERE t.active IS NULL OR k.done IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN (members m LEFT JOIN tasks k ON k.tenant_id = m.tenant_id AND k.member = m.id) ON m.tenant_id = t.id AND k.id IS NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN members m ON m.tenant_id = t.id LEFT JOIN tasks k ON k.tenant_id = m.tenant_id AND m.level > 1 WHERE m.level IS NOT NULL
+
+-- rows whose partners on the same shard are not wanted are not brought
+
+SELECT max(k.title), count(*) + 0 FROM tenants t JOIN tasks k ON k.tenant_id = t.id WHERE t.active
+
+SELECT max(k.title), count(*) + 0 FROM tenants t LEFT JOIN tasks k ON k.tenant_id = t.id WHERE t.plan = 'small' AND t.active IS NOT TRUE
+
+SELECT max(k.title), count(*) + 0 FROM tenants t RIGHT JOIN tasks k ON k.tenant_id = t.id AND t.active
+
+SELECT max(k.title), count(*) + 0 FROM tenants t FULL JOIN tasks k ON k.tenant_id = t.id AND t.active WHERE k.done IS NOT NULL
+
+SELECT max(t.name), count(*) + 0 FROM tenants t WHERE t.active AND NOT EXISTS (SELECT 1 FROM tasks k WHERE k.tenant_id = t.id AND k.done)
+
+SELECT max(t.name), count(*) + 0 FROM tenants t WHERE t.active AND (SELECT count(*) FROM tasks k WHERE k.tenant_id = t.id) > 3
+
+SELECT max(t.name), max(s.n) + 0 FROM tenants t JOIN (SELECT tenant_id, count(*) AS n FROM tasks GROUP BY tenant_id) s ON s.tenant_id = t.id WHERE NOT t.active
+
+SELECT max(m.name), count(*) + 0 FROM members m JOIN tasks k ON k.tenant_id = m.tenant_id AND k.member = m.id JOIN tenants t ON t.id = m.tenant_id WHERE t.active AND m.level IS NOT NULL AND k.due IS NOT NULL
+
+SELECT max(a.title), count(*) + 0 FROM tenants t JOIN tasks a ON a.tenant_id = t.id JOIN tasks b ON b.tenant_id = t.id WHERE t.active AND a.done AND NOT b.done
+
+SELECT max(k.title), count(*) + 0 FROM tasks k WHERE k.tenant_id IN (SELECT id FROM tenants WHERE active) OR k.tenant_id = 3
+
+SELECT max(k.title), count(*) + 0 FROM tasks k WHERE k.tenant_id NOT IN (SELECT id FROM tenants WHERE active)
+
+SELECT max(t.name), count(*) + 0 FROM tenants t JOIN countries c ON c.code = t.country WHERE c.continent = 'Europe'
+
+SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN countries c ON c.code = t.country AND c.area > 1000 WHERE c.name IS NULL
+
+SELECT max(o.title), count(*) + 0 FROM open_tasks o JOIN people p ON p.tenant_id = o.tenant_id AND p.id = o.member WHERE p.level > 1 AND o.title IS NOT NULL

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes on their way to the scratch database before more is read.
 const UNSENT_MAX: usize = 256 * 1024;
-/// A table with more bytes than this gets statistics.
+/// A table with more bytes than this gets statistics, unless it is alone: then there is no order of joins to choose.
 const ANALYZED_MIN: u64 = 64 * 1024;
 /// For a copy that is given up to end.
 const ABANDONING_MAX: Duration = Duration::from_secs(2);
@@ -233,8 +233,9 @@ impl Executor {
             scratch.server.send(COPY_DONE);
             self.scratch_answers(scratch, |_, server| server.is_answered())
                 .await?;
-            if bytes - before > ANALYZED_MIN {
-                large.push(name);
+            if gather.joins && bytes - before > ANALYZED_MIN {
+                // of the other columns there is nothing to know
+                large.push(format!("{name} ({})", reading::columns(table)));
             }
         }
         let analyze = if large.is_empty() {
@@ -280,6 +281,14 @@ impl Executor {
         let Self { client, held, .. } = self;
         let server = &mut *held[index].server;
         loop {
+            if feed.begun
+                && !feed.together
+                && let Some((run, rows)) = reading::cut_rows(&mut feed.frames)
+            {
+                filling.count(run.len() as u64).await?;
+                filling.rows += rows;
+                filling.scratch.server.send(&run);
+            }
             let Some(frame) = next_frame(client, server, feed, filling).await? else {
                 return Err(Broken::OutOfStep("it has not copied all tables"));
             };

@@ -287,6 +287,24 @@ pub fn cut(frames: &mut BytesMut) -> Option<BytesMut> {
     }
 }
 
+/// Cuts off what is nothing but whole rows, and tells how many; the end of a binary stream is none.
+pub fn cut_rows(frames: &mut BytesMut) -> Option<(BytesMut, u64)> {
+    let (mut length, mut rows) = (0, 0);
+    loop {
+        let rest = &frames[length..];
+        match frame::header(rest, usize::MAX) {
+            Ok(Some(head))
+                if head.tag == b'd' && rest.len() >= head.len && rest[..head.len] != *TRAILER =>
+            {
+                length += head.len;
+                rows += 1;
+            }
+            _ => break,
+        }
+    }
+    (rows > 0).then(|| (frames.split_to(length), rows))
+}
+
 /// Copy data of one of several servers as part of one stream: without its own beginning and end. None when nothing is
 /// left of it; false when it is not what COPY sends.
 pub fn part_of_stream(mut data: BytesMut, first: bool) -> Result<Option<BytesMut>, &'static str> {
@@ -347,6 +365,7 @@ mod tests {
             source: crate::route::Source::Sharded,
             keys: None,
             only: Vec::new(),
+            partners: Vec::new(),
         };
         let (a, b) = (table("a", &["x"]), table("b", &["y", "z"]));
         let line = b"d\0\0\0\x111\t\\N\tyes\t\\N\n";
@@ -360,6 +379,20 @@ mod tests {
         assert_eq!((number, &row[..]), (1, &expected[..]));
         assert!(separate(b"d\0\0\0\x069\n", Form::Text, &[&a, &b]).is_none());
         assert!(separate(b"d\0\0\0\x04", Form::Binary, &[&a, &b]).is_none());
+    }
+
+    #[test]
+    fn whole_rows_are_cut_off_at_once() {
+        let mut frames = BytesMut::from(&b"d\0\0\0\x05ad\0\0\0\x06bc"[..]);
+        frames.extend_from_slice(TRAILER);
+        let (rows, count) = cut_rows(&mut frames).unwrap();
+        assert_eq!((&rows[..], count), (&b"d\0\0\0\x05ad\0\0\0\x06bc"[..], 2));
+        assert_eq!(cut_rows(&mut frames), None);
+        assert_eq!(&frames[..], TRAILER);
+        let mut half = BytesMut::from(&b"d\0\0\0\x05ad\0\0\0\x06b"[..]);
+        assert_eq!(cut_rows(&mut half).unwrap().1, 1);
+        assert_eq!(cut_rows(&mut half), None);
+        assert_eq!(cut_rows(&mut BytesMut::from(&b"c\0\0\0\x04"[..])), None);
     }
 
     #[test]

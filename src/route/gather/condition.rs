@@ -1,13 +1,116 @@
 //! What is known of a column's values, as SQL for the shard that is read. Only what means there what it means in the statement.
 
 use crate::route::{ColumnValues, ParamValue, ValueSource, Values};
-use crate::shard::KeyValue;
+use crate::shard::{KeyType, KeyValue};
 use crate::sql::array;
+use crate::sql::filter::{Filter, FilterPart, Form, Known, Partner, is_plain_number};
 use crate::sql::statement::Limit;
 
+/// What is known of a table's rows; None where nothing can be written of it.
+pub fn of(known: &Known, values: &dyn Values) -> Option<String> {
+    said(known, &Place::default(), values)
+}
+
+/// That a row has these beside it.
+pub fn beside(partners: &[Partner], values: &dyn Values) -> Vec<String> {
+    let place = Place::default();
+    let all = partners.iter();
+    all.filter_map(|p| partner(p, &place, values)).collect()
+}
+
+/// How columns are named: bare in the outermost query, with the name of their table in those within.
+#[derive(Default)]
+struct Place {
+    depth: usize,
+}
+
+impl Place {
+    fn column(&self, name: &str) -> String {
+        let column = format!("\"{}\"", name.replace('"', "\"\""));
+        match self.depth {
+            0 => column,
+            depth => format!("pgshunt_{depth}.{column}"),
+        }
+    }
+}
+
+fn said(known: &Known, place: &Place, values: &dyn Values) -> Option<String> {
+    let columns = known.values.iter().filter_map(|c| one_of(c, place, values));
+    let filters = known
+        .filters
+        .iter()
+        .filter_map(|f| filter(f, place, values));
+    let partners = known
+        .partners
+        .iter()
+        .filter_map(|p| partner(p, place, values));
+    let all: Vec<String> = columns.chain(filters).chain(partners).collect();
+    (!all.is_empty()).then(|| all.join(" AND "))
+}
+
+fn partner(partner: &Partner, place: &Place, values: &dyn Values) -> Option<String> {
+    let inner = Place {
+        depth: place.depth + 1,
+    };
+    let condition = said(&partner.known, &inner, values)?;
+    let ours: Vec<String> = partner.pairs.iter().map(|(a, _)| place.column(a)).collect();
+    let theirs: Vec<String> = partner.pairs.iter().map(|(_, b)| inner.column(b)).collect();
+    Some(format!(
+        "({}) IN (SELECT {} FROM {} AS pgshunt_{} WHERE {condition})",
+        ours.join(", "),
+        theirs.join(", "),
+        partner.table.quoted(),
+        inner.depth
+    ))
+}
+
+fn filter(filter: &Filter, place: &Place, values: &dyn Values) -> Option<String> {
+    let mut said = String::new();
+    for part in &filter.parts {
+        match part {
+            FilterPart::Text(text) => said.push_str(text),
+            FilterPart::Column(name) => said.push_str(&place.column(name)),
+            FilterPart::Value { source, form } => said.push_str(&formed(source, *form, values)?),
+        }
+    }
+    Some(said)
+}
+
+/// A value that has the form it needs: one that the servers would refuse is not asked for.
+fn formed(source: &ValueSource, form: Form, values: &dyn Values) -> Option<String> {
+    let literal = match source {
+        ValueSource::Slot(n) => Some(std::str::from_utf8(values.slot(*n)?).ok()?),
+        _ => None,
+    };
+    let type_oid = match form {
+        Form::Number { most } => {
+            let text = literal?;
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            return is_plain_number(digits, most).then(|| text.to_owned());
+        }
+        Form::Pattern => 25,
+        Form::Of(1042) => 25,
+        Form::Of(type_oid) => type_oid,
+    };
+    if let Some(text) = literal {
+        let inner = text
+            .strip_prefix('\'')
+            .and_then(|text| text.strip_suffix('\''));
+        let inner = match inner {
+            Some(inner) if !inner.contains('\\') => inner.replace("''", "'"),
+            Some(_) => return None,
+            None if is_integer(type_oid) || type_oid == 1700 => text.to_owned(),
+            None => return None,
+        };
+        let valid = KeyType::of_oid(type_oid)?.parse_text(inner.as_bytes());
+        valid.ok()?;
+    }
+    Some(value_text(source, type_oid, values)?.unwrap_or_else(|| "NULL".to_owned()))
+}
+
 /// `"column" IN (…)` and the like; None where a value cannot be written with certainty.
-pub fn of(column: &ColumnValues, values: &dyn Values) -> Option<String> {
-    let name = format!("\"{}\"", column.column.replace('"', "\"\""));
+fn one_of(column: &ColumnValues, place: &Place, values: &dyn Values) -> Option<String> {
+    let name = place.column(&column.column);
     let text = |source: &ValueSource| value_text(source, column.type_oid, values);
     let (mut single, mut alternatives) = (Vec::new(), Vec::new());
     for source in &column.values {
@@ -139,7 +242,6 @@ fn binary(oid: u32, bytes: &[u8], type_oid: u32) -> Option<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::KeyType;
     use crate::sql::statement::End;
 
     struct Given;
@@ -164,7 +266,7 @@ mod tests {
             type_oid,
             values: values.to_vec(),
         };
-        of(&column, &Given)
+        one_of(&column, &Place::default(), &Given)
     }
 
     fn between(limits: &[(End, bool, ValueSource)]) -> ValueSource {

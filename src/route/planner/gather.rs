@@ -8,6 +8,7 @@ use crate::catalog::{QualifiedName, Relation, RelationKind};
 use crate::config::Database;
 use crate::route::{Access, Gather, Gathered, Keys, Merge, Plan, Refusal, Routing, Source};
 use crate::sql::analyze::{Needed, is_reference, says_only, sharded_index};
+use crate::sql::filter::{Known, Partner};
 use crate::sql::statement::{Facts, Placement, Touched};
 use std::sync::Arc;
 
@@ -72,6 +73,7 @@ impl Statement<'_> {
             tables: Vec::new(),
             views: facts.on_copies.views.clone(),
             primary_only: facts.touched.iter().any(|t| t.primary_only),
+            joins: facts.touched.len() > 1,
             why: refusal.message.clone(),
         };
         let mut under_views = Vec::new();
@@ -96,6 +98,7 @@ impl Statement<'_> {
         }
         narrow(facts, self.context.database, &mut gather, &under_views);
         gather.tables.sort_by(|a, b| a.table.cmp(&b.table));
+        gather.joins |= gather.tables.len() > 1;
         if facts.touched.iter().any(is_sharded) {
             Ok(gather)
         } else {
@@ -154,9 +157,18 @@ fn narrow(facts: &Facts, database: &Database, gather: &mut Gather, under: &[Qual
     let tables = gather.tables.iter_mut();
     for table in tables.filter(|t| !under.contains(&t.table)) {
         let uses = || facts.touched.iter().filter(|t| t.table == table.table);
-        let mut only: Vec<_> = uses().map(|t| t.equals.clone()).collect();
+        let mut only: Vec<Known> = uses().map(|t| t.known.clone()).collect();
         only.dedup();
-        if only.len() <= USES_MAX && !only.iter().any(Vec::is_empty) {
+        // of several uses, what they have in common: as alternatives, partners would be looked for row by row
+        let mut partners: Vec<Vec<Partner>> = only
+            .iter_mut()
+            .map(|known| std::mem::take(&mut known.partners))
+            .collect();
+        let mut common = partners.pop().unwrap_or_default();
+        common.retain(|partner| partners.iter().all(|other| other.contains(partner)));
+        table.partners = common;
+        only.dedup();
+        if only.len() <= USES_MAX && !only.iter().any(Known::is_nothing) {
             table.only = only;
         }
         table.keys = keys(uses(), database);
@@ -248,6 +260,7 @@ fn add(
             source,
             keys: None,
             only: Vec::new(),
+            partners: Vec::new(),
         });
         return Ok(());
     };

@@ -6,8 +6,8 @@ use crate::shard::{KeyError, KeyType};
 use crate::sql::parse::offset;
 use crate::sql::statement::ValueSource;
 use sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, UnaryOperator,
-    Value, ValueWithSpan,
+    ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, TimezoneInfo, TypedString,
+    UnaryOperator, Value, ValueWithSpan,
 };
 
 const INTEGERS: [u32; 3] = [20, 21, 23];
@@ -36,6 +36,15 @@ impl Analyzer<'_> {
                 data_type,
                 format: None,
             } => self.cast(expr, data_type, type_oid),
+            Expr::TypedString(TypedString {
+                data_type,
+                value,
+                uses_odbc_syntax: false,
+            }) => {
+                let to = type_oid_of(data_type)?;
+                let same = to == type_oid;
+                same.then(|| self.plain(value, type_oid, false))?
+            }
             _ => None,
         }
     }
@@ -87,7 +96,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn slot_at(&self, at: usize) -> Option<usize> {
+    pub(super) fn slot_at(&self, at: usize) -> Option<usize> {
         if self.in_view > 0 {
             return None;
         }

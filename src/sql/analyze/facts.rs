@@ -2,6 +2,7 @@
 //! block, the nullable side of an outer join, a subquery); it sees its own facts and those of the contexts around it,
 //! never those within. Knows columns only as numbered nodes.
 
+use crate::sql::filter::Filter;
 use crate::sql::statement::{Limit, ValueSource};
 use std::collections::HashMap;
 
@@ -20,6 +21,17 @@ struct Context {
     parent: Option<ContextId>,
     equalities: Vec<(Node, Node)>,
     constants: Vec<(Node, Alternatives)>,
+    filters: Vec<Filtered>,
+}
+
+/// A condition on the columns of one relation.
+#[derive(Clone, Debug)]
+pub struct Filtered {
+    /// which, in the order in which the analysis met them
+    pub instance: usize,
+    /// not true of a row that an outer join has made up
+    pub strict: bool,
+    pub filter: Filter,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +98,40 @@ impl FactBase {
 
     pub fn constant(&mut self, context: ContextId, node: Node, values: Alternatives) {
         self.contexts[context.0].constants.push((node, values));
+    }
+
+    pub fn filter(&mut self, context: ContextId, filtered: Filtered) {
+        self.contexts[context.0].filters.push(filtered);
+    }
+
+    /// How many values and ranges have been found so far.
+    pub fn constants_of(&self, context: ContextId) -> usize {
+        self.contexts[context.0].constants.len()
+    }
+
+    /// The conditions that every row of a relation fulfils that matters. The relation stands in this context: what is said
+    /// further out is said of rows that an outer join may have made up.
+    pub fn filters(&self, context: ContextId, instance: usize) -> Vec<&Filtered> {
+        let mut found = Vec::new();
+        let mut at = Some(context);
+        while let Some(id) = at {
+            let here = self.contexts[id.0].filters.iter();
+            found.extend(here.filter(|f| f.instance == instance && (id == context || f.strict)));
+            at = self.contexts[id.0].parent;
+        }
+        found
+    }
+
+    /// Is the one context the other, or around it?
+    pub fn is_around(&self, outer: ContextId, inner: ContextId) -> bool {
+        let mut at = Some(inner);
+        while let Some(id) = at {
+            if id == outer {
+                return true;
+            }
+            at = self.contexts[id.0].parent;
+        }
+        false
     }
 
     /// All that a context sees.

@@ -5,8 +5,9 @@
 use super::facts::{Closure, Node};
 use super::{Analyzer, Instance, uses};
 use crate::catalog::QualifiedName;
+use crate::sql::filter::{FilterPart, Known, Partner};
 use crate::sql::name::identifier;
-use crate::sql::statement::{ColumnValues, ValueSource};
+use crate::sql::statement::{ColumnValues, Placement, ValueSource};
 use crate::sql::tokens::{Token, TokenKind};
 use std::collections::HashSet;
 
@@ -90,9 +91,136 @@ fn may_be_wildcard(text: &[u8], tokens: &[Token], at: usize) -> bool {
     }
 }
 
+/// In a statement of more relations than this, none is looked at for the sake of another.
+const RELATIONS_MAX: usize = 24;
+/// So many partners are asked for, and so many of theirs.
+const PARTNERS_MAX: usize = 3;
+const PARTNERS_DEPTH: usize = 3;
+
+/// What is known when the analysis has seen all of the statement.
+pub struct Found<'f> {
+    pub instances: &'f [Instance],
+    pub closures: &'f [Closure],
+    pub unsafe_params: &'f HashSet<usize>,
+}
+
 impl Analyzer<'_> {
+    /// What holds for the rows of a relation that matter.
+    pub(super) fn holds_for(&self, at: usize, found: &Found<'_>) -> Known {
+        self.known_beside(&[at], found)
+    }
+
+    /// Of the last of these relations; the others are looked at for its sake, or it for theirs.
+    fn known_beside(&self, path: &[usize], found: &Found<'_>) -> Known {
+        let at = path.last().copied().unwrap_or_default();
+        let (Some(instance), Some(closure)) = (found.instances.get(at), found.closures.get(at))
+        else {
+            return Known::default();
+        };
+        let all = self.base.filters(instance.context, at);
+        let safe = all.into_iter().map(|f| &f.filter).filter(|filter| {
+            let unsafe_param = |part: &FilterPart| match part {
+                FilterPart::Value { source, .. } => uses(source, found.unsafe_params),
+                _ => false,
+            };
+            !filter.parts.iter().any(unsafe_param)
+        });
+        Known {
+            values: self.equals(instance, closure, found.unsafe_params),
+            filters: safe.cloned().collect(),
+            partners: self.partners(path, found),
+        }
+    }
+
+    /// Relations that every row that matters has a row of beside it, on the same shard, and of which not every row will do.
+    fn partners(&self, path: &[usize], found: &Found<'_>) -> Vec<Partner> {
+        let several = self.env.database.shards.len() > 1 && path.len() <= PARTNERS_DEPTH;
+        let Some((&at, before)) = path.split_last() else {
+            return Vec::new();
+        };
+        if !several || found.instances.len() > RELATIONS_MAX {
+            return Vec::new();
+        }
+        let mut partners = Vec::new();
+        for other in 0..found.instances.len() {
+            // who stands beside one of those before is looked at for its sake
+            let is_known = path.contains(&other)
+                || before
+                    .iter()
+                    .any(|at| self.beside(*at, other, found).is_some());
+            if is_known || partners.len() >= PARTNERS_MAX {
+                continue;
+            }
+            let Some(pairs) = self.beside(at, other, found) else {
+                continue;
+            };
+            let longer: Vec<usize> = path.iter().copied().chain([other]).collect();
+            let mut known = self.known_beside(&longer, found);
+            // the same is known of our own columns
+            let paired = |column: &str| pairs.iter().any(|(_, their)| their == column);
+            known.values.retain(|values| !paired(&values.column));
+            let table = &found.instances[other].table;
+            if !known.is_nothing() {
+                partners.push(Partner {
+                    table: table.clone(),
+                    pairs,
+                    known,
+                });
+            }
+        }
+        partners
+    }
+
+    /// The columns by which a relation's row has its one partner in the other relation on its own shard.
+    fn beside(&self, at: usize, other: usize, found: &Found<'_>) -> Option<Vec<(String, String)>> {
+        let (ours, theirs) = (found.instances.get(at)?, found.instances.get(other)?);
+        if ours.table == theirs.table || !self.base.is_around(theirs.context, ours.context) {
+            return None;
+        }
+        let closure = found.closures.get(at)?;
+        if !self.are_together(ours, theirs, closure) {
+            return None;
+        }
+        let mut pairs = Vec::new();
+        for (column, node) in &ours.columns {
+            let tied = |(_, their): &&(String, Option<Node>)| match (node, their) {
+                (Some(a), Some(b)) => closure.tied(*a, *b) && self.has_plain_equality(*a),
+                _ => false,
+            };
+            if let Some((their, _)) = theirs.columns.iter().find(tied) {
+                pairs.push((column.clone(), their.clone()));
+            }
+        }
+        let key = &self.env.catalog.relations.get(&theirs.table)?.primary_key;
+        let paired = |column: &String| pairs.iter().any(|(_, their)| their == column);
+        (!key.is_empty() && key.iter().all(paired)).then_some(pairs)
+    }
+
+    /// Are rows that are joined on the same shard?
+    fn are_together(&self, ours: &Instance, theirs: &Instance, closure: &Closure) -> bool {
+        let (a, b) = match (ours.placement, theirs.placement) {
+            (_, Placement::Reference) => return true,
+            (Placement::Sharded(a), Placement::Sharded(b)) => (a, b),
+            _ => return false,
+        };
+        let keyspace = |at: usize| self.env.database.tables.get(at).map(|t| t.keyspace);
+        let mut keys = ours.keys.iter().zip(&theirs.keys);
+        keyspace(a) == keyspace(b)
+            && ours.keys.len() == theirs.keys.len()
+            && !ours.keys.is_empty()
+            && keys.all(|(a, b)| closure.tied(*a, *b) && self.has_plain_equality(*a))
+    }
+
+    /// Of a type that has one equality and no collation.
+    fn has_plain_equality(&self, node: Node) -> bool {
+        matches!(
+            self.base.type_of(node),
+            20 | 21 | 23 | 1082 | 1114 | 1184 | 1700 | 2950
+        )
+    }
+
     /// What is proven of a relation's columns.
-    pub(super) fn equals(
+    fn equals(
         &self,
         instance: &Instance,
         closure: &Closure,

@@ -18,7 +18,13 @@ impl Analyzer<'_> {
         context: ContextId,
     ) -> Outcome<()> {
         for condition in conjuncts(condition) {
+            let before = self.base.constants_of(context);
             self.conjunct(condition, scope, ctes, context)?;
+            // values and ranges say it all, but for an OR of several columns
+            let found = self.base.constants_of(context) > before;
+            if !found || is_or(condition) {
+                self.note_filters(condition, found, scope, context);
+            }
         }
         Ok(())
     }
@@ -390,8 +396,13 @@ impl Said {
     }
 }
 
+fn is_or(condition: &Expr) -> bool {
+    let or = BinaryOperator::Or;
+    matches!(condition, Expr::BinaryOp { op, .. } if *op == or)
+}
+
 /// What an AND of conditions consists of, in the order written.
-fn conjuncts(condition: &Expr) -> Vec<&Expr> {
+pub(super) fn conjuncts(condition: &Expr) -> Vec<&Expr> {
     let mut open = vec![condition];
     let mut found = Vec::new();
     while let Some(condition) = open.pop() {

@@ -37,7 +37,8 @@ impl Analyzer<'_> {
     ) -> Vec<(Node, Alternatives)> {
         match condition {
             Expr::BinaryOp { left, op, right } => {
-                let Some((end, inclusive)) = end_of(op).filter(|_| self.is_own(op)) else {
+                let Some((end, inclusive)) = end_of(op).filter(|_| self.is_own(&op.to_string()))
+                else {
                     return Vec::new();
                 };
                 self.bounded(left, right, (end, inclusive), scope)
@@ -47,10 +48,7 @@ impl Analyzer<'_> {
                 negated: false,
                 low,
                 high,
-            } if self.is_own(&BinaryOperator::GtEq)
-                && self.is_own(&BinaryOperator::LtEq)
-                && !self.may_be_symmetric() =>
-            {
+            } if self.is_own(">=") && self.is_own("<=") && !self.may_be_symmetric() => {
                 let mut said = self.bounded(expr, low, (End::Low, true), scope);
                 said.extend(self.bounded(expr, high, (End::High, true), scope));
                 said
@@ -60,7 +58,7 @@ impl Analyzer<'_> {
     }
 
     /// BETWEEN SYMMETRIC, whose limits may stand the other way round: the tree does not say which it is.
-    fn may_be_symmetric(&self) -> bool {
+    pub(super) fn may_be_symmetric(&self) -> bool {
         const WORD: &[u8] = b"symmetric";
         let mut words = self.env.text.windows(WORD.len());
         words.any(|word| word.eq_ignore_ascii_case(WORD))
@@ -73,9 +71,8 @@ impl Analyzer<'_> {
     }
 
     /// No operator of the user has this name.
-    fn is_own(&self, op: &BinaryOperator) -> bool {
-        let users = &self.env.catalog.user_operators;
-        !users.contains(op.to_string().as_str())
+    pub(super) fn is_own(&self, operator: &str) -> bool {
+        !self.env.catalog.user_operators.contains(operator)
     }
 
     fn bounded(
