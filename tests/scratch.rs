@@ -82,6 +82,24 @@ fn they_have_no_more_on_disk_than_the_bound() {
     assert!(scratches(&town).contains(&"pgshunt_scratch_of_another".to_owned()));
 }
 
+/// A vacuum waits for the one who has a table's rights in hand, who would wait for it to gather statistics: a deadlock.
+#[test]
+fn the_server_does_not_vacuum_them_by_itself() {
+    let town = town("scratch-vacuum");
+    let proxy = Proxy::start(&town.cluster.map_with(TABLES));
+    let mut sharded = client(&proxy);
+    sharded.ask("INSERT INTO rows VALUES (1, 'one')").ok();
+    assert_eq!(sharded.ask(MEDIAN).ok().value(), "one");
+    let name = scratches(&town).pop().expect("a scratch database");
+    let sql = "SELECT count(*) FILTER (WHERE coalesce(c.reloptions::text, '') NOT LIKE '%autovacuum_enabled=off%'), \
+               count(*) FROM pg_class c WHERE c.oid >= 16384 AND c.relkind IN ('r', 't')";
+    let mut there = town.superuser(0, 0, &name);
+    let answer = there.ask(sql).ok();
+    let counts = &answer.rows[0];
+    assert_eq!(counts[0].as_deref(), Some("0"), "{counts:?}");
+    assert_ne!(counts[1].as_deref(), Some("0"), "no tables");
+}
+
 #[test]
 fn old_ones_are_dropped_and_those_in_use_are_not() {
     let town = town("scratch-old");

@@ -52,7 +52,8 @@ SELECT 5, 'client', pg_get_functiondef(p.oid), n.nspname, p.proname, NULL, NULL,
    AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
-SELECT 6, 'client', format('CREATE UNLOGGED TABLE %I.%I (%s%s)', n.nspname, c.relname,
+SELECT 6, 'client', format('CREATE UNLOGGED TABLE %I.%I (%s%s) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)',
+           n.nspname, c.relname,
            (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
                    || coalesce((SELECT format(' COLLATE %I.%I', on_.nspname, o.collname) FROM pg_collation o
                                   JOIN pg_namespace on_ ON on_.oid = o.collnamespace JOIN pg_type at ON at.oid = a.atttypid
