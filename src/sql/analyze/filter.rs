@@ -12,7 +12,7 @@ use crate::sql::parse::offset;
 use crate::sql::statement::ValueSource;
 use sqlparser::ast::{
     BinaryOperator, DateTimeField, Expr, FunctionArg, FunctionArgExpr, FunctionArguments,
-    TypedString, UnaryOperator, Value, visit_expressions,
+    TypedString, UnaryOperator, Value, ValueWithSpan, visit_expressions,
 };
 use std::ops::ControlFlow;
 
@@ -138,6 +138,11 @@ impl Analyzer<'_> {
             found.clear();
         }
         found
+    }
+
+    /// Not one that another text of the same shape may have otherwise.
+    fn is_fixed(&self, literal: &ValueWithSpan) -> bool {
+        offset(literal.span).is_some_and(|at| self.slot_at(at).is_none())
     }
 
     /// The relation that has this column, and the column's place there.
@@ -566,7 +571,7 @@ impl Maker<'_, '_> {
             (a, self.number(unwrap(right), ADDED_DIGITS_MAX)?.parts)
         } else {
             let time = self.time(unwrap(left))?;
-            (time, vec![text(&interval(unwrap(right))?)])
+            (time, vec![text(&self.interval(unwrap(right))?)])
         };
         let mut parts = vec![text("(")];
         parts.extend(a.parts);
@@ -574,6 +579,41 @@ impl Maker<'_, '_> {
         parts.extend(b);
         parts.push(text(")"));
         Some(Scalar { parts, ..a })
+    }
+
+    /// `interval '3' month`, `interval '3 months'`: a few digits and a unit, which no setting changes.
+    fn interval(&self, expr: &Expr) -> Option<String> {
+        let Expr::Interval(interval) = expr else {
+            return None;
+        };
+        let Expr::Value(value) = unwrap(&interval.value) else {
+            return None;
+        };
+        let Value::SingleQuotedString(said) = &value.value else {
+            return None;
+        };
+        if !self.analyzer.is_fixed(value) {
+            return None;
+        }
+        if interval.leading_precision.is_some()
+            || interval.last_field.is_some()
+            || interval.fractional_seconds_precision.is_some()
+        {
+            return None;
+        }
+        let unit = match &interval.leading_field {
+            Some(field) => field.to_string(),
+            None => said
+                .trim_start_matches(|c: char| c.is_ascii_digit())
+                .trim()
+                .to_owned(),
+        };
+        let unit = unit.to_ascii_lowercase();
+        let known = UNITS.contains(&unit.strip_suffix('s').unwrap_or(&unit));
+        let count: String = said.chars().take_while(char::is_ascii_digit).collect();
+        let whole = interval.leading_field.is_none() || count == *said;
+        (known && whole && (1..=4).contains(&count.len()))
+            .then(|| format!("'{count} {unit}'::pg_catalog.interval"))
     }
 
     fn extracted(&mut self, field: &DateTimeField, expr: &Expr) -> Option<Scalar> {
@@ -607,7 +647,7 @@ impl Maker<'_, '_> {
                 Value::Number(digits, _) => {
                     let short =
                         digits.len() < 7 && digits.bytes().all(|byte| byte.is_ascii_digit());
-                    short.then(|| digits.clone())
+                    (short && self.analyzer.is_fixed(value)).then(|| digits.clone())
                 }
                 _ => None,
             },
@@ -742,38 +782,6 @@ fn is_text(oid: u32) -> bool {
 
 fn is_number(oid: u32) -> bool {
     matches!(oid, 20 | 21 | 23 | NUMERIC)
-}
-
-/// `interval '3' month`, `interval '3 months'`: a few digits and a unit, which no setting changes.
-fn interval(expr: &Expr) -> Option<String> {
-    let Expr::Interval(interval) = expr else {
-        return None;
-    };
-    let Expr::Value(value) = unwrap(&interval.value) else {
-        return None;
-    };
-    let Value::SingleQuotedString(said) = &value.value else {
-        return None;
-    };
-    if interval.leading_precision.is_some()
-        || interval.last_field.is_some()
-        || interval.fractional_seconds_precision.is_some()
-    {
-        return None;
-    }
-    let unit = match &interval.leading_field {
-        Some(field) => field.to_string(),
-        None => said
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .trim()
-            .to_owned(),
-    };
-    let unit = unit.to_ascii_lowercase();
-    let known = UNITS.contains(&unit.strip_suffix('s').unwrap_or(&unit));
-    let count: String = said.chars().take_while(char::is_ascii_digit).collect();
-    let whole = interval.leading_field.is_none() || count == *said;
-    (known && whole && (1..=4).contains(&count.len()))
-        .then(|| format!("'{count} {unit}'::pg_catalog.interval"))
 }
 
 /// What an OR of conditions consists of.
