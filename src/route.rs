@@ -269,6 +269,8 @@ pub enum Ddl {
     Data,
     /// functions, triggers and whatever else runs code: what a statement leaves behind depends on it
     Code,
+    /// with what settings a session of a role or database begins
+    Defaults,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -422,8 +422,12 @@ impl App {
             tokio::time::sleep(CATALOG_PAUSE).await;
             let slots: Vec<_> = self.backends.load().values().cloned().collect();
             for slot in slots {
-                if let Err(error) = slot.load_full().refresh_catalog().await {
+                let backend = slot.load_full();
+                if let Err(error) = backend.refresh_catalog().await {
                     tracing::debug!(%error, "the catalog could not be loaded");
+                }
+                if let Err(error) = backend.look_at_defaults().await {
+                    tracing::debug!(%error, "what sessions begin with is not known");
                 }
             }
         }

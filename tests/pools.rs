@@ -836,3 +836,42 @@ fn what_would_pin_is_counted_or_refused() {
     assert_eq!(shown(&proxy, "SHOW STATS", "pins"), "0");
     lock.ask("SELECT 1").ok();
 }
+
+/// ALTER ROLE … SET and ALTER DATABASE … SET are for sessions that begin after them, whatever servers there are.
+#[test]
+fn what_sessions_begin_with_is_theirs_from_the_first_statement() {
+    let proxy = Proxy::start(&named(Map::of(town(), 1, 0).pool("size: 4"), "beginner").text());
+    let begins = |name: &str| {
+        let mut client = connect(&proxy);
+        let reported = client.parameters.iter().rev().find(|(n, _)| n == name);
+        let reported = reported.map(|(_, value)| value.clone());
+        let shown = client.ask(&format!("SHOW {name}")).ok().value().to_owned();
+        assert_eq!(reported.unwrap_or_else(|| shown.clone()), shown);
+        shown
+    };
+    assert_eq!(begins("work_mem"), "4MB");
+    let mut there = connect(&proxy);
+    there.ask("ALTER ROLE beginner SET work_mem = '7MB'").ok();
+    assert_eq!(begins("work_mem"), "7MB");
+    there.ask("BEGIN").ok();
+    there.ask("ALTER USER beginner SET work_mem TO '8MB'").ok();
+    assert_eq!(begins("work_mem"), "7MB");
+    there.ask("COMMIT").ok();
+    assert_eq!(begins("work_mem"), "8MB");
+    there
+        .ask("ALTER ROLE beginner IN DATABASE social SET DateStyle = 'German'")
+        .ok();
+    assert_eq!(begins("DateStyle"), "German, DMY");
+    there
+        .ask("ALTER ROLE beginner IN DATABASE social RESET ALL")
+        .ok();
+    there.ask("ALTER ROLE beginner RESET work_mem").ok();
+    assert_eq!(begins("work_mem"), "4MB");
+    assert!(begins("DateStyle").starts_with("ISO"));
+    // said by another way, it is seen a little later
+    let mut direct = town().superuser(0, 0, "social");
+    direct.ask("ALTER ROLE beginner SET work_mem = '9MB'").ok();
+    support::town::eventually(Duration::from_secs(60), "the new default", &mut || {
+        begins("work_mem") == "9MB"
+    });
+}

@@ -3,12 +3,14 @@
 //! `assemble`'s. It does not know the shard map.
 
 mod assemble;
+mod defaults;
 mod functions;
 mod hidden;
 mod lingering;
 mod rows;
 mod views;
 
+pub use defaults::defaults;
 pub use lingering::lingering;
 
 use crate::catalog::Catalog;

@@ -79,6 +79,8 @@ pub struct Backend {
     /// what servers report at log-in, by user and settings
     pub greetings: Mutex<Greetings>,
     snapshot: ArcSwap<Snapshot>,
+    /// with what settings sessions began when that was last looked at
+    defaults: Mutex<Option<String>>,
     /// one refresh of the catalog at a time
     refresh: tokio::sync::Mutex<()>,
     /// how often functions were looked at; held while what was seen is put in place
@@ -95,6 +97,8 @@ pub trait Loader: Send + Sync {
     async fn load(&self) -> Result<Catalog, String>;
     /// Of the catalog, what has to be known before the next statement.
     async fn lingering(&self) -> Result<Lingering, String>;
+    /// With what settings sessions begin on the home shard, as a text that differs when they do.
+    async fn defaults(&self) -> Result<String, String>;
     /// The home shard's schema as scratch databases are made after it.
     async fn recipe(&self) -> Result<Recipe, ScratchError>;
     /// Where scratch databases are made: on the server with this address.
@@ -141,6 +145,7 @@ impl Backend {
             notifications,
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
+            defaults: Mutex::default(),
             refresh: tokio::sync::Mutex::new(()),
             looked: tokio::sync::Mutex::new(0),
             stale: AtomicBool::new(false),
@@ -201,6 +206,24 @@ impl Backend {
             return Ok(());
         }
         self.put(Some(&Arc::new(catalog)));
+        Ok(())
+    }
+
+    /// Sessions begin with other settings from now on: so does every server that one of them gets.
+    pub fn begin_anew(&self) {
+        for entry in self.servers.all() {
+            drop(entry.pool.close_all());
+        }
+        self.greetings.lock().clear();
+    }
+
+    /// The same where it was said by another way than through here.
+    pub async fn look_at_defaults(&self) -> Result<(), String> {
+        let now = self.loader.defaults().await?;
+        let before = self.defaults.lock().replace(now.clone());
+        if before.is_some_and(|before| before != now) {
+            self.begin_anew();
+        }
         Ok(())
     }
 

@@ -361,9 +361,12 @@ impl Executor {
 
     /// DDL has been committed: what is planned from now on must know it.
     pub(super) async fn reload_catalog(&mut self, ddl: Ddl) {
+        if ddl == Ddl::Defaults {
+            self.backend.begin_anew();
+        }
         if self.backend.may_refresh_later() {
             self.backend.refresh_soon();
-            if ddl == Ddl::Code
+            if ddl >= Ddl::Code
                 && let Err(error) = self.backend.refresh_lingering().await
             {
                 tracing::error!(%error, "the functions could not be looked at after DDL");

@@ -44,6 +44,8 @@ pub struct Held {
     pub batch_failed: bool,
     /// settings as they were when the transaction began
     pub vars_before: Vars,
+    /// statements prepared by SQL that are there under the client's own names
+    pub brought: Vec<String>,
 }
 
 impl Held {
@@ -73,6 +75,7 @@ impl Held {
             opaque: false,
             batch_open: false,
             batch_failed: false,
+            brought: Vec::new(),
         }
     }
 

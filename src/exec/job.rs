@@ -120,6 +120,10 @@ pub struct Execution {
     /// characters before that name, and how many more it has than the client's
     pub place: usize,
     pub longer: usize,
+    /// characters that the client wrote before the statement itself, in its PREPARE
+    pub before: usize,
+    /// there is more to go wrong than the statement, in the first so many characters
+    pub own_words: usize,
 }
 
 impl Execution {
@@ -142,10 +146,12 @@ impl Execution {
         Ok(())
     }
 
-    /// Where the client has written what an error is about.
+    /// Where the client has written what an error is about: here, or in the statement as it was prepared.
     #[must_use]
     pub fn place_of(&self, at: usize) -> usize {
-        if at > self.place {
+        if at > self.own_words {
+            at + self.before
+        } else if at > self.place {
             at.saturating_sub(self.longer).max(self.place)
         } else {
             at

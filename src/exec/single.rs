@@ -12,8 +12,8 @@ use crate::consistency::Level;
 use crate::pool::server::{Answer, Filter, Server};
 use crate::route::Access;
 use crate::shard::ShardId;
-use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
+use crate::wire::{build, message};
 use bytes::BytesMut;
 use std::time::Instant;
 
@@ -165,7 +165,10 @@ impl Executor {
         if let Ask::Execute(execution) = &job.ask {
             client.hold();
             Box::pin(execution.make_ready(server, answer)).await?;
-            if answer.own_error.is_some() {
+            if let Some(error) = &answer.own_error {
+                let mut placed = BytesMut::new();
+                build::error_elsewhere(&mut placed, error, |at| at + execution.before);
+                answer.own_error = Some(placed.freeze());
                 return Ok(());
             }
         }

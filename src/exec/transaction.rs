@@ -52,6 +52,8 @@ pub struct Transaction {
     pub read_only: Option<bool>,
     pub isolation: Option<Isolation>,
     pub deferrable: Option<bool>,
+    /// as it came down a chain, which a failure does not take back
+    pub inherited: Option<Characteristics>,
     pub failed: bool,
     /// a server that took part is gone: only ROLLBACK is left
     pub lost: bool,
@@ -66,6 +68,14 @@ pub struct Transaction {
     pub cursors: Option<Box<super::cursors::Cursors>>,
 }
 
+/// What SET TRANSACTION is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Characteristics {
+    pub read_only: Option<bool>,
+    pub isolation: Option<Isolation>,
+    pub deferrable: Option<bool>,
+}
+
 impl Transaction {
     #[must_use]
     pub fn new(opened: Opened, vars: &Vars) -> Self {
@@ -74,6 +84,7 @@ impl Transaction {
             read_only: None,
             isolation: None,
             deferrable: None,
+            inherited: None,
             failed: false,
             lost: false,
             vars_before: vars.clone(),
@@ -82,6 +93,20 @@ impl Transaction {
             ddl: None,
             cursors: None,
         }
+    }
+
+    /// What the next one of a chain is to be. What a failed transaction had said of itself went with its failure, unless only a
+    /// savepoint's part has failed.
+    #[must_use]
+    pub fn passes_on(&self) -> Option<Characteristics> {
+        if self.failed && self.savepoints() == 0 {
+            return self.inherited;
+        }
+        Some(Characteristics {
+            read_only: self.read_only,
+            isolation: self.isolation,
+            deferrable: self.deferrable,
+        })
     }
 
     /// The transaction a BEGIN opens.

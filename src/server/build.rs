@@ -9,7 +9,7 @@ use crate::cluster::control::ControlPools;
 use crate::cluster::draw::draw_on_one_shard;
 use crate::cluster::finding::{Report, Severity};
 use crate::cluster::inspect::{Member, home_catalog, inspect_all};
-use crate::cluster::load::{lingering, load};
+use crate::cluster::load::{defaults, lingering, load};
 use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{self, Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
@@ -84,7 +84,7 @@ async fn backend(
         control,
         known: parking_lot::Mutex::new(catalog.clone()),
     });
-    Ok(Backend::new(
+    let backend = Backend::new(
         config.clone(),
         database,
         catalog,
@@ -92,7 +92,11 @@ async fn backend(
         servers,
         notifications,
         loader,
-    ))
+    );
+    if let Err(error) = backend.look_at_defaults().await {
+        tracing::debug!(%error, "what sessions begin with is not known yet");
+    }
+    Ok(backend)
 }
 
 /// Every server of the database as it is now.
@@ -152,6 +156,12 @@ impl Loader for ControlLoader {
         let home = &self.database.shards[self.database.home.index()].primary;
         let client = self.control.client(home).await.map_err(|e| e.to_string())?;
         lingering(&client).await.map_err(|e| e.to_string())
+    }
+
+    async fn defaults(&self) -> Result<String, String> {
+        let home = &self.database.shards[self.database.home.index()].primary;
+        let client = self.control.client(home).await.map_err(|e| e.to_string())?;
+        defaults(&client).await.map_err(|e| e.to_string())
     }
 
     async fn recipe(&self) -> Result<Recipe, ScratchError> {

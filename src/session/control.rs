@@ -261,11 +261,11 @@ impl Session {
 
     fn chain(&mut self, old: &Transaction) {
         let mut tx = Transaction::new(Opened::ByClient, &self.exec.vars);
-        // what a failed transaction had said of itself went with its failure, unless only a savepoint's part has failed
-        if !old.failed || old.savepoints() > 0 {
-            tx.read_only = old.read_only;
-            tx.isolation = old.isolation;
-            tx.deferrable = old.deferrable;
+        tx.inherited = old.passes_on();
+        if let Some(inherited) = tx.inherited {
+            tx.read_only = inherited.read_only;
+            tx.isolation = inherited.isolation;
+            tx.deferrable = inherited.deferrable;
         }
         self.exec.transaction = Some(tx);
     }

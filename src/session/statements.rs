@@ -225,6 +225,12 @@ impl Session {
                 .into(),
             place: characters(before),
             longer: there.len().saturating_sub(characters(own)),
+            before: self.characters_before(name),
+            own_words: if call.plain && call.arguments.is_empty() {
+                0
+            } else {
+                characters(sql) + there.len()
+            },
         };
         let mut job = self.job(
             inner,
@@ -242,6 +248,16 @@ impl Session {
         job.effects.pins = job.effects.pins.or(plan.effects.pins);
         job.effects.opaque |= plan.effects.opaque;
         self.run_planned(inner, &job).await
+    }
+
+    /// Of a statement prepared by SQL: what stands before it in its PREPARE.
+    fn characters_before(&self, name: &str) -> usize {
+        let by_sql = self.by_sql.as_ref();
+        let Some((prepare, body)) = by_sql.and_then(|by_sql| by_sql.get(name.as_bytes())) else {
+            return 0;
+        };
+        let place = memchr::memmem::find(prepare, body).unwrap_or(0);
+        String::from_utf8_lossy(&prepare[..place]).chars().count()
     }
 
     fn is_by_sql(&self, name: &str, prepared: &Prepared) -> bool {
@@ -313,8 +329,12 @@ impl Session {
         if by_sql.is_none() {
             return;
         }
-        for held in self.exec.held.iter_mut().filter(|held| held.pin.is_some()) {
+        for held in &mut self.exec.held {
             // where it has been brought
+            let Some(place) = held.brought.iter().position(|there| *there == *name) else {
+                continue;
+            };
+            held.brought.remove(place);
             let _ = held
                 .run(&format!("DEALLOCATE {}", quote_ident(name)), Fate::Skip)
                 .await;
@@ -338,6 +358,8 @@ impl Held {
             if there.captured.contains(name) {
                 continue;
             }
+            self.brought
+                .push(String::from_utf8_lossy(name).into_owned());
             let answer = self.run_bytes(prepare, Fate::Skip).await?;
             if answer.own_error.is_some() {
                 return Ok(answer.own_error);

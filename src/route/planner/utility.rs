@@ -428,7 +428,7 @@ impl Statement<'_> {
         let mut plan = self
             .context
             .blank(self.stores_executed().unwrap_or(Command::Ddl));
-        plan.effects.ddl = Some(changed(ddl));
+        plan.effects.ddl = Some(self.changed(ddl));
         if ddl.temporary {
             return self.temporary(ddl, plan);
         }
@@ -468,6 +468,15 @@ impl Statement<'_> {
             plan.refusal = Some(stored_result(what));
         }
         plan
+    }
+
+    fn changed(&self, ddl: &Ddl) -> Changed {
+        let begins = ["role", "user", "database"].contains(&ddl.object.as_str());
+        let word = |word: &str| self.tokens.iter().any(|t| t.is_word(self.text, word));
+        if ddl.verb == "alter" && begins && (word("set") || word("reset")) {
+            return Changed::Defaults;
+        }
+        changed(ddl)
     }
 
     fn temporary(&self, ddl: &Ddl, mut plan: Plan) -> Plan {
