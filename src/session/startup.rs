@@ -136,6 +136,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         described: None,
         measured: None,
         bereft: None,
+        ended: None,
         clock: Instant::now(),
     };
     Box::new(Session {
