@@ -107,6 +107,8 @@ pub struct Executor {
     pub parsed: usize,
     /// unlike that of any other session
     pub id: u64,
+    /// its process's number, as the client has been told
+    pub pid: i32,
     pub written: Written,
     /// what shared a server has had to run again
     pub missed: bool,

@@ -2,6 +2,7 @@
 
 use super::job::Setting;
 use super::relay::{RelayError, settle};
+use crate::cluster::notifications::Speaking;
 use crate::cluster::topology::ServerId;
 use crate::pool::Checkout;
 use crate::pool::outstanding::{Fate, Reply};
@@ -44,6 +45,8 @@ pub struct Held {
     pub batch_failed: bool,
     /// settings as they were when the transaction began
     pub vars_before: Vars,
+    /// the session notifies through it
+    pub speaks: Option<Box<Speaking>>,
 }
 
 impl Held {
@@ -73,6 +76,7 @@ impl Held {
             opaque: false,
             batch_open: false,
             batch_failed: false,
+            speaks: None,
         }
     }
 
@@ -145,7 +149,7 @@ impl Held {
     /// Gives the server back where nothing has to be done to it; else the rest is `let_go`'s.
     #[must_use]
     pub fn let_go_clean(self, now: Instant) -> Option<Self> {
-        if self.opaque || self.batch_open || !self.server.is_clean() {
+        if self.opaque || self.batch_open || self.speaks.is_some() || !self.server.is_clean() {
             return Some(self);
         }
         self.give_back(now);
@@ -175,6 +179,9 @@ impl Held {
                 }
                 _ => return,
             }
+        }
+        if let Some(speaks) = self.speaks.take() {
+            speaks.end().await;
         }
         if self.server.is_clean() {
             self.give_back(Instant::now());

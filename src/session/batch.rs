@@ -1370,6 +1370,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.opaque |= plan.effects.opaque;
     effects.ddl = effects.ddl.max(plan.effects.ddl);
     effects.clock |= plan.effects.clock;
+    effects.notifies |= plan.effects.notifies;
     // what stands before it in the batch may be what has called nextval()
     effects.asks_sequence |= plan.effects.asks_sequence && work.executes == 1;
 }

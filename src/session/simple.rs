@@ -190,6 +190,7 @@ impl Session {
                         job.access = plan.access;
                     }
                     job.effects.opaque |= plan.effects.opaque;
+                    job.effects.notifies |= plan.effects.notifies;
                     job.effects.ddl = job.effects.ddl.max(plan.effects.ddl);
                 }
                 Some(_) => return Ok(None),

@@ -131,6 +131,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         listening: None,
         parsed: 0,
         id: parts.handle.id,
+        pid: parts.login.pid,
         written: Written::default(),
         missed: false,
         described: None,
