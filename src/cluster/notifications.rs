@@ -219,6 +219,17 @@ impl Notifications {
         self.tell_everybody(&Mail::Moved);
     }
 
+    /// The connections are closed if nobody listens. One that is just being used has somebody who does.
+    pub fn leave(&self) {
+        if let Ok(mut lines) = self.lines.try_lock()
+            && self.listeners.lock().is_empty()
+        {
+            for line in lines.iter_mut() {
+                line.open = None;
+            }
+        }
+    }
+
     /// From the return of this on, everything said on the channel is in the mailbox; of a shard that cannot be reached, from
     /// when it is told that it was not.
     pub async fn listen(
