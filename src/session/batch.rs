@@ -962,9 +962,8 @@ impl Session {
     /// what stands before it.
     fn settings_in_batch(&self, plan: &Plan, prepared: &Prepared) -> Result<Vec<Setting>, Failure> {
         let settings = self.settings_of(plan, &prepared.client_text)?;
-        match plan.effects.pins.filter(|_| settings.is_empty()) {
-            Some(reason) => self.exec.guard_pin(reason)?,
-            None => {}
+        if let Some(reason) = plan.effects.pins.filter(|_| settings.is_empty()) {
+            self.exec.guard_pin(reason)?;
         }
         Ok(settings)
     }
