@@ -6,6 +6,7 @@ pub mod compare;
 pub mod control;
 pub mod draw;
 pub mod finding;
+pub mod gate;
 pub mod health;
 pub mod inspect;
 pub mod load;

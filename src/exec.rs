@@ -20,6 +20,7 @@ pub mod lane;
 pub mod listening;
 pub mod measure;
 pub mod merge;
+pub mod neighbours;
 pub mod overrun;
 pub mod relay;
 mod ride;

@@ -80,6 +80,8 @@ impl Plan {
             asks_channels: false,
             asks_sequence: false,
             asks_statements: false,
+            notifies: false,
+            vacates: None,
         } = self.effects
         else {
             return None;
@@ -289,6 +291,10 @@ pub struct Effects {
     pub asks_statements: bool,
     /// it asks for values that sequences have had in the session
     pub asks_sequence: bool,
+    /// it notifies by name, or may: NOTIFY, pg_notify()
+    pub notifies: bool,
+    /// a database that nobody may be connected to when it runs
+    pub vacates: Option<Arc<str>>,
 }
 
 /// An INSERT without its identity or serial shard key: pgshunt draws `rows` values from the sequence

@@ -15,6 +15,7 @@ use crate::config::{Config, ServerAddress};
 use crate::exec::backend::Backend;
 use crate::exec::executor::CancelSlot;
 use crate::exec::failure::Report;
+use crate::exec::neighbours::Neighbours;
 use crate::log::LogHandle;
 use crate::net::{Door, Stream};
 use crate::session::Session;
@@ -66,6 +67,7 @@ pub struct App {
     security: HashMap<ServerAddress, Security>,
     cancels: Arc<Cancels>,
     clients: Arc<Clients>,
+    neighbours: Arc<Neighbours>,
     stats: Arc<Stats>,
     log: LogHandle,
     shutdown: watch::Sender<bool>,
@@ -139,7 +141,9 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
     let security = security(&config)?;
     let ring = Arc::<KeyRing>::default();
     let none = Backends::new();
-    let backends = build::backends(&config, &ring, build::Strictness::Serve, &none).await?;
+    let clients = Clients::new(config.limits.clients_max);
+    let neighbours = Neighbours::new(clients.clone());
+    let backends = build::backends(&config, &ring, &neighbours, &none).await?;
     let app = Arc::new(App {
         path: path.to_owned(),
         backends: ArcSwap::from_pointee(backends),
@@ -151,7 +155,8 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
             .map(|(address, security)| (address, Arc::new(ArcSwapOption::new(security))))
             .collect(),
         cancels: Arc::default(),
-        clients: Clients::new(config.limits.clients_max),
+        clients,
+        neighbours,
         stats: Stats::new(config.workers, config.limits.queries_max),
         log,
         shutdown: watch::Sender::new(false),
@@ -476,7 +481,7 @@ impl App {
         let users = secrets::users(&config)?;
         let security = security(&config)?;
         let old = self.backends.load_full();
-        let fresh = build::backends(&config, &self.ring, build::Strictness::Serve, &old).await?;
+        let fresh = build::backends(&config, &self.ring, &self.neighbours, &old).await?;
         let mut merged = Backends::new();
         for (name, slot) in fresh {
             match old.get(&name) {

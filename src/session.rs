@@ -264,7 +264,7 @@ impl Session {
             let level = self.exec.freshness.level;
             self.exec.run(&job, level).await.map(|_| ())
         };
-        self.tell(result)?;
+        self.tell(result).await?;
         self.ready();
         Ok(())
     }

@@ -43,35 +43,64 @@ fn a_terminated_server_takes_only_what_was_on_it() {
     let connect = || Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
     let severity = |answer: &Answer| answer.error.as_ref().map(|e| e.severity.clone());
 
-    let mut client = connect();
-    client.ask("SET work_mem TO '7MB'").ok();
-    let answer = interrupted(&town, &mut client);
-    assert_eq!(
-        (answer.code(), severity(&answer).as_deref()),
-        ("57P01", Some("ERROR"))
-    );
-    assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
-
-    client.ask("BEGIN").ok();
-    let answer = interrupted(&town, &mut client);
-    assert_eq!((answer.code(), client.status), ("57P01", b'E'));
-    assert_eq!(client.ask("SELECT 1").code(), "25P02");
-    client.ask("ROLLBACK").ok();
-    assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
-
-    for keeps in [
+    // who waits for an answer of a server that somebody terminates is told what PostgreSQL says
+    let mut other = connect();
+    other.ask("SET work_mem TO '7MB'").ok();
+    for begins in [
+        "SELECT 1",
+        "BEGIN",
         "CREATE TEMPORARY TABLE mine (a int)",
         "SELECT pg_advisory_lock(1)",
         "DO $$ BEGIN PERFORM set_config('work_mem', '6MB', false); END $$",
     ] {
         let mut client = connect();
-        client.ask(keeps).ok();
+        client.ask(begins).ok();
         let answer = interrupted(&town, &mut client);
         assert_eq!(
             (answer.code(), severity(&answer).as_deref()),
             ("57P01", Some("FATAL")),
-            "{keeps}: {answer:?}"
+            "{begins}: {answer:?}"
         );
-        assert!(client.query("SELECT 1").is_err(), "{keeps}: it went on");
+        let words = answer.error.as_ref().map(|e| e.message.clone());
+        let direct = "terminating connection due to administrator command";
+        assert_eq!(words.as_deref(), Some(direct), "{begins}");
+        assert!(client.query("SELECT 1").is_err(), "{begins}: it went on");
     }
+    assert_eq!(other.ask("SHOW work_mem").ok().value(), "7MB");
+    let mut client = connect();
+    let answer = client.ask("SELECT pg_terminate_backend(pg_backend_pid())");
+    assert_eq!(severity(&answer).as_deref(), Some("FATAL"));
+    assert!(client.query("SELECT 1").is_err());
+}
+
+/// Nobody meant the session: it waits for its server, and goes on.
+#[test]
+fn a_server_that_shuts_down_ends_no_session_that_has_nothing_on_it() {
+    let town = Town::start("shut_down", 1, 0);
+    let proxy = Proxy::start(&Map::of(&town, 1, 0).pool("size: 1").text());
+    let mut client = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
+    client.ask("SET work_mem TO '7MB'").ok();
+    client.ask("BEGIN").ok();
+    let answer = std::thread::scope(|scope| {
+        let statement = scope.spawn(|| client.ask("SELECT pg_sleep(20)"));
+        town.eventually("it sleeps", || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(2%' AND pid <> pg_backend_pid()";
+            town.superuser(0, 0, "social").ask(sql).ok().value() == "1"
+        });
+        let postmaster = town.cluster.server_pid(0, 0).to_string();
+        let asked = std::process::Command::new("kill")
+            .args(["-INT", &postmaster])
+            .status();
+        assert!(asked.expect("kill runs").success());
+        statement.join().expect("an answer")
+    });
+    assert_eq!(
+        (answer.code(), client.status),
+        ("57P01", b'E'),
+        "{answer:?}"
+    );
+    town.revive(0, 0);
+    client.ask("ROLLBACK").ok();
+    town.eventually("it serves again", || client.ask("SELECT 1").error.is_none());
+    assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
 }

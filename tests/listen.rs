@@ -323,3 +323,86 @@ fn a_shard_that_is_down_is_heard_again_when_it_is_back() {
         }
     });
 }
+
+/// Number, channel and payload of a notification.
+fn heard(client: &mut Raw) -> (i32, String) {
+    let message = client.receive().expect("a notification");
+    assert_eq!(message.tag, b'A');
+    let pid = i32::from_be_bytes(message.body[..4].try_into().expect("a number"));
+    let words: Vec<&[u8]> = message.body[4..].split(|b| *b == 0).collect();
+    (pid, String::from_utf8_lossy(words[1]).into_owned())
+}
+
+/// Drivers compare the number in a notification with that of their own connection.
+#[test]
+fn a_notification_names_the_client_that_sent_it() {
+    let proxy = proxy("");
+    let mut client = connect(&proxy);
+    client.ask("LISTEN own").ok();
+    for sql in [
+        "NOTIFY own",
+        "SELECT pg_notify('own', '')",
+        "BEGIN; NOTIFY own; COMMIT",
+    ] {
+        client.send(&raw::query(sql)).expect("sent");
+        let mut seen = None;
+        loop {
+            let message = client.receive().expect("an answer");
+            match message.tag {
+                b'A' => seen = message.body[..4].try_into().ok().map(i32::from_be_bytes),
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        assert_eq!(seen, Some(client.pid), "{sql}");
+    }
+}
+
+#[test]
+fn nobody_is_taken_for_the_sender_who_had_the_server_before_or_after() {
+    let proxy = proxy("");
+    let mut listener = connect(&proxy);
+    listener.ask("LISTEN names").ok();
+    let (speakers, rounds) = (8, 60);
+    let speak = |n: u64| {
+        let mut client = connect(&proxy);
+        let said = client.pid.to_string();
+        std::thread::spawn(move || {
+            for round in 0..rounds {
+                match (n + round) % 4 {
+                    0 => client.ask(&format!("NOTIFY names, '{said}'")).ok(),
+                    1 => client
+                        .ask(&format!("BEGIN; NOTIFY names, '{said}'; COMMIT"))
+                        .ok(),
+                    2 => {
+                        client.ask("BEGIN").ok();
+                        client
+                            .ask(&format!("SELECT pg_notify('names', '{said}')"))
+                            .ok();
+                        client.ask("COMMIT").ok()
+                    }
+                    _ => {
+                        let batch = [
+                            raw::parse("", &format!("NOTIFY names, '{said}'"), &[]),
+                            raw::bind("", "", &[]),
+                            raw::execute("", 0),
+                            raw::sync(),
+                        ];
+                        client.send(&batch.concat()).expect("sent");
+                        client.until_ready().expect("an answer").ok()
+                    }
+                };
+                // and something that others see through the same server
+                client.ask("SELECT 1").ok();
+            }
+        })
+    };
+    let threads: Vec<_> = (0..speakers).map(speak).collect();
+    for _ in 0..speakers * rounds {
+        let (pid, said) = heard(&mut listener);
+        assert_eq!(pid.to_string(), said);
+    }
+    for thread in threads {
+        thread.join().expect("it has spoken");
+    }
+}

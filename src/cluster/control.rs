@@ -1,6 +1,7 @@
 //! The control plane's connections: a small pool for each server of a database, lent by bb8. The sampler, the catalog
 //! loader and the key draws use them; clients' statements never do.
 
+use super::gate::{Closed, Gate};
 use crate::config::{Database, Negotiation, ServerAddress, ServerTls, TlsMode};
 use crate::net::tls::{TlsError, server_tls};
 use bb8::{ErrorSink, Pool, PooledConnection, RunError};
@@ -55,11 +56,13 @@ pub struct ControlPools {
     pools: HashMap<ServerAddress, Lender>,
     database: Database,
     tls: MakeRustlsConnect,
+    gate: Arc<Gate>,
 }
 
 /// One server's pool, and what it last said when it would not connect.
 struct Lender {
-    pool: Pool<Manager>,
+    /// another one once everybody had to leave the database
+    pool: Mutex<Pool<Manager>>,
     refusals: Refusals,
 }
 
@@ -87,12 +90,13 @@ impl ErrorSink<tokio_postgres::Error> for Refusals {
 
 impl Lender {
     async fn lend(&self) -> Result<ControlClient, ControlError> {
+        let pool = self.pool.lock().clone();
         let refused = self.refusals.0.rings.notified();
         tokio::pin!(refused);
         refused.as_mut().enable();
         tokio::select! {
             biased;
-            got = self.pool.get_owned() => got.map_err(|error| match error {
+            got = pool.get_owned() => got.map_err(|error| match error {
                 RunError::User(error) => ControlError::Server(error),
                 RunError::TimedOut => ControlError::TimedOut(CONNECT_MAX),
             }),
@@ -122,6 +126,7 @@ impl ControlPools {
             pools,
             database: database.clone(),
             tls,
+            gate: Arc::default(),
         })
     }
 
@@ -180,6 +185,7 @@ impl ControlPools {
         address: &ServerAddress,
         database: &str,
     ) -> Result<(tokio_postgres::Client, ControlConnection), ControlError> {
+        self.admitted().await?;
         let mut config = settings(&self.database, address);
         config.dbname(database);
         self.dial_with(&config, CONNECT_MAX).await
@@ -220,14 +226,48 @@ impl ControlPools {
                 host: address.host.clone(),
                 port: address.port,
             })?;
+        self.admitted().await?;
         lender.lend().await
+    }
+
+    /// Where those who connect to the database look first.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Closes the gate, and every connection that nobody uses; those in use when they come back.
+    #[must_use]
+    pub fn leave(&self) -> Closed {
+        let closed = self.gate.close();
+        for (address, lender) in &self.pools {
+            *lender.pool.lock() = pool(&self.database, address, &self.tls, &lender.refusals);
+        }
+        closed
+    }
+
+    async fn admitted(&self) -> Result<(), ControlError> {
+        let opened = tokio::time::timeout(CONNECT_MAX, self.gate.opened()).await;
+        opened.map_err(|_| ControlError::TimedOut(CONNECT_MAX))
     }
 }
 
 fn lender(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect) -> Lender {
     let refusals = Refusals::default();
+    Lender {
+        pool: Mutex::new(pool(database, address, tls, &refusals)),
+        refusals,
+    }
+}
+
+fn pool(
+    database: &Database,
+    address: &ServerAddress,
+    tls: &MakeRustlsConnect,
+    refusals: &Refusals,
+) -> Pool<Manager> {
     let manager = Manager::new(settings(database, address), tls.clone());
-    let pool = Pool::builder()
+    Pool::builder()
         .max_size(CONNECTIONS_MAX)
         .min_idle(0)
         // a round trip at each checkout tells nothing that the query itself would not
@@ -238,8 +278,7 @@ fn lender(database: &Database, address: &ServerAddress, tls: &MakeRustlsConnect)
         .idle_timeout(IDLE_MAX)
         .max_lifetime(None)
         .error_sink(Box::new(refusals.clone()))
-        .build_unchecked(manager);
-    Lender { pool, refusals }
+        .build_unchecked(manager)
 }
 
 fn settings(database: &Database, address: &ServerAddress) -> tokio_postgres::Config {

@@ -23,7 +23,7 @@ const COMMAND_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// of the server process that sent it
+    /// of the client that sent it, or of the server process where that is not known
     pub pid: i32,
     pub channel: Arc<str>,
     pub payload: Arc<str>,
@@ -133,6 +133,8 @@ pub struct Notifications {
     place: Place,
     bytes_max: usize,
     listeners: Mutex<HashMap<Arc<str>, Vec<Weak<Mailbox>>>>,
+    /// clients by the shard and the server process that speaks for them
+    speakers: Mutex<HashMap<(usize, i32), i32>>,
     /// one for each shard; one LISTEN or UNLISTEN at a time
     lines: tokio::sync::Mutex<Vec<Line>>,
 }
@@ -148,6 +150,36 @@ struct Line {
 impl Line {
     fn is_open(&self) -> bool {
         self.open.as_ref().is_some_and(|open| !open.is_closed())
+    }
+}
+
+/// As long as it lives, what a server process says is said by the client that has it.
+pub struct Speaking {
+    at: Arc<Notifications>,
+    server: (usize, i32),
+    all_heard: bool,
+}
+
+impl Speaking {
+    /// Before the server goes to somebody else.
+    pub async fn end(mut self) {
+        self.at.catch_up_if_any().await;
+        self.all_heard = true;
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        let (at, server) = (self.at.clone(), self.server);
+        if self.all_heard {
+            at.speakers.lock().remove(&server);
+            return;
+        }
+        // the server is closed, and nobody gets it any more
+        tokio::spawn(async move {
+            at.catch_up_if_any().await;
+            at.speakers.lock().remove(&server);
+        });
     }
 }
 
@@ -171,6 +203,7 @@ impl Notifications {
             place,
             bytes_max,
             listeners: Mutex::default(),
+            speakers: Mutex::default(),
             lines: tokio::sync::Mutex::new(lines),
         })
     }
@@ -184,6 +217,17 @@ impl Notifications {
     /// Another one has taken its place, somewhere else.
     pub fn retire(&self) {
         self.tell_everybody(&Mail::Moved);
+    }
+
+    /// The connections are closed if nobody listens. One that is just being used has somebody who does.
+    pub fn leave(&self) {
+        if let Ok(mut lines) = self.lines.try_lock()
+            && self.listeners.lock().is_empty()
+        {
+            for line in lines.iter_mut() {
+                line.open = None;
+            }
+        }
     }
 
     /// From the return of this on, everything said on the channel is in the mailbox; of a shard that cannot be reached, from
@@ -240,6 +284,23 @@ impl Notifications {
         let asked = open.map(|open| ask(open, ""));
         let asked = futures::future::join_all(asked).await;
         asked.into_iter().collect()
+    }
+
+    async fn catch_up_if_any(self: &Arc<Self>) {
+        if let Err(error) = self.catch_up().await {
+            tracing::debug!(%error, "the listening connection does not answer");
+        }
+    }
+
+    /// A client has this server (its shard and process), and is going to notify. What others have said through it has been told as theirs by then.
+    pub async fn speak(self: &Arc<Self>, server: (usize, i32), client: i32) -> Speaking {
+        self.catch_up_if_any().await;
+        self.speakers.lock().insert(server, client);
+        Speaking {
+            at: self.clone(),
+            server,
+            all_heard: false,
+        }
     }
 
     /// True when nobody was there before.
@@ -325,13 +386,14 @@ impl Notifications {
         ask(client, &all.join(";")).await
     }
 
-    fn deliver(&self, pid: i32, channel: &str, payload: &str) {
+    fn deliver(&self, (shard, pid): (usize, i32), channel: &str, payload: &str) {
+        let client = self.speakers.lock().get(&(shard, pid)).copied();
         let listeners = self.listeners.lock();
         let Some((channel, there)) = listeners.get_key_value(channel) else {
             return;
         };
         let notification = Notification {
-            pid,
+            pid: client.unwrap_or(pid),
             channel: channel.clone(),
             payload: payload.into(),
         };
@@ -412,7 +474,8 @@ async fn read(listeners: Weak<Notifications>, shard: usize, mut connection: Cont
                 let Some(listeners) = listeners.upgrade() else {
                     return;
                 };
-                listeners.deliver(said.process_id(), said.channel(), said.payload());
+                let server = (shard, said.process_id());
+                listeners.deliver(server, said.channel(), said.payload());
             }
             Some(Ok(_)) => {}
             Some(Err(_)) | None => break,

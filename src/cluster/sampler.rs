@@ -104,6 +104,11 @@ impl Probe {
         }
     }
 
+    /// Gives its connection up.
+    pub fn leave(&mut self) {
+        self.link = None;
+    }
+
     /// One question, over the connection at hand or a new one. After an error the connection is given up.
     pub async fn ask(&mut self, pools: &ControlPools) -> Result<Answer, SampleError> {
         let answer = tokio::time::timeout(ANSWER_MAX, self.try_ask(pools)).await;

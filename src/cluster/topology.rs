@@ -2,6 +2,7 @@
 //! it; an answer takes no lock unless a session waits for a sample. It moves no client's bytes and opens no transaction.
 
 use super::control::ControlPools;
+use super::gate::{Closed, Gate};
 use super::health::ShardHealth;
 use super::sampler::{Answer, Probe, SampleError};
 use crate::config::{Database, ServerAddress};
@@ -98,6 +99,7 @@ pub enum TopologyError {
 /// Stops its samplers when dropped.
 pub struct Topology {
     members: Arc<Members>,
+    control: Arc<ControlPools>,
     _samplers: JoinSet<()>,
 }
 
@@ -151,6 +153,7 @@ impl Topology {
         }
         Arc::new(Self {
             members,
+            control: pools,
             _samplers: samplers,
         })
     }
@@ -179,6 +182,18 @@ impl Topology {
             port: 0,
         };
         self.members.address(server).unwrap_or(&NOWHERE)
+    }
+
+    /// Those who connect to the database wait here.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        self.control.gate()
+    }
+
+    /// The control plane leaves the database, and stays out as long as the answer lives.
+    #[must_use]
+    pub fn leave(&self) -> Closed {
+        self.control.leave()
     }
 
     /// Answered its last sample, in its role, and no connection failed since.
@@ -288,6 +303,13 @@ impl Topology {
     /// Waits for a sample of the shard's primary that was asked for after this call.
     pub async fn sample_now(&self, shard: ShardId) -> Result<(), TopologyError> {
         self.sampled_since(shard, Instant::now()).await
+    }
+
+    /// Whether the shard's primary answers a question that is asked now.
+    pub async fn answers(&self, shard: ShardId, longest: Duration) -> bool {
+        tokio::time::timeout(longest, self.sample_now(shard))
+            .await
+            .is_ok_and(|sampled| sampled.is_ok())
     }
 
     async fn sampled_since(&self, shard: ShardId, moment: Instant) -> Result<(), TopologyError> {
@@ -495,11 +517,22 @@ async fn sample_forever(members: Arc<Members>, id: ServerId, pools: Arc<ControlP
     let mut said = None;
     loop {
         let asked_at = Instant::now();
-        let answer = probe.ask(&pools).await;
+        let answer = tokio::select! {
+            biased;
+            () = pools.gate().closed() => {
+                probe.leave();
+                pools.gate().opened().await;
+                continue;
+            }
+            answer = probe.ask(&pools) => answer,
+        };
         let failed = answer.is_err();
         shard.take(id.member, asked_at, answer);
         say_changes(shard, id, &mut said);
-        members.rest(shard, id, asked_at, failed).await;
+        tokio::select! {
+            () = members.rest(shard, id, asked_at, failed) => {}
+            () = pools.gate().closed() => {}
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 //! A transaction reads one snapshot of it, which a reload or DDL replaces whole.
 
 use super::gather::Scratches;
+use super::neighbours::Neighbours;
 use super::servers::{ServerUser, Servers};
 use super::waits::Waits;
 use crate::catalog::Catalog;
 use crate::catalog::lingering::Lingering;
+use crate::cluster::gate::Closed;
 use crate::cluster::notifications::Notifications;
 use crate::cluster::scratch::{Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
@@ -76,6 +78,7 @@ pub struct Backend {
     pub templates: Templates,
     pub scratches: Scratches,
     pub notifications: Arc<Notifications>,
+    pub neighbours: Arc<Neighbours>,
     /// what servers report at log-in, by user and settings
     pub greetings: Mutex<Greetings>,
     snapshot: ArcSwap<Snapshot>,
@@ -120,17 +123,17 @@ impl Backend {
         config: Arc<Config>,
         database: Arc<Database>,
         catalog: Catalog,
-        topology: Arc<Topology>,
         servers: Servers,
         notifications: Arc<Notifications>,
+        neighbours: Arc<Neighbours>,
         loader: Box<dyn Loader>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let snapshot = Snapshot {
             database: database.clone(),
             catalog: Arc::new(catalog),
             version: 1,
         };
-        Self {
+        let backend = Arc::new(Self {
             plans: PlanCache::new(config.limits.plans_max),
             templates: Templates::new(config.limits.plans_max),
             scratches: Scratches::new(
@@ -140,9 +143,10 @@ impl Backend {
             named: NamedSessions::new(database.consistency.sessions_max),
             greetings: Mutex::new(lru::LruCache::new(GREETINGS_MAX)),
             config,
-            topology,
+            topology: servers.topology().clone(),
             servers,
             notifications,
+            neighbours: neighbours.clone(),
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             defaults: Mutex::default(),
@@ -150,7 +154,9 @@ impl Backend {
             looked: tokio::sync::Mutex::new(0),
             stale: AtomicBool::new(false),
             loader,
-        }
+        });
+        neighbours.enlist(&backend);
+        backend
     }
 
     #[must_use]
@@ -188,6 +194,23 @@ impl Backend {
                 pool: UserPool::default(),
             })
         })
+    }
+
+    /// Whether its data, or a part of it, is this database of this server.
+    #[must_use]
+    pub fn is_at(&self, address: &ServerAddress, database: &str) -> bool {
+        let ours = self.snapshot();
+        let mut shards = ours.database.shards.iter();
+        ours.database.server_database == database && shards.any(|s| s.primary == *address)
+    }
+
+    /// Closes what is connected and not in use, and connects no more as long as the answer lives.
+    #[must_use]
+    pub fn leave(&self) -> Closed {
+        let closed = self.topology.leave();
+        self.servers.leave();
+        self.notifications.leave();
+        closed
     }
 
     /// Loads the catalog again; if it has changed, plans of the old one are no longer found.

@@ -29,13 +29,15 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many samples a session that reads without pause waits for, so that it gets back to the replicas.
 const SETTLE_SAMPLES: u32 = 3;
 
 /// Servers found dead one after the other before a statement gives up.
 const DEAD_MAX: u32 = 5;
+/// Within this time a primary whose one server has ended shows that it goes on.
+const STILL_THERE_MAX: Duration = Duration::from_millis(500);
 
 /// The servers whose work a cancel request of this client would stop.
 #[derive(Default)]
@@ -105,6 +107,8 @@ pub struct Executor {
     pub parsed: usize,
     /// unlike that of any other session
     pub id: u64,
+    /// its process's number, as the client has been told
+    pub pid: i32,
     pub written: Written,
     /// what shared a server has had to run again
     pub missed: bool,
@@ -112,6 +116,8 @@ pub struct Executor {
     pub described: Option<Box<Vec<Described>>>,
     /// a server that the session's state lived on is gone: so must the session
     pub bereft: Option<Box<Report>>,
+    /// what the primary of this shard said when it ended while it owed an answer
+    pub ended: Option<Box<(ShardId, Report)>>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in
@@ -648,6 +654,13 @@ impl Executor {
         }
         let pinned = self.held[index].pin.map(|pin| pin.reason);
         let held = self.drop_held(index);
+        if let RelayError::ServerSaid { code, message } = error
+            && code == SqlState::ADMIN_SHUTDOWN.0
+            && held.member == 0
+        {
+            let said = Report::new(SqlState::ADMIN_SHUTDOWN, message.clone());
+            self.ended = Some(Box::new((held.shard, said)));
+        }
         let name = self.backend.servers.member_name(held);
         if self.transaction.is_some()
             && let Some(tx) = &mut self.transaction
@@ -669,6 +682,17 @@ impl Executor {
         report
             .hint("Whether the statement took effect is not known unless it was a read. Roll back if in a transaction, and try again.")
             .into()
+    }
+
+    /// The session's server has ended while it owed an answer. Where it alone was ended, somebody meant the session, which
+    /// ends with it as at PostgreSQL; not where all its servers go because PostgreSQL does.
+    pub async fn see_whether_meant(&mut self) {
+        let Some((shard, said)) = self.ended.take().map(|ended| *ended) else {
+            return;
+        };
+        if self.backend.topology.answers(shard, STILL_THERE_MAX).await {
+            self.bereft = Some(Box::new(said));
+        }
     }
 
     /// Closes a held server.

@@ -2,6 +2,7 @@
 
 use super::job::Setting;
 use super::relay::{RelayError, settle};
+use crate::cluster::notifications::Speaking;
 use crate::cluster::topology::ServerId;
 use crate::pool::Checkout;
 use crate::pool::outstanding::{Fate, Reply};
@@ -46,6 +47,8 @@ pub struct Held {
     pub vars_before: Vars,
     /// statements prepared by SQL that are there under the client's own names
     pub brought: Vec<String>,
+    /// the session notifies through it
+    pub speaks: Option<Box<Speaking>>,
 }
 
 impl Held {
@@ -76,6 +79,7 @@ impl Held {
             batch_open: false,
             batch_failed: false,
             brought: Vec::new(),
+            speaks: None,
         }
     }
 
@@ -148,7 +152,7 @@ impl Held {
     /// Gives the server back where nothing has to be done to it; else the rest is `let_go`'s.
     #[must_use]
     pub fn let_go_clean(self, now: Instant) -> Option<Self> {
-        if self.opaque || self.batch_open || !self.server.is_clean() {
+        if self.opaque || self.batch_open || self.speaks.is_some() || !self.server.is_clean() {
             return Some(self);
         }
         self.give_back(now);
@@ -178,6 +182,9 @@ impl Held {
                 }
                 _ => return,
             }
+        }
+        if let Some(speaks) = self.speaks.take() {
+            speaks.end().await;
         }
         if self.server.is_clean() {
             self.give_back(Instant::now());

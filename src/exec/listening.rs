@@ -189,6 +189,17 @@ impl Executor {
         }
     }
 
+    /// Before a statement that notifies: listeners are told the client's number, not its server's.
+    pub(super) async fn speak(&mut self, index: usize) {
+        let held = &mut self.held[index];
+        if held.speaks.is_some() || held.member.member != 0 {
+            return;
+        }
+        let server = (held.shard.index(), held.server.pid);
+        let speaks = self.backend.notifications.speak(server, self.pid).await;
+        held.speaks = Some(Box::new(speaks));
+    }
+
     /// The session has committed something that may have notified itself: it hears that before anything else.
     pub async fn hear_own(&mut self) {
         if self.transaction.is_some() {

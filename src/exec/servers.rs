@@ -194,8 +194,21 @@ impl Servers {
     }
 
     #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.dialer.topology
+    }
+
+    #[must_use]
     pub fn all(&self) -> Vec<Arc<Entry>> {
         self.pools.read().values().cloned().collect()
+    }
+
+    /// Closes every server that is not in use, and those that are when they come back.
+    pub fn leave(&self) {
+        for entry in self.all() {
+            entry.lanes.recall();
+            drop(entry.pool.close_all());
+        }
     }
 
     /// A client has shown something new: what failed for want of it may succeed now.
@@ -350,6 +363,8 @@ impl Dialer {
 
     async fn connect(&self, account: &Account) -> Result<Server, (Report, bool)> {
         let limit = self.database.pool.connect_timeout;
+        // as at PostgreSQL, who comes while the database is dropped waits for the outcome
+        let _ = tokio::time::timeout(limit, self.topology.gate().opened()).await;
         self.connect_to(account, &self.database.server_database, limit)
             .await
     }

@@ -106,6 +106,9 @@ impl Executor {
                 Err(own) => index = own,
             }
         }
+        if job.effects.notifies {
+            Box::pin(self.speak(index)).await;
+        }
         let (asked, shown) = (self.clock, self.client.shown());
         if job.effects.asks_sequence {
             self.guard_sequence(index)?;

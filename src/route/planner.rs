@@ -106,6 +106,7 @@ fn plan_piece(
     plan.effects.asks_channels = asking::channels(own);
     plan.effects.asks_statements = asking::statements(own);
     plan.effects.asks_sequence = asking::sequence(own);
+    plan.effects.notifies = asking::notifies(own);
     plan.start = TextAnchor::of(piece.span.start, &lifted.slots);
     plan.end = TextAnchor::of(piece.span.end, &lifted.slots);
     match hints {

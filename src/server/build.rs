@@ -15,6 +15,7 @@ use crate::cluster::scratch::{self, Recipe, ScratchError, Workshop};
 use crate::cluster::topology::Topology;
 use crate::config::{Config, Database, ServerAddress};
 use crate::exec::backend::{Backend, Loader};
+use crate::exec::neighbours::Neighbours;
 use crate::exec::servers::Servers;
 use crate::net::Connector;
 use crate::shard::{KeyType, KeyValue, ShardId};
@@ -25,30 +26,18 @@ use std::time::Duration;
 /// How long the first look at a server may take.
 const INSPECT_MAX: Duration = Duration::from_secs(5);
 
-/// What a finding of the check means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strictness {
-    /// go on where answers stay right
-    Serve,
-    /// only look
-    Check,
-}
-
 /// One for each database of the map; what goes on listening is taken over from those that run.
 pub async fn backends(
     config: &Arc<Config>,
     ring: &Arc<KeyRing>,
-    strictness: Strictness,
+    neighbours: &Arc<Neighbours>,
     running: &Backends,
 ) -> Result<Backends, String> {
     let mut backends = Backends::new();
     for database in &config.databases {
         let running = running.get(&database.name).map(|slot| slot.load_full());
-        let backend = backend(config, database, ring, strictness, running.as_deref()).await?;
-        backends.insert(
-            database.name.clone(),
-            Arc::new(ArcSwap::from_pointee(backend)),
-        );
+        let backend = backend(config, database, ring, neighbours, running.as_deref()).await?;
+        backends.insert(database.name.clone(), Arc::new(ArcSwap::new(backend)));
     }
     Ok(backends)
 }
@@ -57,15 +46,15 @@ async fn backend(
     config: &Arc<Config>,
     database: &Database,
     ring: &Arc<KeyRing>,
-    strictness: Strictness,
+    neighbours: &Arc<Neighbours>,
     running: Option<&Backend>,
-) -> Result<Backend, String> {
+) -> Result<Arc<Backend>, String> {
     let database = Arc::new(database.clone());
     let control = Arc::new(ControlPools::new(&database).map_err(|e| e.to_string())?);
     let members = look(&database, &control).await;
     let report = check(&database, &members);
     say(&report, &database);
-    if strictness == Strictness::Serve && report.forbids_serving() {
+    if report.forbids_serving() {
         return Err(refusal(&report, &database));
     }
     let catalog = home_catalog(&database, &members)
@@ -74,7 +63,7 @@ async fn backend(
     let topology = Topology::start(&database, control.clone());
     topology.wait_first_samples(Duration::from_secs(2)).await;
     let connector = Connector::new(&database.server_tls).map_err(|e| e.to_string())?;
-    let servers = Servers::new(database.clone(), connector, topology.clone(), ring.clone());
+    let servers = Servers::new(database.clone(), connector, topology, ring.clone());
     let notifications = match running {
         Some(running) if running.notifications.serves(&database) => running.notifications.clone(),
         _ => Notifications::new(control.clone(), &database, config.limits.notify_bytes_max),
@@ -88,9 +77,9 @@ async fn backend(
         config.clone(),
         database,
         catalog,
-        topology,
         servers,
         notifications,
+        neighbours.clone(),
         loader,
     );
     if let Err(error) = backend.look_at_defaults().await {

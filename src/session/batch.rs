@@ -206,7 +206,7 @@ impl Session {
             b'S' => {
                 let result = self.run_gathered(End::Sync).await;
                 self.gathering.skipping |= result.is_err();
-                self.tell(result)?;
+                self.tell(result).await?;
                 self.sync().await?;
                 self.ready_with_mail().await?;
                 Ok(())
@@ -244,7 +244,7 @@ impl Session {
         if result.is_err() {
             self.gathering.skipping = true;
         }
-        self.tell(result)?;
+        self.tell(result).await?;
         self.exec
             .client
             .send()
@@ -266,7 +266,7 @@ impl Session {
         if !self.gathering.frames.is_empty() {
             let result = self.run_gathered(End::Flush).await;
             self.gathering.skipping = result.is_err();
-            self.tell(result)?;
+            self.tell(result).await?;
         }
         if !self.gathering.skipping && self.exec.held.iter().any(|h| h.batch_open) {
             self.sync().await?;
@@ -1369,6 +1369,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.opaque |= plan.effects.opaque;
     effects.ddl = effects.ddl.max(plan.effects.ddl);
     effects.clock |= plan.effects.clock;
+    effects.notifies |= plan.effects.notifies;
     // what stands before it in the batch may be what has called nextval()
     effects.asks_sequence |= plan.effects.asks_sequence && work.executes == 1;
 }

@@ -620,16 +620,17 @@ impl Session {
 
     /// Runs a job under its plan's hints: how fresh, and whose watermark.
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
-        let knows = plan.effects.asks_channels | plan.effects.asks_statements;
+        let effects = &plan.effects;
+        let special = effects.asks_channels | effects.asks_statements | effects.vacates.is_some();
         let level = self.level_of(plan);
-        if plan.session.is_some() || knows {
+        if plan.session.is_some() || special {
             return Box::pin(self.run_specially(plan, job, level)).await;
         }
         self.exec.run(job, level).await
     }
 
-    /// A statement with a hint that names the session whose watermark counts, or that asks what only the session
-    /// knows.
+    /// A statement with a hint that names the session whose watermark counts, that asks what only the session knows, or
+    /// that wants a database empty.
     async fn run_specially(
         &mut self,
         plan: &Plan,
@@ -643,6 +644,10 @@ impl Session {
         if asks {
             self.exec.lend_channels(job).await?;
         }
+        let _vacancy = match plan.effects.vacates.as_deref() {
+            Some(database) => self.exec.vacate(database).await?,
+            None => None,
+        };
         let own = self.enter_marks(plan);
         let result = self.exec.run(job, level).await;
         self.leave_marks(own);

@@ -55,12 +55,18 @@ impl Session {
             }
             Err(malformed) => Err(super::startup::protocol_violation(malformed).into()),
         };
-        self.tell(result)?;
+        self.tell(result).await?;
         self.ready_with_mail().await
     }
 
     /// Says what went wrong, if anything; only a vanished client goes further up, or a session whose state is gone.
-    pub fn tell(&mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+    pub async fn tell(&mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+        if self.exec.ended.is_some() {
+            match &result {
+                Ok(()) => self.exec.ended = None,
+                Err(_) => Box::pin(self.exec.see_whether_meant()).await,
+            }
+        }
         match result {
             Ok(()) => Ok(()),
             Err(Failure::Shown | Failure::Report(_)) if self.exec.bereft.is_some() => {
@@ -184,6 +190,7 @@ impl Session {
                         job.access = plan.access;
                     }
                     job.effects.opaque |= plan.effects.opaque;
+                    job.effects.notifies |= plan.effects.notifies;
                     job.effects.ddl = job.effects.ddl.max(plan.effects.ddl);
                 }
                 Some(_) => return Ok(None),

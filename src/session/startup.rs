@@ -131,11 +131,13 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         listening: None,
         parsed: 0,
         id: parts.handle.id,
+        pid: parts.login.pid,
         written: Written::default(),
         missed: false,
         described: None,
         measured: None,
         bereft: None,
+        ended: None,
         clock: Instant::now(),
     };
     Box::new(Session {

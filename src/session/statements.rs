@@ -81,7 +81,10 @@ impl Session {
             };
         }
         match &plan.command {
-            Command::Prepare(name) => self.sql_prepare(name, &sql).await,
+            Command::Prepare(name) => {
+                let written = self.as_written(plan, text, &sql);
+                self.sql_prepare(name, &sql, written).await
+            }
             Command::ExecutePrepared(name) if self.statements.contains_key(name.as_bytes()) => {
                 self.sql_execute(plan, name, &sql).await
             }
@@ -89,7 +92,21 @@ impl Session {
         }
     }
 
-    async fn sql_prepare(&mut self, name: &str, sql: &Bytes) -> Result<Done, Failure> {
+    /// What PostgreSQL keeps of a PREPARE: all that the client has sent. Of several statements it is the one alone, so that
+    /// the others do not run again when it is brought to a server.
+    fn as_written(&self, plan: &Plan, text: &Bytes, sql: &Bytes) -> Bytes {
+        let range = self.range_of(plan, text.len());
+        let (before, after) = (&text[..range.start], &text[range.end..]);
+        let alone = before.trim_ascii().is_empty() && matches!(after.trim_ascii(), b"" | b";");
+        if alone { text.clone() } else { sql.clone() }
+    }
+
+    async fn sql_prepare(
+        &mut self,
+        name: &str,
+        sql: &Bytes,
+        written: Bytes,
+    ) -> Result<Done, Failure> {
         let most = self.exec.backend.config.limits.client_prepared_max;
         if self.statements.len() >= most {
             return Err(Report::new(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {most} prepared statements"))
@@ -135,7 +152,7 @@ impl Session {
             // closed by a message of the protocol
             by_sql.retain(|name, _| statements.contains_key(name));
         }
-        by_sql.insert(name, (sql.clone(), body));
+        by_sql.insert(name, (written, body));
         Ok(self.done("PREPARE", 0))
     }
 
@@ -354,6 +371,18 @@ impl Held {
         });
         self.opaque = true;
         let there = self.run(NAMES, Fate::Capture).await?;
+        // what the pool has prepared here is nobody's business, and is prepared again when it is wanted
+        let pools = there.captured.iter().filter(|name| is_pools(name));
+        let forget: Vec<String> = pools
+            .map(|name| format!("DEALLOCATE {}", String::from_utf8_lossy(name)))
+            .collect();
+        if !forget.is_empty() {
+            self.server.forget_prepared();
+            let answer = self.run(&forget.join(";"), Fate::Skip).await?;
+            if answer.own_error.is_some() {
+                return Ok(answer.own_error);
+            }
+        }
         for (name, (prepare, _)) in wanted {
             if there.captured.contains(name) {
                 continue;
@@ -367,6 +396,12 @@ impl Held {
         }
         Ok(there.own_error)
     }
+}
+
+/// Named as `statement_name` does.
+fn is_pools(name: &[u8]) -> bool {
+    name.strip_prefix(b"pgshunt_")
+        .is_some_and(|id| id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit))
 }
 
 fn refused(what: &str) -> Report {

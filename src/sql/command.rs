@@ -199,6 +199,8 @@ pub struct Ddl {
     pub outside_transaction: bool,
     /// it makes something in the session's temporary schema
     pub temporary: bool,
+    /// a database that nobody may be connected to
+    pub vacates: Option<String>,
 }
 
 /// Classifies the tokens of one statement (without its semicolon). What is malformed is `Other`: Postgres words that error.

@@ -11,6 +11,11 @@ pub fn statements(text: &[u8]) -> bool {
     place(text, b"pg_prepared_statement").is_some()
 }
 
+/// Not what only the session knows, but who it is: listeners are told.
+pub fn notifies(text: &[u8]) -> bool {
+    place(text, b"notify").is_some()
+}
+
 /// What a sequence has last given to the session, unless the statement itself is what it has been given to.
 pub fn sequence(text: &[u8]) -> bool {
     let places = [place(text, b"currval"), place(text, b"lastval")];

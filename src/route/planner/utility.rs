@@ -429,6 +429,7 @@ impl Statement<'_> {
             .context
             .blank(self.stores_executed().unwrap_or(Command::Ddl));
         plan.effects.ddl = Some(self.changed(ddl));
+        plan.effects.vacates = ddl.vacates.as_deref().map(Into::into);
         if ddl.temporary {
             return self.temporary(ddl, plan);
         }

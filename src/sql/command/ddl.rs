@@ -17,6 +17,9 @@ pub(super) fn parse(verb: &str, words: &mut Words) -> Ddl {
         verb: verb.to_owned(),
         outside_transaction: is_outside_transaction(verb, &object, words),
         temporary: verb == "create" && (modifiers.temporary || words.mentions_temporary_schema()),
+        vacates: (object == "database")
+            .then(|| vacated(verb, words))
+            .flatten(),
         object,
     }
 }
@@ -77,6 +80,28 @@ fn is_outside_transaction(verb: &str, object: &str, words: &Words) -> bool {
         // ALTER TABLE … DETACH PARTITION p CONCURRENTLY
         ("alter", "table") => words.is_word_at(words.len().wrapping_sub(1), "concurrently"),
         _ => false,
+    }
+}
+
+/// The database that is dropped, renamed, moved or copied; `words` stand behind DATABASE.
+fn vacated(verb: &str, words: &mut Words) -> Option<String> {
+    match verb {
+        "drop" => {
+            words.take_all(&["if", "exists"]);
+            words.name()
+        }
+        "alter" => {
+            let name = words.name()?;
+            let empty = words.take("rename") || words.take_all(&["set", "tablespace"]);
+            empty.then_some(name)
+        }
+        "create" => {
+            let template = words.find_outside_parens("template")?;
+            let is_sign = words.is_text_at(template + 1, "=");
+            words.skip_to(template + 1 + usize::from(is_sign));
+            words.string().or_else(|| words.name())
+        }
+        _ => None,
     }
 }
 
