@@ -45,7 +45,7 @@ fn town() -> &'static Town {
 }
 
 fn proxy_of(town: &Town, size: usize, replicas: usize) -> Proxy {
-    let pool = format!("size: {size}, wait_ms_max: 60000, pipeline_ms_max: 1000");
+    let pool = format!("size: {size}, wait_ms_max: 60000, pipeline_ms_max: 1000, verify: false");
     Proxy::start(
         &Map::of(town, 2, replicas)
             .tables(&format!(

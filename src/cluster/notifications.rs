@@ -292,7 +292,8 @@ impl Notifications {
         }
     }
 
-    /// A client has this server (its shard and process), and is going to notify. What others have said through it has been told as theirs by then.
+    /// A client has this server (its shard and process), and is going to notify. What others have said through it has been told
+    /// as theirs by then.
     pub async fn speak(self: &Arc<Self>, server: (usize, i32), client: i32) -> Speaking {
         self.catch_up_if_any().await;
         self.speakers.lock().insert(server, client);
@@ -413,8 +414,8 @@ impl Notifications {
 
     async fn note_lost(self: Arc<Self>, shard: usize) {
         let mut lines = self.lines.lock().await;
-        // it may have been replaced already
-        if !lines[shard].is_open() {
+        // it may have been replaced already, or was closed because nobody listens
+        if !lines[shard].is_open() && !self.listeners.lock().is_empty() {
             self.look_for(&mut lines[shard], shard);
         }
     }
@@ -422,6 +423,14 @@ impl Notifications {
     async fn repair(self: Arc<Self>, shard: usize) {
         let mut pause = PAUSE_MIN;
         loop {
+            {
+                // whoever comes now waits for the lines, and finds this one not lost but closed
+                let mut lines = self.lines.lock().await;
+                if self.listeners.lock().is_empty() {
+                    lines[shard].lost = false;
+                    return;
+                }
+            }
             // nobody has to wait while this one is dialled
             let fresh = self.connect(shard).await;
             {
