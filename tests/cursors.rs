@@ -381,6 +381,20 @@ fn a_name_means_one_cursor_wherever_it_is() {
     pair.ask("COMMIT");
 }
 
+/// One row is more than is held back before anything is shown.
+#[test]
+fn rows_larger_than_what_is_held_back_come() {
+    let mut pair = pair();
+    pair.ask("BEGIN");
+    pair.ask(
+        "DECLARE c CURSOR FOR SELECT id, repeat('y', 300000) FROM things WHERE id < 12 ORDER BY id",
+    );
+    pair.ask("FETCH 1 c");
+    pair.ask("FETCH 3 c");
+    pair.ask("FETCH ALL c");
+    pair.ask("COMMIT");
+}
+
 /// Those who use up what may be kept, and those who rely on it.
 static PARKING: Mutex<()> = Mutex::new(());
 

@@ -253,8 +253,7 @@ impl Executor {
             match flow.combiner.step(&mut flow.streams, out, OUTPUT_MAX) {
                 Ok(step @ (Step::Paused | Step::Done)) => break step,
                 Ok(Step::Full) if shown == Rows::PassedOver => continue,
-                // more than is held back in memory counts as seen
-                Ok(Step::Full) => self.client.release(),
+                Ok(Step::Full) => {}
                 Ok(Step::Wants) => self.ask_flow(flow)?,
                 Err(trouble) => return Err(self.flow_stopped(flow, trouble).await),
             }
@@ -353,6 +352,10 @@ impl Executor {
 
     /// Moves bytes until some server has said more, or the client has taken what was due.
     async fn exchange_flow(&mut self, flow: &Flow, all: bool) -> Result<(), Failure> {
+        // more than is held back in memory counts as seen; as long as it is held, nothing moves
+        if self.client.held_back() >= OUTPUT_MAX {
+            self.client.release();
+        }
         let mut wanted: SmallVec<[(usize, usize, bool); 8]> = SmallVec::new();
         for (n, side) in flow.sides.iter().enumerate() {
             if side.asked.is_some() {
