@@ -381,18 +381,34 @@ fn a_name_means_one_cursor_wherever_it_is() {
     pair.ask("COMMIT");
 }
 
-/// One row is more than is held back before anything is shown.
+/// One row is more than is held back before anything is shown, and less than may be kept between two portions.
 #[test]
 fn rows_larger_than_what_is_held_back_come() {
     let mut pair = pair();
     pair.ask("BEGIN");
     pair.ask(
-        "DECLARE c CURSOR FOR SELECT id, repeat('y', 300000) FROM things WHERE id < 12 ORDER BY id",
+        "DECLARE c CURSOR FOR SELECT id, repeat('y', 280000) FROM things WHERE id < 12 ORDER BY id",
     );
     pair.ask("FETCH 1 c");
     pair.ask("FETCH 3 c");
     pair.ask("FETCH ALL c");
     pair.ask("COMMIT");
+}
+
+/// The same whichever shard answers first.
+#[test]
+fn a_row_larger_than_what_may_be_kept_is_refused() {
+    for _ in 0..10 {
+        let mut pair = pair();
+        pair.sharded.ask("BEGIN").ok();
+        let sql = "DECLARE c CURSOR FOR SELECT repeat('y', 310000) FROM things ORDER BY id";
+        pair.sharded.ask(sql).ok();
+        let error = pair.sharded.ask("FETCH 1 c").error.expect("refused");
+        assert_eq!(error.code, "54000", "{error:?}");
+        assert!(error.hint.contains("portal_bytes_max"), "{error:?}");
+        pair.sharded.ask("ROLLBACK").ok();
+        pair.sharded.ask("SELECT count(*) FROM things").ok();
+    }
 }
 
 /// Those who use up what may be kept, and those who rely on it.

@@ -21,7 +21,7 @@ const COPY_ROOM_KB: u64 = 32 * 1024;
 fn town() -> &'static Town {
     static TOWN: OnceLock<Town> = OnceLock::new();
     TOWN.get_or_init(|| {
-        let town = Town::start("sizes", 1, 0);
+        let town = Town::start("sizes", 2, 0);
         town.on_primaries("CREATE TABLE lines (n int, filler text)");
         town
     })
@@ -117,6 +117,44 @@ fn who_does_not_read_is_waited_for() {
     let grown = resident(&proxy, "VmHWM") - before;
     println!("{grown} KB more");
     assert!(grown < ROOM_KB, "{grown} KB");
+}
+
+/// A sorted result whose first shard says nothing yet: the other one's rows wait at their server.
+#[test]
+fn a_shard_ahead_of_another_is_waited_for() {
+    let _alone = alone();
+    let tables = "\
+keyspaces:
+  - { name: by_id, type: bigint, hash: { buckets: 64 } }
+tables:
+  - { name: apart, keyspace: by_id, key: id }
+";
+    let rows = 60_000_u64;
+    let insert = format!(
+        "CREATE TABLE apart (id bigint PRIMARY KEY); INSERT INTO apart SELECT generate_series(1, {rows})"
+    );
+    town().on_primaries(&insert);
+    let map = Map::of(town(), 2, 0).tables(tables).pool("size: 4");
+    let proxy = Proxy::start(&map.text());
+    let mut client = connect(&proxy);
+    client.ask("SELECT count(*) FROM apart").ok();
+    let before = resident(&proxy, "VmHWM");
+    for slow in [0, 1] {
+        let mut holder = town().superuser(slow, 0, "social");
+        holder.ask("BEGIN; LOCK TABLE apart").ok();
+        let sql = "SELECT id, repeat('x', 1000) FROM apart ORDER BY id";
+        client.send(&raw::query(sql)).expect("sent");
+        std::thread::sleep(Duration::from_secs(2));
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
+        let mut other = town().superuser(1 - slow, 0, "social");
+        assert_eq!(other.ask(waits).ok().value(), "1");
+        holder.ask("ROLLBACK").ok();
+        assert!(drain(&mut client, b'D') > 2 * rows * 1000);
+    }
+    let grown = resident(&proxy, "VmHWM") - before;
+    println!("{grown} KB more");
+    assert!(grown < ROOM_KB, "{grown} KB");
+    town().on_primaries("DROP TABLE apart");
 }
 
 #[test]

@@ -232,7 +232,7 @@ impl Executor {
     ) -> Result<(), (usize, RelayError)> {
         let ready = |n: usize| {
             let (side, stream) = (&sides[n], &streams[n]);
-            let ahead = stream.buffer.len() >= AHEAD_MAX && !combiner.needs(n);
+            let ahead = stream.buffer.len() >= AHEAD_MAX && !combiner.needs(n, stream);
             (!stream.ended).then_some((n, side.index, !ahead))
         };
         let wanted: SmallVec<[_; 8]> = (0..sides.len()).filter_map(ready).collect();

@@ -270,13 +270,15 @@ impl Executor {
                     stream.buffer.clear();
                 }
             } else if flow.bytes() > room {
-                let others = flow.others(usize::MAX);
-                self.silence_others(&others).await;
-                return Err(too_much(self.backend.config.limits.portal_bytes_max).into());
+                break;
             }
         }
         if done {
             flow.end();
+        } else if flow.bytes() > room {
+            let others = flow.others(usize::MAX);
+            self.silence_others(&others).await;
+            return Err(too_much(self.backend.config.limits.portal_bytes_max).into());
         }
         Ok(())
     }
@@ -307,7 +309,7 @@ impl Executor {
     fn ask_flow(&mut self, flow: &mut Flow) -> Result<(), Failure> {
         for n in 0..flow.sides.len() {
             let idle = flow.sides[n].asked.is_none() && !flow.streams[n].ended;
-            if idle && flow.combiner.needs(n) {
+            if idle && flow.combiner.needs(n, &flow.streams[n]) {
                 let index = self.held_at(flow.sides[n].shard)?;
                 self.held[index].read = true;
                 flow.ask(n, &mut self.held[index].server);
@@ -359,7 +361,8 @@ impl Executor {
         let mut wanted: SmallVec<[(usize, usize, bool); 8]> = SmallVec::new();
         for (n, side) in flow.sides.iter().enumerate() {
             if side.asked.is_some() {
-                let waits = flow.streams[n].buffer.len() < AHEAD_MAX || flow.combiner.needs(n);
+                let stream = &flow.streams[n];
+                let waits = stream.buffer.len() < AHEAD_MAX || flow.combiner.needs(n, stream);
                 wanted.push((n, self.held_at(side.shard)?, all || waits));
             }
         }

@@ -21,6 +21,24 @@ pub struct Stream {
     pub ended: bool,
 }
 
+impl Stream {
+    /// A whole row has come in.
+    #[must_use]
+    pub fn has_row(&self) -> bool {
+        let mut rest = &self.buffer[..];
+        while let Ok(Some(head)) = frame::header(rest, usize::MAX) {
+            if rest.len() < head.len {
+                return false;
+            }
+            if head.tag == b'D' {
+                return true;
+            }
+            rest = &rest[head.len..];
+        }
+        false
+    }
+}
+
 /// How things stand after what had come in was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -154,15 +172,17 @@ impl Combiner {
         true
     }
 
-    /// Does it wait for this stream?
+    /// Does it wait for this one of the streams to say more?
     #[must_use]
-    pub fn needs(&self, stream: usize) -> bool {
+    pub fn needs(&self, at: usize, stream: &Stream) -> bool {
         let made = &self.run.made;
-        if made.order.is_empty() && made.groups.is_none() {
+        let open = if made.order.is_empty() && made.groups.is_none() {
             // one after the other
-            return self.open.last() == Some(&stream);
-        }
-        self.open.contains(&stream)
+            self.open.last() == Some(&at)
+        } else {
+            self.open.contains(&at)
+        };
+        open && !stream.has_row()
     }
 
     /// Uses what has come in, as long as `out` has less than `room` bytes.
@@ -552,13 +572,25 @@ mod tests {
         let mut out = BytesMut::new();
         let mut combiner = Combiner::new(run(by_first(0), None, 0), 2, 1 << 20);
         assert_eq!(combiner.step(&mut streams, &mut out, 9999), Ok(Step::Wants));
-        assert!(out.is_empty() && combiner.needs(1));
+        assert!(out.is_empty() && combiner.needs(1, &streams[1]));
+        // its row is there, whether it was looked at or not
+        assert!(!combiner.needs(0, &streams[0]));
         build::text_row(&mut streams[1].buffer, &["2"]);
         assert_eq!(combiner.step(&mut streams, &mut out, 9999), Ok(Step::Wants));
         assert_eq!(rows(&out), ["1", "2"]);
         streams[1].ended = true;
         assert_eq!(combiner.step(&mut streams, &mut out, 9999), Ok(Step::Done));
         assert_eq!(rows(&out), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn a_stream_with_a_row_is_not_asked_for_more_while_an_earlier_one_is_silent() {
+        let mut streams = vec![stream(&[], false), stream(&[&["1"]], false)];
+        let mut out = BytesMut::new();
+        let mut combiner = Combiner::new(run(by_first(0), None, 0), 2, 1 << 20);
+        assert_eq!(combiner.step(&mut streams, &mut out, 9999), Ok(Step::Wants));
+        let needs = |at: usize| combiner.needs(at, &streams[at]);
+        assert_eq!((needs(0), needs(1)), (true, false));
     }
 
     #[test]
