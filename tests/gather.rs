@@ -28,6 +28,7 @@ tables:
   - { name: shops, keyspace: by_shop, key: id }
   - { name: guarded, keyspace: by_user, key: id }
   - { name: twins, keyspace: by_user, key: id }
+  - { name: visits, keyspace: by_user, key: id }
 reference_tables: [countries]
 functions: { shout: pure }
 ";
@@ -44,6 +45,9 @@ CREATE TABLE countries (code text PRIMARY KEY, name text);
 CREATE TABLE notes (id int PRIMARY KEY, user_id bigint, body text);
 CREATE TABLE guarded (id bigint PRIMARY KEY, v text);
 CREATE TABLE twins (id bigint, n int PRIMARY KEY);
+CREATE TABLE visits (id bigint PRIMARY KEY, place int, note text, n int);
+CREATE INDEX ON visits (place);
+CREATE INDEX ON visits (note);
 CREATE VIEW named AS SELECT id, name, mood FROM users WHERE name IS NOT NULL;
 CREATE VIEW busy AS SELECT u.id, u.name, count(p.id) AS posts FROM users u LEFT JOIN posts p ON p.user_id = u.id GROUP BY u.id;
 CREATE VIEW noted AS SELECT n.id, c.name FROM notes n, countries c;
@@ -266,6 +270,35 @@ fn gathered_answers_are_those_of_one_postgres() {
         } else {
             pair.same(sql);
         }
+    }
+}
+
+/// Without an index on the copies each of these would take half a minute.
+#[test]
+fn what_is_looked_for_row_by_row_is_found_by_an_index() {
+    let Pair {
+        mut sharded,
+        mut plain,
+    } = pair();
+    let rows = "SELECT i, i % 2000, 'note ' || i % 2000 || repeat('x', (i % 7 / 6) * 9000), i % 11 \
+        FROM generate_series(1, 20000) i";
+    plain.ask(&format!("INSERT INTO visits {rows}")).ok();
+    for shard in [0, 1] {
+        let half = format!("INSERT INTO visits {rows} WHERE i % 2 = {shard}");
+        house().town.direct(shard, 0).ask(&half).ok();
+    }
+    house().town.catch_up();
+    for raw in [&mut sharded, &mut plain] {
+        raw.ask("SET statement_timeout = '8s'").ok();
+    }
+    for sql in [
+        "SELECT count(*), sum(n) FROM visits v WHERE n > (SELECT avg(n) FROM visits o WHERE o.place = v.place)",
+        "SELECT sum(n) FROM visits v WHERE n = (SELECT max(n) FROM visits o WHERE o.note = v.note AND o.id <> v.id)",
+        "SELECT v.id, x.id FROM visits v, LATERAL (SELECT id FROM visits o WHERE v.place = o.place ORDER BY n DESC, id LIMIT 1) x \
+         ORDER BY v.id LIMIT 50",
+        "SELECT sum(cardinality(ARRAY(SELECT o.n FROM visits o WHERE (o.place = v.place)))) FROM visits v",
+    ] {
+        same(sql, &sharded.ask(sql), &plain.ask(sql));
     }
 }
 

@@ -6,6 +6,7 @@ use super::{KeyTuple, Values};
 use crate::catalog::QualifiedName;
 use crate::config::Database;
 use crate::shard::ShardSet;
+use crate::sql::analyze::Lookup;
 use crate::sql::filter::{Known, Partner};
 use std::fmt;
 
@@ -39,6 +40,8 @@ pub struct Gathered {
     pub only: Vec<Known>,
     /// and the rows of other tables that all of them have beside them
     pub partners: Vec<Partner>,
+    /// indexes that its copy needs, where it is large
+    pub lookups: Vec<Lookup>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -141,6 +144,10 @@ impl fmt::Display for Gathered {
             Source::Sharded => "",
             Source::Reference => " from one shard",
             Source::Home => " from home",
-        })
+        })?;
+        for lookup in &self.lookups {
+            write!(f, " {lookup}")?;
+        }
+        Ok(())
     }
 }

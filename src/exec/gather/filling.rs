@@ -17,6 +17,7 @@ use crate::pool::outstanding::Fate;
 use crate::pool::server::{Answer, Filter, Server, Status};
 use crate::route::{Gather, Gathered, Part};
 use crate::shard::ShardId;
+use crate::sql::analyze::Lookup;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
 use bytes::{BufMut, BytesMut};
@@ -27,8 +28,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes on their way to the scratch database before more is read.
 const UNSENT_MAX: usize = 256 * 1024;
-/// A table with more bytes than this gets statistics, unless it is alone: then there is no order of joins to choose.
-const ANALYZED_MIN: u64 = 64 * 1024;
+/// A table with more bytes than this gets the indexes it needs, and statistics unless it is alone: then there is no order of
+/// joins to choose.
+const LARGE_MIN: u64 = 64 * 1024;
 /// For a copy that is given up to end.
 const ABANDONING_MAX: Duration = Duration::from_secs(2);
 const COPY_DONE: &[u8] = b"c\0\0\0\x04";
@@ -190,7 +192,7 @@ impl Executor {
     ) -> Result<(), Stop> {
         let backend = self.backend.clone();
         let bytes_max = backend.config.limits.gather_bytes_max;
-        let (mut bytes, mut large) = (0, Vec::new());
+        let (mut bytes, mut large, mut seal) = (0, Vec::new(), String::new());
         if let Some(measured) = &mut self.measured {
             measured.begin(&[], Instant::now());
         }
@@ -233,17 +235,18 @@ impl Executor {
             scratch.server.send(COPY_DONE);
             self.scratch_answers(scratch, |_, server| server.is_answered())
                 .await?;
-            if gather.joins && bytes - before > ANALYZED_MIN {
-                // of the other columns there is nothing to know
-                large.push(format!("{name} ({})", reading::columns(table)));
+            if bytes - before > LARGE_MIN {
+                seal.extend(table.lookups.iter().map(|lookup| index(&name, lookup)));
+                if gather.joins {
+                    // of the other columns there is nothing to know
+                    large.push(format!("{name} ({})", reading::columns(table)));
+                }
             }
         }
-        let analyze = if large.is_empty() {
-            String::new()
-        } else {
-            format!("ANALYZE {};", large.join(", "))
-        };
-        let seal = format!("{analyze}SET TRANSACTION READ ONLY");
+        if !large.is_empty() {
+            seal.push_str(&format!("ANALYZE {};", large.join(", ")));
+        }
+        seal.push_str("SET TRANSACTION READ ONLY");
         scratch.server.query(seal.as_bytes(), Fate::Forward);
         self.scratch_answers(scratch, |_, server| server.is_answered())
             .await
@@ -639,6 +642,16 @@ async fn abandon(scratch: &mut Scratch) {
     ) {
         scratch.server.taint("a copy into it did not end");
     }
+}
+
+/// It goes with the transaction, as the rows do.
+fn index(table: &str, lookup: &Lookup) -> String {
+    let method = if lookup.by_hash { "hash" } else { "btree" };
+    let columns: Vec<String> = lookup.columns.iter().map(|c| reading::quote(c)).collect();
+    format!(
+        "CREATE INDEX ON {table} USING {method} ({});",
+        columns.join(", ")
+    )
 }
 
 fn encoding(server: &Server) -> String {

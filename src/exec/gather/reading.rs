@@ -275,7 +275,7 @@ pub fn columns(table: &Gathered) -> String {
     quoted.join(", ")
 }
 
-fn quote(column: &str) -> String {
+pub fn quote(column: &str) -> String {
     format!("\"{}\"", column.replace('"', "\"\""))
 }
 
@@ -366,6 +366,7 @@ mod tests {
             keys: None,
             only: Vec::new(),
             partners: Vec::new(),
+            lookups: Vec::new(),
         };
         let (a, b) = (table("a", &["x"]), table("b", &["y", "z"]));
         let line = b"d\0\0\0\x111\t\\N\tyes\t\\N\n";

@@ -97,6 +97,11 @@ impl Statement<'_> {
             }
         }
         narrow(facts, self.context.database, &mut gather, &under_views);
+        for table in &mut gather.tables {
+            let lookups = facts.on_copies.lookups.iter();
+            let of_table = lookups.filter(|(name, _)| *name == table.table);
+            table.lookups = of_table.map(|(_, lookup)| lookup.clone()).collect();
+        }
         gather.tables.sort_by(|a, b| a.table.cmp(&b.table));
         gather.joins |= gather.tables.len() > 1;
         if facts.touched.iter().any(is_sharded) {
@@ -261,6 +266,7 @@ fn add(
             keys: None,
             only: Vec::new(),
             partners: Vec::new(),
+            lookups: Vec::new(),
         });
         return Ok(());
     };

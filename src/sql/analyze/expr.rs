@@ -81,8 +81,11 @@ impl Analyzer<'_> {
                     self.constants(list, self.base.type_of(node));
                 }
             }
-            E::InSubquery { subquery, .. } | E::Exists { subquery, .. } | E::Subquery(subquery) => {
-                self.subquery(subquery, scope, ctes, context)?;
+            E::InSubquery { subquery, .. } | E::Exists { subquery, .. } => {
+                self.run_for(false, |this| this.subquery(subquery, scope, ctes, context))?;
+            }
+            E::Subquery(subquery) => {
+                self.run_for(true, |this| this.subquery(subquery, scope, ctes, context))?;
             }
             E::Substring { .. } => self.calls(None, "substring"),
             E::Function(function) => self.function(function, scope, ctes, context)?,
@@ -250,7 +253,9 @@ impl Analyzer<'_> {
         self.own_level(function, scope)?;
         match &function.args {
             FunctionArguments::None => {}
-            FunctionArguments::Subquery(query) => self.subquery(query, scope, ctes, context)?,
+            FunctionArguments::Subquery(query) => {
+                self.run_for(true, |this| this.subquery(query, scope, ctes, context))?;
+            }
             FunctionArguments::List(list) => {
                 self.key_argument(&name, &list.args);
                 self.arguments(&list.args, scope, ctes, context)?;

@@ -212,7 +212,12 @@ impl Analyzer<'_> {
                     } else {
                         scope.parent
                     };
-                    self.joined_query(subquery, ctes, outer, context)?
+                    let walk = |this: &mut Self| this.joined_query(subquery, ctes, outer, context);
+                    if *lateral {
+                        self.run_for(true, walk)?
+                    } else {
+                        walk(self)?
+                    }
                 };
                 let columns =
                     columns.map(|columns| columns.into_iter().map(|c| (c.name, c.node)).collect());

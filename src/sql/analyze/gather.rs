@@ -3,6 +3,7 @@
 //! it stands on; where a row may be meant as a whole, every column counts.
 
 use super::facts::{Closure, Node};
+use super::lookup::{Lookup, Lookups};
 use super::{Analyzer, Instance, uses};
 use crate::catalog::QualifiedName;
 use crate::sql::filter::{FilterPart, Known, Partner};
@@ -27,6 +28,8 @@ pub struct OnCopies {
     pub needed: Needed,
     /// views that were looked through, as the statement names them
     pub views: Vec<QualifiedName>,
+    /// indexes without which it would take for ever
+    pub lookups: Vec<(QualifiedName, Lookup)>,
     /// what cannot be asked of copies
     pub obstacle: Option<String>,
 }
@@ -37,6 +40,7 @@ pub struct Notes {
     pub whole_rows: bool,
     pub views: Vec<QualifiedName>,
     pub obstacle: Option<String>,
+    pub lookups: Lookups,
     words: HashSet<String>,
 }
 
@@ -246,6 +250,7 @@ impl Analyzer<'_> {
     }
 
     pub(super) fn on_copies(&mut self, tokens: &[Token]) -> OnCopies {
+        let lookups = self.lookups();
         let mut notes = std::mem::take(&mut self.notes);
         notes.read(self.env.text, tokens);
         OnCopies {
@@ -255,6 +260,7 @@ impl Analyzer<'_> {
                 Needed::Named(notes.words)
             },
             views: notes.views,
+            lookups,
             obstacle: notes.obstacle,
         }
     }

@@ -156,7 +156,10 @@ impl Analyzer<'_> {
 
     fn equal_operands(&mut self, a: &Expr, b: &Expr, scope: &Scope<'_>, context: ContextId) {
         match (column(a, scope), column(b, scope)) {
-            (Some(a), Some(b)) => self.base.equal(context, a, b),
+            (Some(left), Some(right)) => {
+                self.note_lookup([(unwrap(a), left), (unwrap(b), right)], scope);
+                self.base.equal(context, left, right);
+            }
             (Some(node), None) => self.equals_constant(node, b, context),
             (None, Some(node)) => self.equals_constant(node, a, context),
             (None, None) => {}
@@ -319,7 +322,9 @@ impl Analyzer<'_> {
     ) -> Outcome<Vec<Option<Node>>> {
         self.subqueries = true;
         self.inner += 1;
-        let columns = self.joined_query(query, ctes, Some(scope), context);
+        let columns = self.run_for(false, |this| {
+            this.joined_query(query, ctes, Some(scope), context)
+        });
         self.inner -= 1;
         Ok(columns?
             .map(|columns| columns.into_iter().map(|column| column.node).collect())
@@ -339,7 +344,7 @@ impl Analyzer<'_> {
         self.subqueries = true;
         let inside = self.base.child(context);
         self.inner += 1;
-        let columns = self.query(query, ctes, Some(scope), inside);
+        let columns = self.run_for(true, |this| this.query(query, ctes, Some(scope), inside));
         self.inner -= 1;
         let out = columns?.and_then(|columns| columns.first().and_then(|column| column.node));
         if let (Some(node), Some(out)) = (column(one, scope), out)
