@@ -13,6 +13,7 @@ mod lookup;
 mod predicate;
 mod query;
 mod range;
+mod returned;
 mod scope;
 mod write;
 

@@ -4,6 +4,7 @@
 use super::expr::is_syntax;
 use super::facts::Collation;
 use super::query::{CteDef, Ctes};
+use super::returned;
 use super::scope::{Rel, Resolved, Scope, folded, schema_and_name};
 use super::{
     Analyzer, ContextId, Instance, Node, Outcome, Trouble, is_reference, reaches_sharded,
@@ -17,6 +18,15 @@ use sqlparser::ast::{
     Join, JoinConstraint, JoinOperator, ObjectName, Statement, TableAlias, TableFactor,
     TableWithJoins,
 };
+
+/// A function in FROM.
+struct Call<'q> {
+    name: &'q ObjectName,
+    args: &'q [sqlparser::ast::FunctionArg],
+    alias: Option<&'q TableAlias>,
+    /// WITH ORDINALITY
+    numbered: bool,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -226,19 +236,30 @@ impl Analyzer<'_> {
             }
             TableFactor::Function {
                 name, args, alias, ..
-            } => self.table_function(name, args, alias.as_ref(), scope, ctes, context),
+            } => {
+                let call = Call {
+                    name,
+                    args,
+                    alias: alias.as_ref(),
+                    numbered: false,
+                };
+                self.table_function(&call, scope, ctes, context)
+            }
             TableFactor::TableFunction { expr, alias } => {
                 self.expr(expr, scope, ctes, context)?;
                 scope.rels.push(rel(alias.as_ref(), None, None, false));
                 Ok(())
             }
             TableFactor::UNNEST {
-                alias, array_exprs, ..
+                alias,
+                array_exprs,
+                with_ordinality,
+                ..
             } => {
                 self.exprs(array_exprs, scope, ctes, context)?;
-                scope
-                    .rels
-                    .push(rel(alias.as_ref(), Some("unnest"), None, false));
+                let alias = alias.as_ref();
+                let columns = returned::unnested(array_exprs, alias, *with_ordinality);
+                scope.rels.push(rel(alias, Some("unnest"), columns, false));
                 Ok(())
             }
             TableFactor::NestedJoin {
@@ -267,6 +288,7 @@ impl Analyzer<'_> {
             json_path: None,
             sample,
             index_hints,
+            with_ordinality,
             ..
         } = factor
         else {
@@ -283,7 +305,15 @@ impl Analyzer<'_> {
         }
         let alias = alias.as_ref();
         match args {
-            Some(args) => self.table_function(name, &args.args, alias, scope, ctes, context),
+            Some(args) => {
+                let call = Call {
+                    name,
+                    args: &args.args,
+                    alias,
+                    numbered: *with_ordinality,
+                };
+                self.table_function(&call, scope, ctes, context)
+            }
             None => self.named(name, alias, scope, ctes, context),
         }
     }
@@ -307,14 +337,13 @@ impl Analyzer<'_> {
 
     fn table_function<'q>(
         &mut self,
-        name: &ObjectName,
-        args: &'q [sqlparser::ast::FunctionArg],
-        alias: Option<&TableAlias>,
+        call: &Call<'q>,
         scope: &mut Scope<'_>,
         ctes: &Ctes<'q>,
         context: ContextId,
     ) -> Outcome<()> {
-        let Some((schema, name)) = schema_and_name(name) else {
+        let Call { args, alias, .. } = *call;
+        let Some((schema, name)) = schema_and_name(call.name) else {
             return Err(Trouble::Unsupported("a function's name"));
         };
         if !is_syntax(&name) {
@@ -327,7 +356,9 @@ impl Analyzer<'_> {
         for data_type in columns.filter_map(|column| column.data_type.as_ref()) {
             self.cast_to(data_type);
         }
-        scope.rels.push(rel(alias, Some(&name), None, false));
+        let catalog = self.env.catalog;
+        let columns = returned::columns(catalog, schema.as_deref(), &name, alias, call.numbered);
+        scope.rels.push(rel(alias, Some(&name), columns, false));
         Ok(())
     }
 
