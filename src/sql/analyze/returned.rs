@@ -73,12 +73,13 @@ fn with_number(value: String, numbered: bool) -> Vec<(String, Option<Node>)> {
 fn is_plain_array(expr: &Expr) -> bool {
     match expr {
         Expr::Nested(inner) => is_plain_array(inner),
-        Expr::Cast { data_type, .. } => match data_type {
-            DataType::Array(
-                ArrayElemTypeDef::SquareBracket(of, _) | ArrayElemTypeDef::Qualified(of, _),
-            ) => !matches!(**of, DataType::Custom(..) | DataType::Array(_)),
-            _ => false,
-        },
+        Expr::Cast {
+            data_type:
+                DataType::Array(
+                    ArrayElemTypeDef::SquareBracket(of, _) | ArrayElemTypeDef::Qualified(of, _),
+                ),
+            ..
+        } => !matches!(**of, DataType::Custom(..) | DataType::Array(_)),
         Expr::Array(array) => {
             let literal = |e: &Expr| matches!(e, Expr::Value(_));
             !array.elem.is_empty() && array.elem.iter().all(literal)
