@@ -33,6 +33,7 @@ const INDEXES: [&str; 6] = [
 fn main() {
     // cargo's own flags are not ours
     let world = World::start(&Setting {
+        replicas: 0,
         name: "bench",
         tables: tpch::TABLES,
         schema: include_str!("../tests/oracle/tpch-schema.sql"),

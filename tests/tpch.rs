@@ -22,6 +22,7 @@ const MANNERS: [Manner; 3] = [Manner::Simple, Manner::Extended, Manner::Binary];
 fn the_22_queries_of_tpch_are_exact_or_refused() {
     let long = std::env::var("PGSHUNT_LONG").is_ok();
     let mut world = World::start(&Setting {
+        replicas: 0,
         name: "tpch",
         tables: tpch::TABLES,
         schema: include_str!("oracle/tpch-schema.sql"),

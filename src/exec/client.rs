@@ -283,6 +283,20 @@ impl Client {
         Ok(None)
     }
 
+    /// Whole frames with this tag that have come in one behind the other: one, and more while they are no longer than `most`
+    /// bytes together. Empty when the next one is another, or has not come in.
+    pub fn take_run(&mut self, tag: u8, most: usize) -> BytesMut {
+        let mut length = 0;
+        while let Ok(Some(head)) = frame::header(&self.input[length..], self.message_max) {
+            let end = length + head.len;
+            if head.tag != tag || end > self.input.len() || length > 0 && end > most {
+                break;
+            }
+            length = end;
+        }
+        self.input.split_to(length)
+    }
+
     /// Puts a message back in front of what was not read yet.
     pub fn give_back(&mut self, frame: &[u8]) {
         let rest = std::mem::replace(&mut self.input, BytesMut::from(frame));

@@ -162,6 +162,14 @@ impl Copying {
         servers: &mut [&mut Server],
     ) -> Result<(), RelayError> {
         while self.phase.takes_frames() && servers.iter().all(|s| s.unsent() < UNSENT_MAX) {
+            if self.phase == Phase::Data {
+                // a row is a message
+                let run = client.take_run(b'd', UNSENT_MAX);
+                if !run.is_empty() {
+                    to_all(servers, &run);
+                    continue;
+                }
+            }
             let taken = client.take_frame().map_err(|_| RelayError::ClientGone)?;
             let Some(message) = taken else {
                 break;

@@ -132,13 +132,15 @@ pub struct Setting<'a> {
     pub database: &'a str,
     /// how many shards: two, or two and four
     pub ways: &'a [usize],
+    /// of each shard
+    pub replicas: usize,
 }
 
 impl World {
     /// Servers, databases and schema; no rows yet.
     pub fn start(setting: &Setting<'_>) -> Self {
         let widest = setting.ways.iter().copied().max().unwrap_or(2);
-        let town = Town::start(setting.name, widest, 0);
+        let town = Town::start(setting.name, widest, setting.replicas);
         let create = |server: usize, name: &str| {
             let mut superuser = town.superuser(server, 0, "postgres");
             let sql = format!("CREATE DATABASE {name} OWNER app {}", setting.database);
@@ -249,9 +251,12 @@ fn map(town: &Town, setting: &Setting<'_>) -> String {
         );
         for shard in 0..shards {
             let port = town.port(shard, 0);
+            let replica = |n| format!("\"127.0.0.1:{}\"", town.port(shard, n));
+            let replicas: Vec<String> = (1..=setting.replicas).map(replica).collect();
             text += &format!(
-                "      - {{ name: s{}, primary: \"127.0.0.1:{port}\" }}\n",
-                shard + 1
+                "      - {{ name: s{}, primary: \"127.0.0.1:{port}\", replicas: [{}] }}\n",
+                shard + 1,
+                replicas.join(", ")
             );
         }
         for line in setting.tables.lines() {

@@ -45,6 +45,7 @@ pub fn setting<'a>(name: &'a str, ways: &'a [usize]) -> Setting<'a> {
         schema: include_str!("../oracle/shop-schema.sql"),
         database: "LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0",
         ways,
+        replicas: 0,
     }
 }
 
@@ -55,6 +56,16 @@ pub fn ranged<'a>(name: &'a str, ways: &'a [usize]) -> Setting<'a> {
         ..setting(name, ways)
     }
 }
+
+/// Writes that change what is read and leave its size as it is.
+pub const WRITES: [&str; 6] = [
+    "UPDATE members SET level = coalesce(level, 0) + 1, score = score + 0.5 WHERE tenant_id = $1",
+    "UPDATE tasks SET done = NOT done, priority = coalesce(priority, 3) WHERE tenant_id = $1",
+    "UPDATE invoices SET amount = amount + 1.25 WHERE tenant_id = $1",
+    "UPDATE events SET kind = upper(kind) WHERE tenant_id = $1",
+    "UPDATE countries SET area = area + 1 WHERE code <> 'x$1'",
+    "UPDATE notes SET rating = coalesce(rating, 0) + 1 WHERE tenant_id = $1",
+];
 
 /// INSERTs of one row each, the same in every run.
 pub fn rows() -> Vec<String> {
