@@ -256,6 +256,18 @@ const STATEMENTS: &[&str] = &[
     "SELECT 1/(count(*) - 40) FROM users",
     "TABLE posts ORDER BY user_id, id",
     "WITH x AS (TABLE posts) TABLE x ORDER BY user_id, id",
+    // groups that their shard can tell
+    "SELECT name FROM users WHERE id IN (SELECT user_id FROM posts GROUP BY user_id HAVING count(*) > 2) ORDER BY name, id",
+    "SELECT u.name, p.title FROM users u JOIN posts p ON p.user_id = u.id WHERE u.id IN (SELECT user_id FROM posts \
+     WHERE likes > 3 GROUP BY user_id HAVING sum(likes) > 10 AND max(id) < 1000) ORDER BY u.name, u.id, p.id",
+    "SELECT u.name, g.n, g.m FROM users u JOIN (SELECT user_id, count(*) AS n, max(title) AS m FROM posts GROUP BY 1 \
+     HAVING avg(likes) BETWEEN 2 AND 6) g ON g.user_id = u.id ORDER BY u.name, u.id",
+    "SELECT u.name, g.n FROM users u LEFT JOIN (SELECT user_id, likes, count(*) AS n FROM posts GROUP BY user_id, likes \
+     HAVING count(likes) <> 1 OR min(id) = 2) g ON g.user_id = u.id ORDER BY u.name, u.id, g.n",
+    "SELECT name FROM users WHERE id NOT IN (SELECT user_id FROM posts GROUP BY user_id HAVING min(likes) < 3) ORDER BY name, id",
+    "SELECT name, (SELECT max(p.title) FROM posts p WHERE p.user_id = u.id GROUP BY p.user_id HAVING count(*) > 1) FROM users u ORDER BY 1, 2",
+    "WITH g AS MATERIALIZED (SELECT user_id FROM posts GROUP BY user_id HAVING count(*) > 2) \
+     SELECT u.name, (SELECT count(*) FROM posts) FROM users u JOIN g ON g.user_id = u.id ORDER BY u.name, u.id",
     "SELECT nosuch FROM users ORDER BY 1",
     "SELECT sum(name) FROM users",
     "COPY (SELECT id, name FROM users ORDER BY name, id) TO STDOUT (FORMAT csv, HEADER)",

@@ -9,6 +9,7 @@ mod facts;
 mod filter;
 mod from;
 mod gather;
+mod groups;
 mod lookup;
 mod predicate;
 mod query;
@@ -113,6 +114,7 @@ struct Analyzer<'e> {
     limited_within: bool,
     subqueries: bool,
     notes: gather::Notes,
+    groupings: groups::Groupings,
     into: Option<IntoTarget>,
     not_concatenable: Option<String>,
     /// the clause for which rows of several shards are not simply one after another
@@ -147,6 +149,7 @@ pub fn analyze(parsed: &Parsed, tokens: &[Token], env: Env<'_>) -> Outcome<Facts
         limited: false,
         limited_within: false,
         subqueries: false,
+        groupings: groups::Groupings::default(),
         notes: gather::Notes::default(),
         into: None,
         not_concatenable: None,

@@ -50,6 +50,18 @@ pub struct Partner {
     pub pairs: Vec<(String, String)>,
     /// of the other's rows
     pub known: Known,
+    /// and they are of one of the groups that these leave
+    pub groups: Option<Groups>,
+}
+
+/// Rows of a table, grouped; each group is on one shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Groups {
+    pub by: Vec<String>,
+    /// these rows only: None for all
+    pub only: Option<Filter>,
+    /// a condition on the group's aggregates
+    pub having: Filter,
 }
 
 impl Known {
@@ -108,6 +120,20 @@ impl fmt::Display for Filter {
     }
 }
 
+impl fmt::Display for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(only) = &self.only {
+            write!(f, "where {only} ")?;
+        }
+        write!(
+            f,
+            "grouped by {} having {}",
+            self.by.join(", "),
+            self.having
+        )
+    }
+}
+
 impl fmt::Display for Partner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ours, theirs): (Vec<&str>, Vec<&str>) = self
@@ -116,10 +142,10 @@ impl fmt::Display for Partner {
             .map(|(a, b)| (a.as_str(), b.as_str()))
             .unzip();
         let (ours, theirs) = (ours.join(", "), theirs.join(", "));
-        write!(
-            f,
-            "({ours}) in {}({theirs}) where {}",
-            self.table.name, self.known
-        )
+        write!(f, "({ours}) in {}({theirs})", self.table.name)?;
+        match &self.groups {
+            None => write!(f, " where {}", self.known),
+            Some(groups) => write!(f, " {groups}"),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::route::{ColumnValues, ParamValue, ValueSource, Values};
 use crate::shard::{KeyType, KeyValue};
 use crate::sql::array;
-use crate::sql::filter::{Filter, FilterPart, Form, Known, Partner, is_plain_number};
+use crate::sql::filter::{Filter, FilterPart, Form, Groups, Known, Partner, is_plain_number};
 use crate::sql::statement::Limit;
 
 /// What is known of a table's rows; None where nothing can be written of it.
@@ -52,16 +52,33 @@ fn partner(partner: &Partner, place: &Place, values: &dyn Values) -> Option<Stri
     let inner = Place {
         depth: place.depth + 1,
     };
-    let condition = said(&partner.known, &inner, values)?;
+    let condition = match &partner.groups {
+        None => format!("WHERE {}", said(&partner.known, &inner, values)?),
+        Some(groups) => of_groups(groups, &inner, values)?,
+    };
     let ours: Vec<String> = partner.pairs.iter().map(|(a, _)| place.column(a)).collect();
     let theirs: Vec<String> = partner.pairs.iter().map(|(_, b)| inner.column(b)).collect();
     Some(format!(
-        "({}) IN (SELECT {} FROM {} AS pgshunt_{} WHERE {condition})",
+        "({}) IN (SELECT {} FROM {} AS pgshunt_{} {condition})",
         ours.join(", "),
         theirs.join(", "),
         partner.table.quoted(),
         inner.depth
     ))
+}
+
+fn of_groups(groups: &Groups, place: &Place, values: &dyn Values) -> Option<String> {
+    let only = match &groups.only {
+        Some(only) => format!("WHERE {} ", filter(only, place, values)?),
+        None => String::new(),
+    };
+    let by: Vec<String> = groups
+        .by
+        .iter()
+        .map(|column| place.column(column))
+        .collect();
+    let having = filter(&groups.having, place, values)?;
+    Some(format!("{only}GROUP BY {} HAVING {having}", by.join(", ")))
 }
 
 fn filter(filter: &Filter, place: &Place, values: &dyn Values) -> Option<String> {

@@ -83,6 +83,8 @@ struct Maker<'m, 'e> {
     scope: &'m Scope<'m>,
     instance: usize,
     depth: usize,
+    /// of a group's rows
+    aggregates: bool,
 }
 
 impl Analyzer<'_> {
@@ -108,22 +110,55 @@ impl Analyzer<'_> {
                 scope,
                 instance,
                 depth: 0,
+                aggregates: false,
             };
             let Some(truth) = maker.implied(condition) else {
                 continue;
             };
-            if truth.parts.len() > PARTS_MAX {
-                continue;
+            let strict = truth.strict;
+            if let Some(filter) = as_filter(truth) {
+                let filtered = Filtered {
+                    instance,
+                    strict,
+                    filter,
+                };
+                self.base.filter(context, filtered);
             }
-            let filtered = Filtered {
-                instance,
-                strict: truth.strict,
-                filter: Filter {
-                    parts: joined(truth.parts),
-                },
-            };
-            self.base.filter(context, filtered);
         }
+    }
+
+    /// All of a condition on this relation's rows.
+    pub(super) fn exact_filter(
+        &mut self,
+        condition: &Expr,
+        scope: &Scope<'_>,
+        instance: usize,
+    ) -> Option<Filter> {
+        let mut maker = Maker {
+            analyzer: self,
+            scope,
+            instance,
+            depth: 0,
+            aggregates: false,
+        };
+        as_filter(maker.truth(condition)?)
+    }
+
+    /// What a HAVING says of groups of this relation's rows.
+    pub(super) fn group_filter(
+        &mut self,
+        having: &Expr,
+        scope: &Scope<'_>,
+        instance: usize,
+    ) -> Option<Filter> {
+        let mut maker = Maker {
+            analyzer: self,
+            scope,
+            instance,
+            depth: 0,
+            aggregates: true,
+        };
+        as_filter(maker.implied(having)?)
     }
 
     /// The relations that have these columns; none when they are many.
@@ -146,7 +181,7 @@ impl Analyzer<'_> {
     }
 
     /// The relation that has this column, and the column's place there.
-    fn owner(&self, node: Node) -> Option<(usize, usize)> {
+    pub(super) fn owner(&self, node: Node) -> Option<(usize, usize)> {
         // a relation's columns are numbered one after the other
         self.instances
             .iter()
@@ -158,6 +193,12 @@ impl Analyzer<'_> {
                 (*known == Some(node)).then_some((at, column))
             })
     }
+}
+
+fn as_filter(truth: Truth) -> Option<Filter> {
+    (truth.parts.len() <= PARTS_MAX).then(|| Filter {
+        parts: joined(truth.parts),
+    })
 }
 
 /// The columns that an expression names.
@@ -462,11 +503,50 @@ impl Maker<'_, '_> {
                     ] if plain && named.eq_ignore_ascii_case("coalesce") => {
                         self.coalesced(one, other)
                     }
+                    [FunctionArg::Unnamed(of)] if plain && self.aggregates => {
+                        self.aggregate(&named, of)
+                    }
                     _ => None,
                 }
             }
             _ => None,
         }
+    }
+
+    /// One that cannot fail: of a column, or `count(*)`.
+    fn aggregate(&self, name: &str, of: &FunctionArgExpr) -> Option<Scalar> {
+        let name = name.to_ascii_lowercase();
+        let mut all = self.analyzer.env.catalog.functions.get(&name)?.iter();
+        if !all.all(|function| function.schema == "pg_catalog") {
+            return None;
+        }
+        let (parts, oid) = match of {
+            FunctionArgExpr::Wildcard => (vec![text("*")], 0),
+            FunctionArgExpr::Expr(expr) => {
+                let of = self.column(unwrap(expr))?;
+                let Kind::Column { oid, .. } = of.kind else {
+                    return None;
+                };
+                (of.parts, oid)
+            }
+            _ => return None,
+        };
+        let oid = match (name.as_str(), oid) {
+            ("count", _) => 20,
+            ("sum", 21 | 23) => 20,
+            ("sum", 20 | NUMERIC) => NUMERIC,
+            ("avg", 20 | 21 | 23 | NUMERIC) => NUMERIC,
+            ("min" | "max", oid) if is_number(oid) || is_date(oid) => oid,
+            _ => return None,
+        };
+        Some(Scalar {
+            parts: surrounded(&format!("pg_catalog.{name}("), parts, ")"),
+            kind: Kind::Column {
+                oid,
+                collation: Texts::Otherwise,
+            },
+            strict: false,
+        })
     }
 
     fn column(&self, expr: &Expr) -> Option<Scalar> {

@@ -6,7 +6,7 @@ use super::facts::{Closure, Node};
 use super::lookup::{Lookup, Lookups};
 use super::{Analyzer, Instance, uses};
 use crate::catalog::QualifiedName;
-use crate::sql::filter::{FilterPart, Known, Partner};
+use crate::sql::filter::{Filter, FilterPart, Known, Partner};
 use crate::sql::name::identifier;
 use crate::sql::statement::{ColumnValues, Placement, ValueSource};
 use crate::sql::tokens::{Token, TokenKind};
@@ -122,13 +122,8 @@ impl Analyzer<'_> {
             return Known::default();
         };
         let all = self.base.filters(instance.context, at);
-        let safe = all.into_iter().map(|f| &f.filter).filter(|filter| {
-            let unsafe_param = |part: &FilterPart| match part {
-                FilterPart::Value { source, .. } => uses(source, found.unsafe_params),
-                _ => false,
-            };
-            !filter.parts.iter().any(unsafe_param)
-        });
+        let safe = all.into_iter().map(|f| &f.filter);
+        let safe = safe.filter(|filter| is_safe(filter, found.unsafe_params));
         Known {
             values: self.equals(instance, closure, found.unsafe_params),
             filters: safe.cloned().collect(),
@@ -146,6 +141,9 @@ impl Analyzer<'_> {
             return Vec::new();
         }
         let mut partners = Vec::new();
+        if before.is_empty() {
+            partners = self.groups_beside(at, found);
+        }
         for other in 0..found.instances.len() {
             // who stands beside one of those before is looked at for its sake
             let is_known = path.contains(&other)
@@ -169,6 +167,7 @@ impl Analyzer<'_> {
                     table: table.clone(),
                     pairs,
                     known,
+                    groups: None,
                 });
             }
         }
@@ -202,21 +201,26 @@ impl Analyzer<'_> {
 
     /// Are rows that are joined on the same shard?
     fn are_together(&self, ours: &Instance, theirs: &Instance, closure: &Closure) -> bool {
-        let (a, b) = match (ours.placement, theirs.placement) {
-            (_, Placement::Reference) => return true,
-            (Placement::Sharded(a), Placement::Sharded(b)) => (a, b),
-            _ => return false,
-        };
-        let keyspace = |at: usize| self.env.database.tables.get(at).map(|t| t.keyspace);
+        if theirs.placement == Placement::Reference {
+            return true;
+        }
         let mut keys = ours.keys.iter().zip(&theirs.keys);
-        keyspace(a) == keyspace(b)
-            && ours.keys.len() == theirs.keys.len()
-            && !ours.keys.is_empty()
+        self.are_of_one_keyspace(ours, theirs)
             && keys.all(|(a, b)| closure.tied(*a, *b) && self.has_plain_equality(*a))
     }
 
+    /// Are rows with equal keys on the same shard?
+    pub(super) fn are_of_one_keyspace(&self, ours: &Instance, theirs: &Instance) -> bool {
+        let (Placement::Sharded(a), Placement::Sharded(b)) = (ours.placement, theirs.placement)
+        else {
+            return false;
+        };
+        let keyspace = |at: usize| self.env.database.tables.get(at).map(|t| t.keyspace);
+        keyspace(a) == keyspace(b) && ours.keys.len() == theirs.keys.len() && !ours.keys.is_empty()
+    }
+
     /// Of a type that has one equality and no collation.
-    fn has_plain_equality(&self, node: Node) -> bool {
+    pub(super) fn has_plain_equality(&self, node: Node) -> bool {
         matches!(
             self.base.type_of(node),
             20 | 21 | 23 | 1082 | 1114 | 1184 | 1700 | 2950
@@ -264,6 +268,15 @@ impl Analyzer<'_> {
             obstacle: notes.obstacle,
         }
     }
+}
+
+/// It has no parameter whose type may be another elsewhere.
+pub fn is_safe(filter: &Filter, unsafe_params: &HashSet<usize>) -> bool {
+    let unsafe_param = |part: &FilterPart| match part {
+        FilterPart::Value { source, .. } => uses(source, unsafe_params),
+        _ => false,
+    };
+    !filter.parts.iter().any(unsafe_param)
 }
 
 /// Does a view's definition say ONLY?

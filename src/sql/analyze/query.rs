@@ -212,6 +212,7 @@ impl Analyzer<'_> {
                 return column;
             };
             let node = self.base.node(self.base.type_of(inner));
+            self.note_carried(query, node, inner);
             if column.pushable {
                 self.base.equal(inside, node, inner);
             }
@@ -594,6 +595,7 @@ impl Analyzer<'_> {
             Some(having) => self.expr(having, scope, ctes, context)?,
             None => {}
         }
+        self.note_grouping(select, scope);
         if let Some(Distinct::On(exprs)) = &select.distinct {
             self.limited = true;
             let main = self
