@@ -317,7 +317,7 @@ impl Generator {
             return self.comparison(sight, 0);
         };
         let (a, b) = (self.bare(Big), self.bare(Big));
-        match self.dice.below(11) {
+        match self.dice.below(13) {
             0..=2 => format!("{key} = {a}"),
             3 => format!("{key} IN ({a}, {b})"),
             4 => {
@@ -329,9 +329,45 @@ impl Generator {
             6 => format!("{key} BETWEEN {a} AND {b}"),
             9 => format!("{key} BETWEEN SYMMETRIC {a} AND {b}"),
             10 => format!("{key} IS NOT DISTINCT FROM {a}"),
+            11..=12 => self.of_a_group(&key),
             7 => format!("{key} > {a}"),
             _ => format!("{key} <> {a}"),
         }
+    }
+
+    /// One of those whose rows together are so.
+    fn of_a_group(&mut self, key: &str) -> String {
+        let (from, relation) = self.table();
+        let Some(tenant) = &relation.tenant else {
+            return format!("{key} IS NOT NULL");
+        };
+        let (tenant, sight) = (format!("{}.{tenant}", relation.alias), [relation.clone()]);
+        let not = self.dice.one(&["", "", "", "NOT "]);
+        let filter = match self.dice.below(3) {
+            0 => format!(" WHERE {}", self.comparison(&sight, 0)),
+            _ => String::new(),
+        };
+        let more = match self.dice.below(4) {
+            0 => {
+                let kind = self.kind(&sight);
+                format!(", {}", self.column(&sight, kind))
+            }
+            _ => String::new(),
+        };
+        let kind = [Int, Numeric, Date, Big][self.dice.below(4) as usize];
+        let column = self.column(&sight, kind);
+        let (call, kind) = match self.dice.below(4) {
+            0 => ("count(*)".to_owned(), Big),
+            1 => (format!("count({column})"), Big),
+            2 if matches!(kind, Int | Numeric) => (format!("avg({column})"), Numeric),
+            2 => (format!("min({column})"), kind),
+            _ => (format!("max({column})"), kind),
+        };
+        let operator = self.dice.one(&[">", "<=", "<>", ">="]);
+        let than = self.constant(kind);
+        format!(
+            "{key} {not}IN ( SELECT {tenant} FROM {from}{filter} GROUP BY {tenant}{more} HAVING {call} {operator} {than} )"
+        )
     }
 
     fn comparison(&mut self, sight: &[Relation], depth: u32) -> String {

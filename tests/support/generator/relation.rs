@@ -155,7 +155,7 @@ const KNOWN: [Known; 12] = [
 ];
 
 impl Generator {
-    fn table(&mut self) -> (String, Relation) {
+    pub(super) fn table(&mut self) -> (String, Relation) {
         // tables of one tenant are joined most
         let n = match self.dice.below(10) {
             0..=6 => self.dice.below(6),
