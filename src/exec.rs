@@ -1,6 +1,7 @@
 //! Running what the planner decided: the only place where thinking (plans) and holding (servers) meet.
 
 pub mod backend;
+pub mod brought;
 pub mod cancel;
 pub mod client;
 pub mod combine;

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod books;
+mod bringing;
 pub mod clocks;
 pub mod combine;
 pub mod context;

@@ -1,5 +1,6 @@
 //! The servers a session holds: for the length of a transaction, or longer where something pins them.
 
+use super::brought::Brought;
 use super::job::Setting;
 use super::relay::{RelayError, settle};
 use crate::cluster::notifications::Speaking;
@@ -45,8 +46,8 @@ pub struct Held {
     pub batch_failed: bool,
     /// settings as they were when the transaction began
     pub vars_before: Vars,
-    /// statements prepared by SQL that are there under the client's own names
-    pub brought: Vec<String>,
+    /// the session's statements that are there under the client's own names
+    pub brought: Vec<Brought>,
     /// the session notifies through it
     pub speaks: Option<Box<Speaking>>,
 }

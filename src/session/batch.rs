@@ -1,6 +1,7 @@
 //! The extended protocol: messages are gathered until Sync or Flush, resolved, cut into segments of one destination
 //! each, and run. A segment has one server (or one scatter); the common batch is one segment.
 
+use super::bringing::{Bring, When};
 use super::clocks::{refuse_clock_value, refuse_clock_words};
 use super::combine::combined;
 use super::cursor_batch::Bindings;
@@ -170,6 +171,7 @@ enum OwnStep {
     Describe(Arc<Prepared>),
     Execute(Arc<Prepared>),
     Cursor(Box<CursorStep>),
+    Bring(Box<Bring>),
 }
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
@@ -531,6 +533,7 @@ impl Session {
                 OwnStep::Answer(bytes) => self.exec.client.output.extend_from_slice(bytes),
                 OwnStep::Describe(prepared) => self.describe_own(&prepared),
                 OwnStep::Cursor(step) => Box::pin(self.run_cursor_step(*step)).await?,
+                OwnStep::Bring(bring) => Box::pin(self.bring_statements(*bring)).await?,
                 OwnStep::Execute(prepared) => {
                     let text = prepared.client_text.clone();
                     if let Some(plan) = prepared.planned.statements.first() {
@@ -559,29 +562,12 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         match frame[0] {
-            b'P' if self.by_sql.is_some() => self.add_parse_of_execute(frame, segments).await,
             b'P' => self.add_parse(frame, segments),
             b'B' => self.add_bind(frame, segments).await,
             b'D' => self.add_describe(frame, segments),
             b'E' => self.add_execute(frame, segments),
             _ => self.add_close(frame, segments),
         }
-    }
-
-    /// The statements prepared by SQL are there for an EXECUTE of the extended protocol, under the client's names.
-    async fn add_parse_of_execute(
-        &mut self,
-        frame: &Bytes,
-        segments: &mut Vec<Segment>,
-    ) -> Result<(), Failure> {
-        self.add_parse(frame, segments)?;
-        let parse = message::parse(frame).map_err(protocol_violation)?;
-        let parsed = self.statements.get(parse.name);
-        let plan = parsed.and_then(|prepared| prepared.planned.statements.first());
-        if plan.is_some_and(|plan| matches!(plan.command, Command::ExecutePrepared(_))) {
-            Box::pin(self.bring_statements()).await?;
-        }
-        Ok(())
     }
 
     fn add_parse(&mut self, frame: &Bytes, segments: &mut Vec<Segment>) -> Result<(), Failure> {
@@ -602,10 +588,12 @@ impl Session {
         }
         let again = self.same_again(&name, parse.text, &parse.types);
         let prepared = if let Some(prepared) = again {
+            self.add_bring(When::Parsed, &prepared, segments)?;
             prepared
         } else {
             let text = Bytes::copy_from_slice(parse.text);
             let prepared = self.prepare(!name.is_empty(), text, parse.types)?;
+            self.add_bring(When::Parsed, &prepared, segments)?;
             let name = Bytes::copy_from_slice(&name);
             self.statements.insert(name, prepared.clone());
             prepared
@@ -620,6 +608,18 @@ impl Session {
             work.parsed.push(name);
             push(work, Step::Parse(prepared));
         });
+        Ok(())
+    }
+
+    fn add_bring(
+        &self,
+        when: When,
+        prepared: &Prepared,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Report> {
+        if let Some(bring) = self.needs_there(when, prepared)? {
+            own(segments, OwnStep::Bring(Box::new(bring)));
+        }
         Ok(())
     }
 
@@ -675,6 +675,8 @@ impl Session {
             hidden = draw.rows;
         }
         let local = planned.statements.len() == 1 && plan.is_some_and(|plan| self.is_own(plan));
+        // one that asks which there are is not to see itself by another name
+        let named = named && !plan.is_some_and(|plan| plan.effects.asks_statements);
         let mut id = identity(self.context.settings, &server_text, &types);
         if self.may_mean_something_else() {
             id = rand::random::<u128>() | 1;
@@ -740,6 +742,7 @@ impl Session {
             own(segments, OwnStep::Answer(BIND_COMPLETE));
             return Ok(());
         }
+        self.add_bring(When::Bound, &prepared, segments)?;
         let mut rest = frame.slice_ref(bind.rest);
         let planned = prepared.planned.clone();
         let bound = Bound {

@@ -82,7 +82,7 @@ impl Session {
             Command::DiscardAll => self.discard_all().await?,
             Command::Deallocate(None) => self.deallocate_all().await,
             Command::Deallocate(Some(name)) => {
-                self.deallocate(name).await;
+                self.deallocate(name).await?;
                 "DEALLOCATE".to_owned()
             }
             Command::SetLocal { name, value } => {
@@ -393,6 +393,7 @@ impl Session {
             if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
             {
                 held.server.forget_prepared();
+                held.brought.clear();
             }
         }
         "DEALLOCATE ALL".to_owned()
@@ -637,8 +638,9 @@ impl Session {
         job: &Job,
         level: Level,
     ) -> Result<Done, Failure> {
-        if plan.effects.asks_statements {
-            self.bring_statements().await?;
+        // in a batch it has its own place
+        if plan.effects.asks_statements && !matches!(job.ask, Ask::Batch { .. }) {
+            self.bring_statements(self.all_statements()).await?;
         }
         let asks = plan.effects.asks_channels && self.exec.listens();
         if asks {

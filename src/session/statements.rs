@@ -7,9 +7,7 @@ use super::cursors::Whose;
 use super::startup::quote_literal;
 use crate::exec::executor::{Done, Placement, in_failed_transaction};
 use crate::exec::failure::{Failure, Report};
-use crate::exec::held::{Held, Pin};
 use crate::exec::job::{Ask, Execution, Prepared};
-use crate::exec::relay::RelayError;
 use crate::exec::transaction::quote_ident;
 use crate::pool::outstanding::Fate;
 use crate::route::{Access, Command, ParamValue, Plan, Targets, Values};
@@ -19,15 +17,12 @@ use crate::wire::build::{self, Severity};
 use crate::wire::sqlstate::SqlState;
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::time::Instant;
 
 /// Types that came with the system have the same number on every server.
 const FIRST_USER_OID: u32 = 16_384;
 /// The statement and its types are asked for where it was prepared, under the client's name, and gone from there at once.
 const TYPES_OF: &str = "SELECT pg_catalog.array_to_string(parameter_types::pg_catalog.oid[], ',') \
     FROM pg_catalog.pg_prepared_statements WHERE name = ";
-
-const NAMES: &str = "SELECT name FROM pg_catalog.pg_prepared_statements";
 
 /// Statements prepared by SQL: the PREPARE as the client wrote it, and the text it prepared.
 pub(super) type BySql = HashMap<Bytes, (Bytes, Bytes)>;
@@ -127,6 +122,9 @@ impl Session {
         let planned = self.plan_parse(&body, &[])?;
         if let Some(plan) = planned.statements.first() {
             refuse_hidden(plan)?;
+        }
+        if !self.statements.contains_key(name.as_bytes()) {
+            self.take_back(name.as_bytes()).await?;
         }
         let types = self.asked_of_a_server(name, sql).await?;
         // which PostgreSQL sees when it has seen everything else
@@ -301,110 +299,17 @@ impl Session {
         Failure::Shown
     }
 
-    /// The statements prepared by SQL are brought to the server that is asked for them, and the session stays there.
-    pub(super) async fn bring_statements(&mut self) -> Result<(), Failure> {
-        let Some(by_sql) = self.by_sql.take() else {
-            return Ok(());
-        };
-        if let Err(report) = self.exec.guard_pin("SQL PREPARE") {
-            self.by_sql = Some(by_sql);
-            return Err(report.into());
-        }
-        let home = self.exec.snapshot.database.home;
-        let index = match self.exec.acquire(home, Placement::Primary).await {
-            Ok(index) => index,
-            Err(failure) => {
-                self.by_sql = Some(by_sql);
-                return Err(failure);
-            }
-        };
-        let known = |(name, (_, body)): &(&Bytes, &(Bytes, Bytes))| {
-            let there = self.statements.get(*name);
-            there.is_some_and(|prepared| prepared.client_text == *body)
-        };
-        let wanted = by_sql.iter().filter(known);
-        let brought = self.exec.held[index].bring(wanted).await;
-        self.by_sql = Some(by_sql);
-        match brought {
-            Ok(None) => Ok(()),
-            Ok(Some(error)) => {
-                self.exec.client.output.extend_from_slice(&error);
-                self.exec.note_failure();
-                Err(Failure::Shown)
-            }
-            Err(error) => Err(self.exec.lost(index, &error)),
-        }
-    }
-
     /// DEALLOCATE of one of the session's statements.
-    pub(super) async fn deallocate(&mut self, name: &str) {
+    pub(super) async fn deallocate(&mut self, name: &str) -> Result<(), Failure> {
         self.statements.remove(name.as_bytes());
-        let by_sql = self
-            .by_sql
-            .as_mut()
-            .and_then(|by_sql| by_sql.remove(name.as_bytes()));
-        if by_sql.is_none() {
-            return;
+        if let Some(by_sql) = &mut self.by_sql {
+            by_sql.remove(name.as_bytes());
         }
-        for held in &mut self.exec.held {
-            // where it has been brought
-            let Some(place) = held.brought.iter().position(|there| *there == *name) else {
-                continue;
-            };
-            held.brought.remove(place);
-            let _ = held
-                .run(&format!("DEALLOCATE {}", quote_ident(name)), Fate::Skip)
-                .await;
-        }
+        self.take_back(name.as_bytes()).await
     }
 }
 
-impl Held {
-    /// Has what was prepared by SQL, under the client's own names; an error of the server. It is the session's from here on.
-    async fn bring<'a>(
-        &mut self,
-        wanted: impl Iterator<Item = (&'a Bytes, &'a (Bytes, Bytes))>,
-    ) -> Result<Option<Bytes>, RelayError> {
-        self.pin.get_or_insert(Pin {
-            reason: "SQL PREPARE",
-            since: Instant::now(),
-        });
-        self.opaque = true;
-        let there = self.run(NAMES, Fate::Capture).await?;
-        // what the pool has prepared here is nobody's business, and is prepared again when it is wanted
-        let pools = there.captured.iter().filter(|name| is_pools(name));
-        let forget: Vec<String> = pools
-            .map(|name| format!("DEALLOCATE {}", String::from_utf8_lossy(name)))
-            .collect();
-        if !forget.is_empty() {
-            self.server.forget_prepared();
-            let answer = self.run(&forget.join(";"), Fate::Skip).await?;
-            if answer.own_error.is_some() {
-                return Ok(answer.own_error);
-            }
-        }
-        for (name, (prepare, _)) in wanted {
-            if there.captured.contains(name) {
-                continue;
-            }
-            self.brought
-                .push(String::from_utf8_lossy(name).into_owned());
-            let answer = self.run_bytes(prepare, Fate::Skip).await?;
-            if answer.own_error.is_some() {
-                return Ok(answer.own_error);
-            }
-        }
-        Ok(there.own_error)
-    }
-}
-
-/// Named as `statement_name` does.
-fn is_pools(name: &[u8]) -> bool {
-    name.strip_prefix(b"pgshunt_")
-        .is_some_and(|id| id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit))
-}
-
-fn refused(what: &str) -> Report {
+pub(super) fn refused(what: &str) -> Report {
     Report::new(SqlState::FEATURE_NOT_SUPPORTED, what)
         .hint("Use the prepared statements of your driver (the extended protocol).")
 }

@@ -1,0 +1,133 @@
+//! Statements of a session that stand on a server under the client's own names. A server that is asked for them by name, or which
+//! there are, must have just these. All of it is said in messages of the extended protocol, so that a batch that is open stays so.
+
+use super::held::Held;
+use super::relay::{RelayError, settle};
+use crate::pool::outstanding::{Fate, Reply};
+use crate::pool::server::{Answer, Server};
+use crate::wire::build;
+use bytes::Bytes;
+
+const NAMES: &[u8] = b"SELECT name FROM pg_catalog.pg_prepared_statements";
+
+/// A statement as it is brought to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    pub name: Bytes,
+    pub how: How,
+}
+
+/// How the client has made it: `pg_prepared_statements` shows that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// a PREPARE, as it was written
+    Sql(Bytes),
+    /// a Parse
+    Protocol { text: Bytes, types: Vec<u32> },
+}
+
+impl Held {
+    /// The server's statements are these, and those it has made itself; its error, if it has one.
+    pub async fn bring_all(&mut self, wanted: &[Brought]) -> Result<Option<Bytes>, RelayError> {
+        self.bring(wanted, |brought| wanted.contains(brought)).await
+    }
+
+    /// It has this one, too.
+    pub async fn bring_one(&mut self, wanted: &Brought) -> Result<Option<Bytes>, RelayError> {
+        if self.brought.contains(wanted) {
+            return Ok(None);
+        }
+        let stays = |brought: &Brought| brought.name != wanted.name;
+        self.bring(std::slice::from_ref(wanted), stays).await
+    }
+
+    /// It has none of this name any more.
+    pub async fn take_back(&mut self, name: &[u8]) -> Result<Option<Bytes>, RelayError> {
+        let Some(place) = self.brought.iter().position(|brought| brought.name == name) else {
+            return Ok(None);
+        };
+        let brought = self.brought.swap_remove(place);
+        let answer = self.ask_quietly(|server| close(server, &brought.name));
+        Ok(answer.await?.own_error)
+    }
+
+    async fn bring(
+        &mut self,
+        wanted: &[Brought],
+        stays: impl Fn(&Brought) -> bool,
+    ) -> Result<Option<Bytes>, RelayError> {
+        let answer = self.ask_quietly(|server| run(server, NAMES, Fate::Capture));
+        let answer = answer.await?;
+        if answer.own_error.is_some() {
+            return Ok(answer.own_error);
+        }
+        let there = answer.captured;
+        self.brought.retain(|brought| there.contains(&brought.name));
+        let mut gone: Vec<Bytes> = Vec::new();
+        for brought in self.brought.extract_if(.., |brought| !stays(brought)) {
+            gone.push(brought.name);
+        }
+        // what the pool has prepared here is nobody's business, and is prepared again when it is wanted
+        let pools = there.iter().filter(|name| is_pools(name)).cloned();
+        gone.extend(pools);
+        let lacks = |one: &&Brought| gone.contains(&one.name) || !there.contains(&one.name);
+        let come: Vec<&Brought> = wanted.iter().filter(lacks).collect();
+        if gone.is_empty() && come.is_empty() {
+            return Ok(None);
+        }
+        self.server.forget_prepared();
+        self.brought.extend(come.iter().copied().cloned());
+        let answer = self.ask_quietly(|server| {
+            gone.iter().for_each(|name| close(server, name));
+            come.iter().for_each(|one| make(server, one));
+        });
+        Ok(answer.await?.own_error)
+    }
+
+    /// Asks in messages of our own, and waits for the answers.
+    async fn ask_quietly(&mut self, ask: impl FnOnce(&mut Server)) -> Result<Answer, RelayError> {
+        let server = &mut *self.server;
+        ask(server);
+        if self.batch_open {
+            server.flush_request();
+        } else {
+            server.sync();
+        }
+        server.unnamed = None;
+        let mut answer = Answer::default();
+        settle(server, &mut answer).await?;
+        self.batch_failed |= self.batch_open && answer.own_error.is_some();
+        Ok(answer)
+    }
+}
+
+fn close(server: &mut Server, name: &[u8]) {
+    server.ask(Reply::Close(None), Fate::Skip, |out| {
+        build::named(out, b'C', b'S', name);
+    });
+}
+
+fn make(server: &mut Server, brought: &Brought) {
+    match &brought.how {
+        How::Sql(prepare) => run(server, prepare, Fate::Skip),
+        How::Protocol { text, types } => {
+            server.ask(Reply::Parse(0), Fate::Skip, |out| {
+                build::parse(out, &brought.name, text, types);
+            });
+        }
+    }
+}
+
+fn run(server: &mut Server, sql: &[u8], fate: Fate) {
+    server.parse_unnamed(0, sql, &[], Fate::Skip);
+    server.ask(Reply::Bind, Fate::Skip, |out| {
+        build::bind(out, b"", b"", &[0; 6]);
+    });
+    server.ask(Reply::Execute, fate, |out| build::execute(out, b"", 0));
+}
+
+/// Named as `statement_name` does.
+fn is_pools(name: &[u8]) -> bool {
+    name.strip_prefix(b"pgshunt_")
+        .is_some_and(|id| id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit))
+}
