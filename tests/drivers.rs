@@ -8,6 +8,7 @@ mod support {
 }
 
 use std::sync::OnceLock;
+use std::time::Duration;
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
 use support::town::{Map, Town};
@@ -75,4 +76,35 @@ fn the_number_of_a_client_is_no_process_of_the_server() {
     let other = connect(&proxy);
     let asked = client.ask(&format!("SELECT pg_terminate_backend({})", other.pid));
     assert_eq!(asked.value(), "f");
+}
+
+/// A driver that sends many rows before its Sync looks at times whether one of them has failed: asyncpg's executemany() does.
+#[test]
+fn a_long_batch_is_run_while_it_is_still_being_sent() {
+    let proxy = proxy();
+    let mut client = connect(&proxy);
+    let mut watcher = town().direct(0, 0);
+    client
+        .ask("CREATE TABLE long_batch (a int PRIMARY KEY, v text)")
+        .ok();
+    let long = "v".repeat(40 << 10);
+    let row = |a: u32, v: &str| {
+        let values = [Some(&*a.to_string()), Some(v)];
+        [raw::bind("", "put", &values), raw::execute("", 0)].concat()
+    };
+    let parse = raw::parse("put", "INSERT INTO long_batch VALUES ($1, $2)", &[]);
+    let begin = [parse, row(1, &long), row(2, &long), row(3, &long)];
+    client.send(&begin.concat()).expect("sent");
+    let runs = "SELECT count(*) FROM pg_locks WHERE relation = 'long_batch'::regclass AND mode = 'RowExclusiveLock'";
+    // little more comes, but without a pause
+    let seen = (4..40).any(|a| {
+        client.send(&row(a, "short")).expect("sent");
+        std::thread::sleep(Duration::from_millis(2));
+        watcher.ask(runs).value() == "1"
+    });
+    assert!(seen, "it has waited for its Sync");
+    let failing = [row(1, "again"), raw::sync()].concat();
+    client.send(&failing).expect("sent");
+    assert_eq!(client.until_ready().expect("an answer").code(), "23505");
+    assert_eq!(client.ask("SELECT count(*) FROM long_batch").value(), "0");
 }

@@ -78,8 +78,12 @@ impl Held {
         self.server.forget_prepared();
         self.brought.extend(come.iter().copied().cloned());
         let answer = self.ask_quietly(|server| {
-            gone.iter().for_each(|name| close(server, name));
-            come.iter().for_each(|one| make(server, one));
+            for name in &gone {
+                close(server, name);
+            }
+            for one in come {
+                make(server, one);
+            }
         });
         Ok(answer.await?.own_error)
     }

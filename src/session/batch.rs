@@ -39,11 +39,16 @@ use std::time::{Duration, Instant};
 /// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
 const GATHERED_MAX: usize = 1 << 20;
 
+/// So is one of several statements and more than this, before one server: an error among the first is heard before the client
+/// has said all.
+const PIECE: usize = 64 << 10;
+
 /// Messages that wait for their Sync.
 #[derive(Debug, Default)]
 pub struct Gathering {
     frames: Vec<Bytes>,
     bytes: usize,
+    executes: usize,
     /// an error happened: everything up to the Sync is ignored
     skipping: bool,
     /// settings as they were at the last Sync, to which an error returns
@@ -84,9 +89,16 @@ impl Gathering {
     fn take(&mut self, frame: Bytes) -> bool {
         if !self.skipping {
             self.bytes += frame.len();
+            self.executes += usize::from(frame[0] == b'E');
             self.frames.push(frame);
         }
         self.bytes <= GATHERED_MAX
+    }
+
+    /// It ends with an Execute, not the first, and is long.
+    fn is_piece(&self) -> bool {
+        let ended = self.frames.last().is_some_and(|frame| frame[0] == b'E');
+        ended && self.executes > 1 && self.bytes > PIECE
     }
 
     pub fn is_empty(&self) -> bool {
@@ -226,7 +238,13 @@ impl Session {
 
     /// What has come in already and only waits for its Sync. False when it must wait no longer.
     fn gather(&mut self) -> bool {
-        while let Some(tag) = self.exec.client.next_tag() {
+        let one_server = self.exec.snapshot.database.shards.len() == 1;
+        loop {
+            let next = self.exec.client.next_tag();
+            if one_server && next != Some(b'S') && self.gathering.is_piece() {
+                return false;
+            }
+            let Some(tag) = next else { return true };
             if !matches!(tag, b'P' | b'B' | b'D' | b'E' | b'C') {
                 return true;
             }
@@ -238,7 +256,6 @@ impl Session {
                 return false;
             }
         }
-        true
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
@@ -342,6 +359,7 @@ impl Session {
     async fn run_gathered(&mut self, end: End) -> Result<(), Failure> {
         let frames = std::mem::take(&mut self.gathering.frames);
         self.gathering.bytes = 0;
+        self.gathering.executes = 0;
         if frames.is_empty() || self.gathering.skipping {
             return Ok(());
         }
@@ -1391,5 +1409,32 @@ fn own(segments: &mut Vec<Segment>, step: OwnStep) {
     match segments.last_mut() {
         Some(Segment::Own(steps)) => steps.push(step),
         _ => segments.push(Segment::Own(vec![step])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(tag: u8, length: usize) -> Bytes {
+        let mut frame = vec![0; length];
+        frame[0] = tag;
+        frame.into()
+    }
+
+    /// A single statement is no pipeline, however long it is, and nothing is cut off before its Execute.
+    #[test]
+    fn a_piece_ends_with_the_execute_of_a_later_statement() {
+        let mut gathering = Gathering::default();
+        for (tag, length, piece) in [
+            (b'P', 100, false),
+            (b'B', PIECE, false),
+            (b'E', 10, false),
+            (b'B', 100, false),
+            (b'E', 10, true),
+        ] {
+            assert!(gathering.take(frame(tag, length)));
+            assert_eq!(gathering.is_piece(), piece, "{}", char::from(tag));
+        }
     }
 }
