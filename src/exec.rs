@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod brought;
 pub mod cancel;
+pub mod cancels;
 pub mod client;
 pub mod combine;
 pub mod commit;

@@ -1,7 +1,6 @@
 //! pgshunt as a process: listeners, signals, reload, drain. It puts the parts together and holds none of their work.
 
 pub mod build;
-pub mod cancel;
 pub mod inspect;
 mod overtime;
 pub mod secrets;
@@ -13,6 +12,7 @@ use crate::auth::keys::BackendKeys;
 use crate::auth::users::Users;
 use crate::config::{Config, ServerAddress};
 use crate::exec::backend::Backend;
+use crate::exec::cancels::{Cancels, Registered};
 use crate::exec::executor::CancelSlot;
 use crate::exec::failure::Report;
 use crate::exec::neighbours::Neighbours;
@@ -23,7 +23,6 @@ use crate::session::startup::{Parts, begin, refuse};
 use crate::stats::{Clients, Identity, Stats};
 use crate::wire::sqlstate::SqlState;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use cancel::{Cancels, Registered};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -297,9 +296,7 @@ impl App {
             return None;
         };
         let cancel = Arc::new(CancelSlot::default());
-        let registered = self
-            .cancels
-            .register(login.pid, login.secret.clone(), cancel.clone());
+        let registered = self.cancels.register(&login, cancel.clone());
         let present = login.keys.take().map(|keys| {
             let holder = Holder {
                 database: login.database.clone(),
@@ -319,6 +316,7 @@ impl App {
             login,
             slot,
             cancel,
+            cancels: self.cancels.clone(),
             recorder,
             handle,
             closing,

@@ -19,6 +19,7 @@ mod portals;
 mod portions;
 mod promise;
 pub mod settings;
+mod signals;
 pub mod simple;
 pub mod startup;
 mod statements;
@@ -94,6 +95,8 @@ pub struct Session {
     pub exec: Executor,
     /// where a reload puts a new backend
     pub slot: Arc<arc_swap::ArcSwap<crate::exec::backend::Backend>>,
+    /// of all clients: one may signal another
+    pub cancels: Arc<crate::exec::cancels::Cancels>,
     pub context: Context,
     pub statements: FastMap<Bytes, Arc<Prepared>>,
     /// those of them that were prepared by SQL

@@ -11,5 +11,6 @@ pub mod hint;
 pub mod lift;
 pub mod name;
 pub mod parse;
+pub mod signal;
 pub mod statement;
 pub mod tokens;

@@ -68,14 +68,84 @@ fn a_changed_result_is_told_with_the_name_of_its_routine() {
     }
 }
 
-/// Drivers' users hand the number of their connection to pg_terminate_backend().
+/// Drivers' users hand the number of their connection to pg_terminate_backend(): idle, in a transaction and at work, by both
+/// protocols, it ends as at PostgreSQL.
 #[test]
-fn the_number_of_a_client_is_no_process_of_the_server() {
+fn a_client_is_terminated_by_the_number_it_was_told() {
     let proxy = proxy();
-    let mut client = connect(&proxy);
-    let other = connect(&proxy);
+    for (name, port) in [("direct", town().port(0, 0)), ("pgshunt", proxy.port())] {
+        let connect = || Raw::connect(port, "app", "social").expect("a connection");
+        let mut client = connect();
+        for state in ["", "BEGIN; SELECT 1", "SET work_mem TO '2MB'"] {
+            let mut other = connect();
+            other.ask(state).ok();
+            let answer = client.ask(&format!("SELECT pg_terminate_backend({})", other.pid));
+            let column = answer.columns.as_ref().and_then(|columns| columns.first());
+            assert_eq!(
+                column.map(|column| &*column.name),
+                Some("pg_terminate_backend")
+            );
+            assert_eq!(answer.value(), "t", "{name}: {state}");
+            is_terminated(&mut other);
+        }
+        let mut other = connect();
+        other
+            .send(&raw::query("SELECT pg_sleep(60)"))
+            .expect("sent");
+        std::thread::sleep(Duration::from_millis(50));
+        let pid = other.pid.to_string();
+        let sql = "SELECT pg_catalog.pg_terminate_backend($1)";
+        let answer = client.extended(sql, &[], &[Some(&pid)]);
+        assert_eq!(answer.expect("an answer").value(), "t", "{name}");
+        is_terminated(&mut other);
+        assert_eq!(client.ask("SELECT 1").value(), "1");
+    }
+}
+
+/// The last that comes is FATAL, 57P01.
+fn is_terminated(client: &mut Raw) {
+    let mut last = Vec::new();
+    while let Ok(message) = client.receive() {
+        last = message.body;
+    }
+    let last = String::from_utf8_lossy(&last);
+    assert!(
+        last.starts_with("SFATAL\0") && last.contains("\0C57P01\0"),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn a_client_is_cancelled_by_the_number_it_was_told() {
+    let proxy = proxy();
+    let (mut client, mut other) = (connect(&proxy), connect(&proxy));
+    other
+        .send(&raw::query("SELECT pg_sleep(60)"))
+        .expect("sent");
+    std::thread::sleep(Duration::from_millis(50));
+    let answer = client.ask(&format!("SELECT pg_cancel_backend({})", other.pid));
+    assert_eq!(answer.value(), "t");
+    assert_eq!(other.until_ready().expect("an answer").code(), "57014");
+    assert_eq!(other.ask("SELECT 1").value(), "1");
+}
+
+/// What is no client's number, or another user's client's, is as at PostgreSQL: nobody's process.
+#[test]
+fn nobody_else_is_hit_by_a_number() {
+    let proxy = proxy();
+    let (mut client, mut other) = (connect(&proxy), connect(&proxy));
+    let nobody = client.pid.max(other.pid) + 1000;
+    assert_eq!(
+        client
+            .ask(&format!("SELECT pg_terminate_backend({nobody})"))
+            .value(),
+        "f"
+    );
+    client.ask("BEGIN").ok();
+    client.ask("SELECT 1 / 0");
     let asked = client.ask(&format!("SELECT pg_terminate_backend({})", other.pid));
-    assert_eq!(asked.value(), "f");
+    assert_eq!(asked.code(), "25P02");
+    assert_eq!(other.ask("SELECT 1").value(), "1");
 }
 
 /// A driver that sends many rows before its Sync looks at times whether one of them has failed: asyncpg's executemany() does.

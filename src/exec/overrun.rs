@@ -8,8 +8,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     pub report: Report,
-    /// the connection ends, not only the statement
-    pub ends: bool,
+    pub scope: Scope,
+}
+
+/// What ends by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Statement,
+    /// the connection, unless the client has begun something else by then
+    Connection,
+    ConnectionForGood,
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn ends_connection(&self) -> bool {
+        self.scope != Scope::Statement
+    }
 }
 
 /// The verdict on what a session is doing at this moment, if there is one.
@@ -27,9 +42,14 @@ impl Overrun {
 
     /// The session has begun something else.
     pub fn lift(&self) {
-        if self.passed.load(Ordering::SeqCst) {
+        if !self.passed.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut verdict = self.verdict.lock();
+        let stays = |verdict: &Verdict| verdict.scope == Scope::ConnectionForGood;
+        if !verdict.as_deref().is_some_and(stays) {
             self.passed.store(false, Ordering::SeqCst);
-            *self.verdict.lock() = None;
+            *verdict = None;
         }
     }
 
@@ -50,7 +70,7 @@ impl Overrun {
             return None;
         }
         let verdict = self.verdict.lock();
-        let ends = verdict.as_ref().filter(|verdict| verdict.ends);
+        let ends = verdict.as_ref().filter(|verdict| verdict.ends_connection());
         ends.map(|verdict| verdict.report.clone())
     }
 }
@@ -67,16 +87,22 @@ mod tests {
         let report = Report::new(SqlState::QUERY_CANCELED, "too long");
         overrun.pass(Verdict {
             report: report.clone(),
-            ends: false,
+            scope: Scope::Statement,
         });
         assert_eq!(overrun.of_statement(), Some(report.clone()));
         assert_eq!(overrun.of_connection(), None);
         overrun.pass(Verdict {
             report: report.clone(),
-            ends: true,
+            scope: Scope::Connection,
         });
-        assert_eq!(overrun.of_connection(), Some(report));
+        assert_eq!(overrun.of_connection(), Some(report.clone()));
         overrun.lift();
         assert_eq!(overrun.of_statement(), None);
+        overrun.pass(Verdict {
+            report: report.clone(),
+            scope: Scope::ConnectionForGood,
+        });
+        overrun.lift();
+        assert_eq!(overrun.of_connection(), Some(report));
     }
 }

@@ -4,7 +4,7 @@
 use super::App;
 use crate::config::{Bound, ClientBounds, Config};
 use crate::exec::failure::Report;
-use crate::exec::overrun::Verdict;
+use crate::exec::overrun::{Scope, Verdict};
 use crate::stats::{ClientInfo, ClientState, Doing};
 use crate::wire::sqlstate::SqlState;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ impl App {
             let Some((doing, verdict)) = judge(client, &config, &mut known, now) else {
                 continue;
             };
-            if !client.note_overrun(doing, verdict.ends) {
+            if !client.note_overrun(doing, verdict.ends_connection()) {
                 continue;
             }
             tracing::info!(
@@ -103,7 +103,7 @@ fn query(bound: &Bound) -> Verdict {
     let message = "canceling statement: it has taken";
     Verdict {
         report: report(SqlState::QUERY_CANCELED, message, bound, "query_ms_max"),
-        ends: false,
+        scope: Scope::Statement,
     }
 }
 
@@ -111,7 +111,7 @@ fn transaction(bound: &Bound) -> Verdict {
     let message = "terminating connection: its transaction has been open for";
     Verdict {
         report: report(SqlState("25P04"), message, bound, "transaction_ms_max"),
-        ends: true,
+        scope: Scope::Connection,
     }
 }
 
@@ -119,7 +119,7 @@ fn transaction_idle(bound: &Bound) -> Verdict {
     let message = "terminating connection: it has left a transaction idle for";
     Verdict {
         report: report(SqlState("25P03"), message, bound, "transaction_idle_ms_max"),
-        ends: true,
+        scope: Scope::Connection,
     }
 }
 
@@ -127,6 +127,6 @@ fn client_idle(bound: &Bound) -> Verdict {
     let message = "terminating connection: it has been idle for";
     Verdict {
         report: report(SqlState("57P05"), message, bound, "client_idle_ms_max"),
-        ends: true,
+        scope: Scope::Connection,
     }
 }

@@ -26,6 +26,7 @@ use crate::route::{
 };
 use crate::shard::ShardId;
 use crate::sql::edit::{Drawn, splice};
+use crate::sql::signal::Signal;
 use crate::sql::tokens::{TokenKind, tokenize};
 use crate::vars::Vars;
 use crate::wire::sqlstate::SqlState;
@@ -184,6 +185,7 @@ enum OwnStep {
     Execute(Arc<Prepared>),
     Cursor(Box<CursorStep>),
     Bring(Box<Bring>),
+    Signal(i32, Signal),
 }
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
@@ -551,6 +553,7 @@ impl Session {
                 OwnStep::Answer(bytes) => self.exec.client.output.extend_from_slice(bytes),
                 OwnStep::Describe(prepared) => self.describe_own(&prepared),
                 OwnStep::Cursor(step) => Box::pin(self.run_cursor_step(*step)).await?,
+                OwnStep::Signal(pid, signal) => self.signal(pid, signal),
                 OwnStep::Bring(bring) => Box::pin(self.bring_statements(*bring)).await?,
                 OwnStep::Execute(prepared) => {
                     let text = prepared.client_text.clone();
@@ -762,6 +765,13 @@ impl Session {
         }
         self.add_bring(When::Bound, &prepared, segments)?;
         let mut rest = frame.slice_ref(bind.rest);
+        let prepared = match self.signal_bound(&prepared, &bind)? {
+            None => prepared,
+            Some((pid, signal, answer)) => {
+                own(segments, OwnStep::Signal(pid, signal));
+                answer
+            }
+        };
         let planned = prepared.planned.clone();
         let bound = Bound {
             bind: &bind,

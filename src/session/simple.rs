@@ -127,6 +127,7 @@ impl Session {
                 && plan.refusal.is_none()
                 && plan.draw.is_none()
                 && plan.effects.pins.is_none()
+                && !plan.effects.signals
                 && !matches!(
                     plan.command,
                     Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_)
@@ -226,6 +227,7 @@ impl Session {
                 Vec::new(),
             ));
         }
+        let sql = self.signal_simple(plan, sql);
         refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         let literals = Literals {
             text,

@@ -7,6 +7,7 @@ use crate::auth::client::Login;
 use crate::cluster::topology::ServerId;
 use crate::consistency::Watermarks;
 use crate::exec::backend::{Backend, Greeting};
+use crate::exec::cancels::Cancels;
 use crate::exec::client::Client;
 use crate::exec::executor::{CancelSlot, Executor, Placement};
 use crate::exec::failure::{Failure, Report};
@@ -29,6 +30,8 @@ pub struct Parts {
     pub login: Login,
     pub slot: Arc<ArcSwap<Backend>>,
     pub cancel: Arc<CancelSlot>,
+    /// of all clients
+    pub cancels: Arc<Cancels>,
     pub recorder: Recorder,
     pub handle: ClientHandle,
     /// pgshunt shuts down
@@ -143,6 +146,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
     Box::new(Session {
         exec,
         slot: parts.slot,
+        cancels: parts.cancels,
         context,
         statements: HashMap::default(),
         by_sql: None,

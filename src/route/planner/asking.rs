@@ -11,6 +11,11 @@ pub fn statements(text: &[u8]) -> bool {
     place(text, b"pg_prepared_statement").is_some()
 }
 
+/// It may be meant for a client of pgshunt, whose number no server knows.
+pub fn signals(text: &[u8]) -> bool {
+    place(text, b"pg_terminate_backend").is_some() || place(text, b"pg_cancel_backend").is_some()
+}
+
 /// Not what only the session knows, but who it is: listeners are told.
 pub fn notifies(text: &[u8]) -> bool {
     place(text, b"notify").is_some()

@@ -1,8 +1,13 @@
-//! Cancel requests: from the key a client was given to the servers that work for it at this moment.
+//! From the key or number that a client was given to what it does at this moment: cancel requests, bounds of time, and
+//! `pg_terminate_backend()` and `pg_cancel_backend()` of its number.
 
-use crate::exec::cancel::send_cancel;
-use crate::exec::executor::{CancelSlot, CancelTarget};
-use crate::exec::overrun::Verdict;
+use super::cancel::send_cancel;
+use super::executor::{CancelSlot, CancelTarget};
+use super::failure::Report;
+use super::overrun::{Scope, Verdict};
+use crate::auth::client::Login;
+use crate::sql::signal::Signal;
+use crate::wire::sqlstate::SqlState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +17,7 @@ use tokio::sync::MutexGuard;
 
 struct Entry {
     secret: Vec<u8>,
+    user: Box<str>,
     slot: Arc<CancelSlot>,
 }
 
@@ -34,13 +40,14 @@ impl Drop for Registered {
 }
 
 impl Cancels {
-    pub fn register(
-        self: &Arc<Self>,
-        pid: i32,
-        secret: Vec<u8>,
-        slot: Arc<CancelSlot>,
-    ) -> Registered {
-        self.entries.lock().insert(pid, Entry { secret, slot });
+    pub fn register(self: &Arc<Self>, login: &Login, slot: Arc<CancelSlot>) -> Registered {
+        let pid = login.pid;
+        let entry = Entry {
+            secret: login.secret.clone(),
+            user: login.user.as_str().into(),
+            slot,
+        };
+        self.entries.lock().insert(pid, entry);
         Registered {
             cancels: self.clone(),
             pid,
@@ -76,6 +83,31 @@ impl Cancels {
         stop(&slot, target).await;
     }
 
+    /// A client of this number and user is connected: PostgreSQL would let the user signal its process.
+    #[must_use]
+    pub fn may_signal(&self, pid: i32, user: &str) -> bool {
+        let entries = self.entries.lock();
+        entries.get(&pid).is_some_and(|entry| *entry.user == *user)
+    }
+
+    /// Does to this client what a signal does to a process. Nobody waits until it has been done.
+    pub fn signal(&self, pid: i32, signal: Signal) {
+        let slot = {
+            let entries = self.entries.lock();
+            let Some(entry) = entries.get(&pid) else {
+                return;
+            };
+            entry.slot.clone()
+        };
+        tokio::spawn(async move {
+            let target = slot.target.lock().await;
+            if signal == Signal::Terminate {
+                slot.overrun.pass(terminated());
+            }
+            stop(&slot, target).await;
+        });
+    }
+
     /// Passes this verdict on the client with this key, if it still holds when its turn has come, and stops what it is
     /// doing.
     pub async fn overrun(&self, pid: i32, verdict: Verdict, holds: impl Fn() -> bool) {
@@ -95,6 +127,15 @@ impl Cancels {
         }
         slot.bell.wake();
         stop(&slot, target).await;
+    }
+}
+
+/// In PostgreSQL's words.
+fn terminated() -> Verdict {
+    let words = "terminating connection due to administrator command";
+    Verdict {
+        report: Report::new(SqlState("57P01"), words),
+        scope: Scope::ConnectionForGood,
     }
 }
 
