@@ -755,23 +755,15 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         let bind = message::bind(frame).map_err(protocol_violation)?;
-        let prepared = self.kept(bind.statement).await?;
         let portal = Bytes::copy_from_slice(bind.portal);
         self.bound_portals(&portal)?;
+        let prepared = self.statement_bound(&bind, segments).await?;
         if prepared.local {
             self.portals.insert(portal, Portal::local(prepared));
             own(segments, OwnStep::Answer(BIND_COMPLETE));
             return Ok(());
         }
-        self.add_bring(When::Bound, &prepared, segments)?;
         let mut rest = frame.slice_ref(bind.rest);
-        let prepared = match self.signal_bound(&prepared, &bind)? {
-            None => prepared,
-            Some((pid, signal, answer)) => {
-                own(segments, OwnStep::Signal(pid, signal));
-                answer
-            }
-        };
         let planned = prepared.planned.clone();
         let bound = Bound {
             bind: &bind,
@@ -826,6 +818,21 @@ impl Session {
             work.job.combine = combine.or(work.job.combine.take());
         });
         Ok(())
+    }
+
+    /// The statement that a Bind names, as it is to run, behind what has to be done first.
+    async fn statement_bound(
+        &mut self,
+        bind: &message::Bind<'_>,
+        segments: &mut Vec<Segment>,
+    ) -> Result<Arc<Prepared>, Failure> {
+        let prepared = self.kept(bind.statement).await?;
+        self.add_bring(When::Bound, &prepared, segments)?;
+        let Some((pid, signal, answer)) = self.signal_bound(&prepared, bind)? else {
+            return Ok(prepared);
+        };
+        own(segments, OwnStep::Signal(pid, signal));
+        Ok(answer)
     }
 
     async fn targets_bound(
