@@ -7,6 +7,8 @@ mod support {
     pub mod town;
 }
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 use support::cluster::Proxy;
@@ -177,4 +179,28 @@ fn a_long_batch_is_run_while_it_is_still_being_sent() {
     client.send(&failing).expect("sent");
     assert_eq!(client.until_ready().expect("an answer").code(), "23505");
     assert_eq!(client.ask("SELECT count(*) FROM long_batch").value(), "0");
+}
+
+/// A cancel that comes between two pieces of a long batch is meant for what is behind: at PostgreSQL it is at work all the time.
+#[test]
+fn a_cancel_stops_a_long_batch_wherever_it_is() {
+    let proxy = proxy();
+    let mut client = connect(&proxy);
+    client.ask("CREATE TABLE stopped (v text)").ok();
+    let long = "v".repeat(40 << 10);
+    let insert = "INSERT INTO stopped SELECT $1 FROM pg_sleep(0.002)";
+    for round in 0..30 {
+        let row = [raw::bind("", "", &[Some(&*long)]), raw::execute("", 0)].concat();
+        let batch = [raw::parse("", insert, &[25]), row.repeat(60), raw::sync()];
+        client.send(&batch.concat()).expect("sent");
+        std::thread::sleep(Duration::from_millis(20 + round));
+        let mut packet = [16_i32.to_be_bytes(), 80_877_102_i32.to_be_bytes()].concat();
+        packet.extend(client.pid.to_be_bytes());
+        packet.extend(&client.secret);
+        let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).expect("pgshunt");
+        stream.write_all(&packet).expect("sent");
+        let answer = client.until_ready().expect("an answer");
+        assert_eq!(answer.code(), "57014", "round {round}");
+        assert_eq!(client.ask("SELECT count(*) FROM stopped").value(), "0");
+    }
 }

@@ -543,7 +543,7 @@ impl Executor {
     }
 
     /// To be asked between the steps of what takes several: a cancel request may have come when there was nothing to stop.
-    pub(super) fn still_wanted(&self) -> Result<(), Report> {
+    pub fn still_wanted(&self) -> Result<(), Report> {
         if self.cancel.requested.load(Ordering::SeqCst) {
             return Err(self.cancelled(""));
         }

@@ -50,6 +50,8 @@ pub struct Gathering {
     frames: Vec<Bytes>,
     bytes: usize,
     executes: usize,
+    /// what came before has run although the client has sent neither Sync nor Flush
+    cut: bool,
     /// an error happened: everything up to the Sync is ignored
     skipping: bool,
     /// settings as they were at the last Sync, to which an error returns
@@ -232,7 +234,9 @@ impl Session {
                 if self.gathering.take(frame) && self.gather() {
                     Ok(())
                 } else {
-                    Box::pin(self.flush()).await
+                    let result = Box::pin(self.flush()).await;
+                    self.gathering.cut = true;
+                    result
                 }
             }
         }
@@ -364,6 +368,10 @@ impl Session {
         self.gathering.executes = 0;
         if frames.is_empty() || self.gathering.skipping {
             return Ok(());
+        }
+        if std::mem::take(&mut self.gathering.cut) {
+            // PostgreSQL would have been at work here: a cancel that came meanwhile is meant for this
+            self.exec.still_wanted()?;
         }
         self.refresh_snapshot();
         let mut segments = Vec::new();
