@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes on their way to the scratch database before more is read.
 const UNSENT_MAX: usize = 256 * 1024;
-/// A table with more bytes than this gets the indexes it needs, and statistics unless it is alone: then there is no order of
-/// joins to choose.
+/// A table with more bytes than this gets the indexes it needs, and with it all tables get statistics, unless it is alone: then
+/// there is no order of joins to choose.
 const LARGE_MIN: u64 = 64 * 1024;
 /// For a copy that is given up to end.
 const ABANDONING_MAX: Duration = Duration::from_secs(2);
@@ -192,7 +192,7 @@ impl Executor {
     ) -> Result<(), Stop> {
         let backend = self.backend.clone();
         let bytes_max = backend.config.limits.gather_bytes_max;
-        let (mut bytes, mut large, mut seal) = (0, Vec::new(), String::new());
+        let (mut bytes, mut is_large, mut seal) = (0, false, String::new());
         if let Some(measured) = &mut self.measured {
             measured.begin(&[], Instant::now());
         }
@@ -237,14 +237,11 @@ impl Executor {
                 .await?;
             if bytes - before > LARGE_MIN {
                 seal.extend(table.lookups.iter().map(|lookup| index(&name, lookup)));
-                if gather.joins {
-                    // of the other columns there is nothing to know
-                    large.push(format!("{name} ({})", reading::columns(table)));
-                }
+                is_large = true;
             }
         }
-        if !large.is_empty() {
-            seal.push_str(&format!("ANALYZE {};", large.join(", ")));
+        if is_large && gather.joins {
+            seal.push_str(&analyze(&gather.tables));
         }
         seal.push_str("SET TRANSACTION READ ONLY");
         scratch.server.query(seal.as_bytes(), Fate::Forward);
@@ -642,6 +639,16 @@ async fn abandon(scratch: &mut Scratch) {
     ) {
         scratch.server.taint("a copy into it did not end");
     }
+}
+
+/// Of the small ones, too: what is not known of them is guessed too high, and the large ones are joined in a bad order. Of the
+/// columns that were not copied there is nothing to know.
+fn analyze(tables: &[Gathered]) -> String {
+    let each = tables
+        .iter()
+        .map(|table| format!("{} ({})", table.table.quoted(), reading::columns(table)));
+    let all: Vec<String> = each.collect();
+    format!("ANALYZE {};", all.join(", "))
 }
 
 /// It goes with the transaction, as the rows do.
