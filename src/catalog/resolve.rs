@@ -45,6 +45,13 @@ impl Catalog {
         })
     }
 
+    /// Whoever calls this function without another schema's name means one of PostgreSQL's own.
+    #[must_use]
+    pub fn is_systems_own(&self, name: &str) -> bool {
+        let mut overloads = self.functions.get(name).into_iter().flatten();
+        overloads.all(|function| function.schema == "pg_catalog")
+    }
+
     /// Every table this one inherits from or is a partition of, nearest first.
     #[must_use]
     pub fn ancestors(&self, name: &QualifiedName) -> Vec<QualifiedName> {

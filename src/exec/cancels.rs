@@ -69,15 +69,9 @@ impl Cancels {
 
     /// Stops what the client with this key is doing; a wrong key does nothing.
     pub async fn cancel(&self, pid: i32, secret: &[u8]) {
-        let slot = {
-            let entries = self.entries.lock();
-            let Some(entry) = entries.get(&pid) else {
-                return;
-            };
-            if !bool::from(entry.secret.as_slice().ct_eq(secret)) {
-                return;
-            }
-            entry.slot.clone()
+        let knows = |entry: &Entry| bool::from(entry.secret.as_slice().ct_eq(secret));
+        let Some(slot) = self.slot_where(pid, knows) else {
+            return;
         };
         let target = slot.target.lock().await;
         stop(&slot, target).await;
@@ -86,18 +80,20 @@ impl Cancels {
     /// A client of this number and user is connected: PostgreSQL would let the user signal its process.
     #[must_use]
     pub fn may_signal(&self, pid: i32, user: &str) -> bool {
+        self.slot_where(pid, |entry| *entry.user == *user).is_some()
+    }
+
+    /// What the client of this number does, if it is one of these.
+    fn slot_where(&self, pid: i32, is: impl FnOnce(&Entry) -> bool) -> Option<Arc<CancelSlot>> {
         let entries = self.entries.lock();
-        entries.get(&pid).is_some_and(|entry| *entry.user == *user)
+        let entry = entries.get(&pid).filter(|entry| is(entry))?;
+        Some(entry.slot.clone())
     }
 
     /// Does to this client what a signal does to a process. Nobody waits until it has been done.
     pub fn signal(&self, pid: i32, signal: Signal) {
-        let slot = {
-            let entries = self.entries.lock();
-            let Some(entry) = entries.get(&pid) else {
-                return;
-            };
-            entry.slot.clone()
+        let Some(slot) = self.slot_where(pid, |_| true) else {
+            return;
         };
         tokio::spawn(async move {
             let target = slot.target.lock().await;
@@ -111,12 +107,8 @@ impl Cancels {
     /// Passes this verdict on the client with this key, if it still holds when its turn has come, and stops what it is
     /// doing.
     pub async fn overrun(&self, pid: i32, verdict: Verdict, holds: impl Fn() -> bool) {
-        let slot = {
-            let entries = self.entries.lock();
-            let Some(entry) = entries.get(&pid) else {
-                return;
-            };
-            entry.slot.clone()
+        let Some(slot) = self.slot_where(pid, |_| true) else {
+            return;
         };
         let target = slot.target.lock().await;
         slot.overrun.pass(verdict);

@@ -262,15 +262,13 @@ impl Executor {
         };
         // rows that nobody wants any more are read all the same: a cancel would fail the transaction
         let done = step == Step::Done;
-        while flow.is_asked() {
+        while flow.is_asked() && (done || flow.bytes() <= room) {
             self.exchange_flow(flow, true).await?;
             self.take_flow(flow).await?;
             if done {
                 for stream in &mut flow.streams {
                     stream.buffer.clear();
                 }
-            } else if flow.bytes() > room {
-                break;
             }
         }
         if done {

@@ -105,14 +105,7 @@ impl Analyzer<'_> {
             return;
         }
         for instance in self.owners(&columns) {
-            let mut maker = Maker {
-                analyzer: self,
-                scope,
-                instance,
-                depth: 0,
-                aggregates: false,
-            };
-            let Some(truth) = maker.implied(condition) else {
+            let Some(truth) = Maker::of(self, scope, instance).implied(condition) else {
                 continue;
             };
             let strict = truth.strict;
@@ -134,14 +127,7 @@ impl Analyzer<'_> {
         scope: &Scope<'_>,
         instance: usize,
     ) -> Option<Filter> {
-        let mut maker = Maker {
-            analyzer: self,
-            scope,
-            instance,
-            depth: 0,
-            aggregates: false,
-        };
-        as_filter(maker.truth(condition)?)
+        as_filter(Maker::of(self, scope, instance).truth(condition)?)
     }
 
     /// What a HAVING says of groups of this relation's rows.
@@ -151,13 +137,8 @@ impl Analyzer<'_> {
         scope: &Scope<'_>,
         instance: usize,
     ) -> Option<Filter> {
-        let mut maker = Maker {
-            analyzer: self,
-            scope,
-            instance,
-            depth: 0,
-            aggregates: true,
-        };
+        let mut maker = Maker::of(self, scope, instance);
+        maker.aggregates = true;
         as_filter(maker.implied(having)?)
     }
 
@@ -180,8 +161,8 @@ impl Analyzer<'_> {
         offset(literal.span).is_some_and(|at| self.slot_at(at).is_none())
     }
 
-    /// The relation that has this column, and the column's place there.
-    pub(super) fn owner(&self, node: Node) -> Option<(usize, usize)> {
+    /// The relation that has this column, and the column's name there.
+    pub(super) fn owner(&self, node: Node) -> Option<(usize, &str)> {
         // a relation's columns are numbered one after the other
         self.instances
             .iter()
@@ -189,8 +170,8 @@ impl Analyzer<'_> {
             .find_map(|(at, instance)| {
                 let first = instance.columns.first()?.1?;
                 let column = usize::try_from(node.0.checked_sub(first.0)?).ok()?;
-                let (_, known) = instance.columns.get(column)?;
-                (*known == Some(node)).then_some((at, column))
+                let (name, known) = instance.columns.get(column)?;
+                (*known == Some(node)).then_some((at, name.as_str()))
             })
     }
 }
@@ -215,7 +196,17 @@ fn columns_in(expr: &Expr, scope: &Scope<'_>) -> Vec<Node> {
     found
 }
 
-impl Maker<'_, '_> {
+impl<'m, 'e> Maker<'m, 'e> {
+    fn of(analyzer: &'m mut Analyzer<'e>, scope: &'m Scope<'m>, instance: usize) -> Self {
+        Self {
+            analyzer,
+            scope,
+            instance,
+            depth: 0,
+            aggregates: false,
+        }
+    }
+
     /// A condition that holds wherever this one does: all of it, or what is left of it for this relation.
     fn implied(&mut self, expr: &Expr) -> Option<Truth> {
         if let Some(truth) = self.truth(expr) {
@@ -516,8 +507,7 @@ impl Maker<'_, '_> {
     /// One that cannot fail: of a column, or `count(*)`.
     fn aggregate(&self, name: &str, of: &FunctionArgExpr) -> Option<Scalar> {
         let name = name.to_ascii_lowercase();
-        let mut all = self.analyzer.env.catalog.functions.get(&name)?.iter();
-        if !all.all(|function| function.schema == "pg_catalog") {
+        if !self.analyzer.env.catalog.is_systems_own(&name) {
             return None;
         }
         let (parts, oid) = match of {
@@ -558,11 +548,10 @@ impl Maker<'_, '_> {
         let Some(Resolved::Node(node)) = resolve(expr, self.scope) else {
             return None;
         };
-        let (instance, at) = self.analyzer.owner(node)?;
+        let (instance, name) = self.analyzer.owner(node)?;
         if instance != self.instance {
             return None;
         }
-        let (name, _) = self.analyzer.instances.get(instance)?.columns.get(at)?;
         let oid = self.analyzer.base.type_of(node);
         let collation = self.analyzer.base.collation_of(node);
         let collation = match (collation.by_bytes, collation.deterministic) {
@@ -571,7 +560,7 @@ impl Maker<'_, '_> {
             _ => Texts::Otherwise,
         };
         Some(Scalar {
-            parts: vec![FilterPart::Column(name.clone())],
+            parts: vec![FilterPart::Column(name.to_owned())],
             kind: Kind::Column { oid, collation },
             strict: true,
         })

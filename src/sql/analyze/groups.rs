@@ -29,14 +29,16 @@ impl Analyzer<'_> {
     /// A block has been looked at.
     pub(super) fn note_grouping(&mut self, select: &Select, scope: &Scope<'_>) {
         let Some(having) = &select.having else { return };
+        if self.env.database.shards.len() < 2 {
+            return;
+        }
         let Some(instance) = self.only_table(scope) else {
             return;
         };
         let named = |expr: &Expr| match resolve(expr, scope) {
             Some(Resolved::Node(node)) => {
-                let (owner, at) = self.owner(node)?;
-                let (name, _) = self.instances.get(owner)?.columns.get(at)?;
-                (owner == instance).then(|| name.clone())
+                let (owner, name) = self.owner(node)?;
+                (owner == instance).then(|| name.to_owned())
             }
             _ => None,
         };
@@ -104,17 +106,18 @@ impl Analyzer<'_> {
         let closure = found.closures.get(at)?;
         let mut pairs = Vec::new();
         for (our, their) in ours.keys.iter().zip(&theirs.keys) {
-            let (our_name, their_name) = (column_of(ours, *our)?, column_of(theirs, *their)?);
+            let ((_, our_name), (_, their_name)) = (self.owner(*our)?, self.owner(*their)?);
             let mut carried = self.groupings.carried.iter();
             let tied =
                 itself || carried.any(|(node, inner)| inner == their && closure.tied(*our, *node));
             // a group of NULL would be found by no IN
             let is_certain =
-                self.has_plain_equality(*our) && self.is_never_null(theirs, &their_name);
-            if !tied || !is_certain || !groups.by.contains(&their_name) {
+                self.has_plain_equality(*our) && self.is_never_null(theirs, their_name);
+            let is_grouped = groups.by.iter().any(|by| by == their_name);
+            if !tied || !is_certain || !is_grouped {
                 return None;
             }
-            pairs.push((our_name, their_name));
+            pairs.push((our_name.to_owned(), their_name.to_owned()));
         }
         (!pairs.is_empty()).then(|| Partner {
             table: theirs.table.clone(),
@@ -129,10 +132,4 @@ impl Analyzer<'_> {
         let mut columns = relation.into_iter().flat_map(|relation| &relation.columns);
         columns.any(|known| known.name == column && known.not_null)
     }
-}
-
-fn column_of(instance: &Instance, node: Node) -> Option<String> {
-    let mut columns = instance.columns.iter();
-    let found = columns.find(|(_, known)| *known == Some(node));
-    found.map(|(name, _)| name.clone())
 }

@@ -36,9 +36,8 @@ pub fn columns(
     numbered: bool,
 ) -> Columns {
     let own = schema.is_none_or(|schema| schema == "pg_catalog");
-    let all = catalog.functions.get(function).into_iter().flatten();
     // another one of that name may be meant
-    if !own || all.into_iter().any(|f| f.schema != "pg_catalog") {
+    if !own || !catalog.is_systems_own(function) {
         return None;
     }
     let value = if OF_ONE_VALUE.contains(&function) {
