@@ -60,6 +60,13 @@ fn grown(proxy: &Proxy, before: u64) -> u64 {
     resident(proxy, "VmHWM").saturating_sub(before)
 }
 
+/// Connections of this shard that wait until what they send is read.
+fn wait_for_us(shard: usize) -> String {
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
+    let mut server = town().superuser(shard, 0, "social");
+    server.ask(waits).ok().value().to_owned()
+}
+
 /// Reads up to ReadyForQuery; bytes of the messages with this tag.
 fn drain(client: &mut Raw, tag: u8) -> u64 {
     let mut bytes = 0;
@@ -113,11 +120,7 @@ fn who_does_not_read_is_waited_for() {
     std::thread::sleep(Duration::from_secs(2));
     // the others go on, and the server waits
     assert_eq!(connect(&proxy).ask("SELECT 1").ok().value(), "1");
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
-    assert_eq!(
-        town().superuser(0, 0, "social").ask(waits).ok().value(),
-        "1"
-    );
+    assert_eq!(wait_for_us(0), "1");
     assert_eq!(drain(&mut client, b'D'), rows * 1006);
     let grown = grown(&proxy, before);
     println!("{grown} KB more");
@@ -150,9 +153,7 @@ tables:
         let sql = "SELECT id, repeat('x', 1000) FROM apart ORDER BY id";
         client.send(&raw::query(sql)).expect("sent");
         std::thread::sleep(Duration::from_secs(2));
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
-        let mut other = town().superuser(1 - slow, 0, "social");
-        assert_eq!(other.ask(waits).ok().value(), "1");
+        assert_eq!(wait_for_us(1 - slow), "1");
         holder.ask("ROLLBACK").ok();
         assert!(drain(&mut client, b'D') > 2 * rows * 1000);
     }

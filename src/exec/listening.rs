@@ -4,10 +4,11 @@
 use super::executor::{Executor, Placement};
 use super::failure::{Failure, Report};
 use super::job::Job;
-use super::transaction::{Heard, Transaction, quote_ident};
+use super::transaction::{Heard, Transaction};
 use crate::cluster::notifications::{Mail, Mailbox, Notification, Notifications};
 use crate::pool::outstanding::Fate;
 use crate::route::Targets;
+use crate::sql::name::quote_ident;
 use crate::wire::build::{self, Severity};
 use crate::wire::sqlstate::SqlState;
 use std::sync::Arc;

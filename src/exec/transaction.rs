@@ -2,6 +2,7 @@
 
 use super::listening::Wish;
 use crate::route::{Command, Ddl, Isolation};
+use crate::sql::name::quote_ident;
 use crate::vars::Vars;
 
 /// What a server that joins the transaction later has to hear, in the order in which it was said.
@@ -262,21 +263,6 @@ impl Transaction {
             n <= place || !matches!(h, Heard::Savepoint { .. })
         });
     }
-}
-
-/// An identifier as it is written in SQL.
-#[must_use]
-pub fn quote_ident(name: &str) -> String {
-    let mut quoted = String::with_capacity(name.len() + 2);
-    quoted.push('"');
-    for c in name.chars() {
-        if c == '"' {
-            quoted.push('"');
-        }
-        quoted.push(c);
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]

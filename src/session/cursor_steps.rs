@@ -271,10 +271,7 @@ impl Session {
                 result.map(|_| ())
             }
             CursorStep::DescribeCursor(name) => {
-                let text = format!(
-                    "FETCH 0 FROM {}",
-                    crate::exec::transaction::quote_ident(&name)
-                );
+                let text = format!("FETCH 0 FROM {}", crate::sql::name::quote_ident(&name));
                 let plain = [0; 6];
                 self.describe_fetch(&name, text.as_bytes(), &plain).await
             }

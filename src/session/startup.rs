@@ -345,7 +345,7 @@ pub fn set_statement(name: &str, value: &str) -> String {
         if n > 0 {
             sql.push('.');
         }
-        sql.push_str(&crate::exec::transaction::quote_ident(part));
+        sql.push_str(&crate::sql::name::quote_ident(part));
     }
     sql.push_str(" TO ");
     if name == "search_path" || name.ends_with("_tablespaces") || name.ends_with("_libraries") {

@@ -23,6 +23,12 @@ pub fn fold(word: &[u8]) -> Option<String> {
     Some(truncate(word).to_ascii_lowercase())
 }
 
+/// A name as an identifier of SQL, whatever it holds.
+#[must_use]
+pub fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// `"a""b"` as a name.
 pub fn unquote(quoted: &[u8]) -> Option<String> {
     let inner = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;

@@ -18,6 +18,7 @@ use crate::pool::server::{Answer, Filter, Server, Status};
 use crate::route::{Gather, Gathered, Part};
 use crate::shard::ShardId;
 use crate::sql::analyze::Lookup;
+use crate::sql::name::quote_ident;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
 use bytes::{BufMut, BytesMut};
@@ -654,7 +655,7 @@ fn analyze(tables: &[Gathered]) -> String {
 /// It goes with the transaction, as the rows do.
 fn index(table: &str, lookup: &Lookup) -> String {
     let method = if lookup.by_hash { "hash" } else { "btree" };
-    let columns: Vec<String> = lookup.columns.iter().map(|c| reading::quote(c)).collect();
+    let columns: Vec<String> = lookup.columns.iter().map(|c| quote_ident(c)).collect();
     format!(
         "CREATE INDEX ON {table} USING {method} ({});",
         columns.join(", ")

@@ -4,6 +4,7 @@
 use crate::catalog::QualifiedName;
 use crate::cluster::scratch::{Recipe, rights, signatures};
 use crate::route::{Gather, Gathered, Part};
+use crate::sql::name::quote_ident;
 use crate::wire::frame;
 use bytes::{Buf, BytesMut};
 
@@ -192,7 +193,7 @@ fn united(tables: &[&Gathered], asked: &Asked<'_>) -> String {
     let branch = |(n, table): (usize, &&Gathered)| {
         let columns = tables.iter().enumerate().flat_map(|(m, other)| {
             other.columns.iter().map(move |column| {
-                let column = quote(column);
+                let column = quote_ident(column);
                 if n == m {
                     column
                 } else {
@@ -271,12 +272,12 @@ fn data_header(length: usize) -> BytesMut {
 
 /// The columns of a table that are brought, quoted.
 pub fn columns(table: &Gathered) -> String {
-    let quoted: Vec<String> = table.columns.iter().map(|column| quote(column)).collect();
+    let quoted: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| quote_ident(column))
+        .collect();
     quoted.join(", ")
-}
-
-pub fn quote(column: &str) -> String {
-    format!("\"{}\"", column.replace('"', "\"\""))
 }
 
 /// Cuts a whole frame off.

@@ -4,6 +4,7 @@ use crate::route::{ColumnValues, ParamValue, ValueSource, Values};
 use crate::shard::{KeyType, KeyValue};
 use crate::sql::array;
 use crate::sql::filter::{Filter, FilterPart, Form, Groups, Known, Partner, is_plain_number};
+use crate::sql::name::quote_ident;
 use crate::sql::statement::Limit;
 
 /// What is known of a table's rows; None where nothing can be written of it.
@@ -26,7 +27,7 @@ struct Place {
 
 impl Place {
     fn column(&self, name: &str) -> String {
-        let column = format!("\"{}\"", name.replace('"', "\"\""));
+        let column = quote_ident(name);
         match self.depth {
             0 => column,
             depth => format!("pgshunt_{depth}.{column}"),

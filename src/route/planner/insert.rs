@@ -7,6 +7,7 @@ use crate::catalog::{Column, ColumnDefault, QualifiedName};
 use crate::config::ShardedTable;
 use crate::route::{DrawEdit, EditPart, KeyDraw, KeyTuple, Plan, Refusal, Routing, TextAnchor};
 use crate::sql::edit::{InsertPlaces, insert_places};
+use crate::sql::name::quote_ident;
 use crate::sql::statement::{
     Facts, InsertFacts, InsertShape, InsertedKey, Overriding, Placement, WriteFacts,
 };
@@ -300,7 +301,7 @@ impl Edits<'_> {
         self.push(
             words.start,
             words.len(),
-            EditPart::Text(format!("({}) {overriding}VALUES (", quoted(key))),
+            EditPart::Text(format!("({}) {overriding}VALUES (", quote_ident(key))),
         );
         self.push(
             words.end,
@@ -333,7 +334,7 @@ impl Edits<'_> {
             .all(|key| *key == InsertedKey::Missing);
         let list = self.places.list;
         if let (Some(list), true) = (list, missing) {
-            self.push(list, 0, EditPart::Text(format!("{}, ", quoted(key))));
+            self.push(list, 0, EditPart::Text(format!("{}, ", quote_ident(key))));
         }
         if self.always {
             self.push(self.places.values, 0, EditPart::Text(OVERRIDING.to_owned()));
@@ -379,8 +380,4 @@ impl Edits<'_> {
         }
         Some(())
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -527,7 +527,7 @@ fn sort_key(by: &OrderByExpr, value: Source) -> Option<SortKey> {
 
 /// A column's name as SQL text.
 fn spelled(expr: &Expr) -> Option<String> {
-    let quoted = |ident| format!("\"{}\"", folded(ident).replace('"', "\"\""));
+    let quoted = |ident| name::quote_ident(&folded(ident));
     match unwrap(expr) {
         Expr::Identifier(name) => Some(quoted(name)),
         Expr::CompoundIdentifier(parts) => {
