@@ -106,7 +106,7 @@ impl Analyzer<'_> {
         let closure = found.closures.get(at)?;
         let mut pairs = Vec::new();
         for (our, their) in ours.keys.iter().zip(&theirs.keys) {
-            let ((_, our_name), (_, their_name)) = (self.owner(*our)?, self.owner(*their)?);
+            let (our_name, their_name) = (column_of(ours, *our)?, column_of(theirs, *their)?);
             let mut carried = self.groupings.carried.iter();
             let tied =
                 itself || carried.any(|(node, inner)| inner == their && closure.tied(*our, *node));
@@ -132,4 +132,10 @@ impl Analyzer<'_> {
         let mut columns = relation.into_iter().flat_map(|relation| &relation.columns);
         columns.any(|known| known.name == column && known.not_null)
     }
+}
+
+fn column_of(instance: &Instance, node: Node) -> Option<&str> {
+    let mut columns = instance.columns.iter();
+    let found = columns.find(|(_, known)| *known == Some(node));
+    found.map(|(name, _)| name.as_str())
 }
