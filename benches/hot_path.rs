@@ -3,7 +3,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use pgshunt::catalog::{Catalog, CatalogBuilder};
 use pgshunt::config::{self, Config};
-use pgshunt::pool::{Lease, Pool, PoolName};
+use pgshunt::pool::{Ceiling, Lease, Pool, PoolName};
 use pgshunt::route::planner::{PlanContext, plan};
 use pgshunt::route::{ParamValue, PlannedText, Values};
 use pgshunt::sql::lift::templates::Templates;
@@ -118,7 +118,11 @@ fn checkout(c: &mut Criterion) {
         user: "app".to_owned(),
         database: "bench".to_owned(),
     };
-    let pool = Pool::new(name, config.databases[0].pool.clone());
+    let pool = Pool::new(
+        name,
+        config.databases[0].pool.clone(),
+        Ceiling::new(usize::MAX),
+    );
     match pool.try_checkout(None) {
         Some(Lease::Dial(permit)) => permit.fulfil(7_u64).check_in(),
         _ => panic!("an empty pool lends nothing but the right to dial"),

@@ -7,7 +7,7 @@ pub mod secrets;
 pub mod sources;
 
 use crate::auth::client::{AcceptContext, Accepted, ListenerSecurity, Login, accept};
-use crate::auth::keyring::{Holder, KeyRing, Present};
+use crate::auth::keyring::{Holder, Present};
 use crate::auth::keys::BackendKeys;
 use crate::auth::users::Users;
 use crate::config::{Config, ServerAddress};
@@ -18,6 +18,7 @@ use crate::exec::failure::Report;
 use crate::exec::neighbours::Neighbours;
 use crate::log::LogHandle;
 use crate::net::{Door, Stream};
+use crate::pool::Ceilings;
 use crate::session::Session;
 use crate::session::startup::{Parts, begin, refuse};
 use crate::stats::{Clients, Identity, Stats};
@@ -60,13 +61,11 @@ pub struct App {
     backends: ArcSwap<Backends>,
     users: ArcSwap<Users>,
     keys: Arc<BackendKeys>,
-    /// what clients have shown, to log in to servers with
-    ring: Arc<KeyRing>,
+    common: build::Common,
     /// of each listener, by its address
     security: HashMap<ServerAddress, Security>,
     cancels: Arc<Cancels>,
     clients: Arc<Clients>,
-    neighbours: Arc<Neighbours>,
     stats: Arc<Stats>,
     log: LogHandle,
     shutdown: watch::Sender<bool>,
@@ -138,24 +137,25 @@ async fn run(path: &Path, config: Config, log: LogHandle) -> Result<(), String> 
     let config = Arc::new(config);
     let users = secrets::users(&config)?;
     let security = security(&config)?;
-    let ring = Arc::<KeyRing>::default();
-    let none = Backends::new();
     let clients = Clients::new(config.limits.clients_max);
-    let neighbours = Neighbours::new(clients.clone());
-    let backends = build::backends(&config, &ring, &neighbours, &none).await?;
+    let common = build::Common {
+        ring: Arc::default(),
+        neighbours: Neighbours::new(clients.clone()),
+        ceilings: Ceilings::new(config.limits.server_connections_max),
+    };
+    let backends = build::backends(&config, &common, &Backends::new()).await?;
     let app = Arc::new(App {
         path: path.to_owned(),
         backends: ArcSwap::from_pointee(backends),
         users: ArcSwap::from_pointee(users),
         keys: Arc::default(),
-        ring,
+        common,
         security: security
             .into_iter()
             .map(|(address, security)| (address, Arc::new(ArcSwapOption::new(security))))
             .collect(),
         cancels: Arc::default(),
         clients,
-        neighbours,
         stats: Stats::new(config.workers, config.limits.queries_max),
         log,
         shutdown: watch::Sender::new(false),
@@ -304,7 +304,7 @@ impl App {
             };
             let backend = slot.load();
             let keep = backend.snapshot().database.pool.idle_max + UPKEEP_MARGIN;
-            let (present, news) = self.ring.bring(holder, *keys, keep);
+            let (present, news) = self.common.ring.bring(holder, *keys, keep);
             if news {
                 backend.servers.forget_failures(&login.user);
             }
@@ -415,7 +415,7 @@ impl App {
         loop {
             tokio::time::sleep(SWEEP_PAUSE).await;
             self.stats.sweep();
-            self.ring.sweep(Instant::now());
+            self.common.ring.sweep(Instant::now());
         }
     }
 
@@ -479,7 +479,7 @@ impl App {
         let users = secrets::users(&config)?;
         let security = security(&config)?;
         let old = self.backends.load_full();
-        let fresh = build::backends(&config, &self.ring, &self.neighbours, &old).await?;
+        let fresh = build::backends(&config, &self.common, &old).await?;
         let mut merged = Backends::new();
         for (name, slot) in fresh {
             match old.get(&name) {
@@ -507,6 +507,8 @@ impl App {
             "; the addresses of listeners change only with a restart"
         };
         self.backends.store(Arc::new(merged));
+        let ceilings = &self.common.ceilings;
+        ceilings.set_max(config.limits.server_connections_max);
         self.config.store(config);
         self.users.store(Arc::new(users));
         self.reloaded.notify_one();

@@ -82,6 +82,12 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
         limits.clients_max.to_string(),
         "clients connected at a time",
     );
+    let connections = limits.server_connections_max.map(|n| n.to_string());
+    row(
+        "server_connections_max",
+        connections.unwrap_or_else(|| "none".to_owned()),
+        "connections to one server, over all pools",
+    );
     row("login_max", time(limits.login_max), "from accept to ready");
     row(
         "message_bytes_max",
@@ -94,16 +100,6 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
         "longest text parsed for routing",
     );
     row("plans_max", limits.plans_max.to_string(), "plans kept");
-    row(
-        "combine_bytes_max",
-        limits.combine_bytes_max.to_string(),
-        "memory of one statement over several shards",
-    );
-    row(
-        "portal_bytes_max",
-        limits.portal_bytes_max.to_string(),
-        "rows kept for one client's portals and cursors over several shards",
-    );
     row(
         "client_prepared_max",
         limits.client_prepared_max.to_string(),
@@ -119,7 +115,23 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
         time(limits.drain_max),
         "how long a stop waits for transactions",
     );
-    let gathered = [
+    for (name, value, note) in several_shards(limits) {
+        row(name, value.to_string(), note);
+    }
+}
+
+fn several_shards(limits: &Limits) -> [(&'static str, u64, &'static str); 5] {
+    [
+        (
+            "combine_bytes_max",
+            limits.combine_bytes_max as u64,
+            "memory of one statement over several shards",
+        ),
+        (
+            "portal_bytes_max",
+            limits.portal_bytes_max as u64,
+            "rows kept for one client's portals and cursors over several shards",
+        ),
         (
             "gather_bytes_max",
             limits.gather_bytes_max,
@@ -135,10 +147,7 @@ fn limits(limits: &Limits, rows: &mut Vec<ConfigRow>) {
             limits.gather_disk_bytes_max,
             "what all scratch databases of a server may have on disk",
         ),
-    ];
-    for (name, value, note) in gathered {
-        row(name, value.to_string(), note);
-    }
+    ]
 }
 
 fn shared(database: &Database, rows: &mut Vec<ConfigRow>) {

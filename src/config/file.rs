@@ -570,6 +570,8 @@ pub enum TlsModeFile {
 pub struct LimitsFile {
     /// Clients at a time.
     pub clients_max: At<u64>,
+    /// Connections to one PostgreSQL server at a time, over all pools.
+    pub server_connections_max: Option<At<u64>>,
     /// From accepting a client to its first ReadyForQuery.
     pub login_ms_max: At<u64>,
     /// Longest message a client may send.
@@ -610,6 +612,7 @@ impl Default for LimitsFile {
     fn default() -> Self {
         Self {
             clients_max: At::default_of(10_000),
+            server_connections_max: None,
             login_ms_max: At::default_of(15_000),
             message_bytes_max: At::default_of(1 << 30),
             parsed_bytes_max: At::default_of(1 << 20),

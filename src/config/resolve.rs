@@ -415,6 +415,8 @@ pub enum Negotiation {
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub clients_max: usize,
+    /// connections to one server at a time, over all pools
+    pub server_connections_max: Option<usize>,
     /// from accept to ReadyForQuery
     pub login_max: Duration,
     /// longest message a client may send

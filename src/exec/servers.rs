@@ -11,7 +11,7 @@ use crate::net::Connector;
 use crate::pool::server::{Server, ServerInfo};
 use crate::pool::upkeep::{self, Keeper};
 use crate::pool::{
-    Borrower, Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName,
+    Borrower, Ceilings, Checkout, CheckoutError, DialFailure, DialPermit, Lease, Pool, PoolName,
 };
 use crate::shard::ShardId;
 use crate::wire::sqlstate::SqlState;
@@ -27,6 +27,8 @@ type Key = (ServerId, Arc<str>);
 
 pub struct Servers {
     dialer: Arc<Dialer>,
+    /// of all databases
+    ceilings: Arc<Ceilings<Server>>,
     pools: RwLock<HashMap<Key, Arc<Entry>>>,
 }
 
@@ -135,6 +137,7 @@ impl Servers {
         connector: Connector,
         topology: Arc<Topology>,
         ring: Arc<KeyRing>,
+        ceilings: Arc<Ceilings<Server>>,
     ) -> Self {
         Self {
             dialer: Arc::new(Dialer {
@@ -143,6 +146,7 @@ impl Servers {
                 topology,
                 ring,
             }),
+            ceilings,
             pools: RwLock::default(),
         }
     }
@@ -165,7 +169,8 @@ impl Servers {
         }
         let settings = account.pool.within(&self.dialer.database.pool);
         let account = self.account(member, user, account);
-        let pool = Pool::new(name, settings);
+        let ceiling = self.ceilings.of(self.dialer.topology.address(member));
+        let pool = Pool::new(name, settings, ceiling);
         let connections = Arc::<Connections>::default();
         let keeper = PoolKeeper {
             dialer: self.dialer.clone(),

@@ -45,6 +45,8 @@ pub struct Occupancy {
     pub dialling: usize,
     pub size: usize,
     pub paused: bool,
+    /// how many connections the server may have in all, where it has them and this pool could have more
+    pub ceiling: Option<usize>,
 }
 
 impl CheckoutError {
@@ -61,6 +63,13 @@ impl CheckoutError {
         match self {
             Self::TimedOut { held, .. } | Self::QueueFull { held, .. } if held.paused => {
                 Some("The pool is paused: resume it from the admin console.")
+            }
+            Self::TimedOut { held, .. } | Self::QueueFull { held, .. }
+                if held.ceiling.is_some() =>
+            {
+                Some(
+                    "limits.server_connections_max in the shard map bounds the connections to one server over all pools: raise it where the server's max_connections allows, or make pools smaller. SHOW POOLS says which pools hold them.",
+                )
             }
             Self::TimedOut { .. } => Some(
                 "Transactions hold the servers longer than clients may wait: shorten them, or raise the pool's size or its wait limit. SHOW POOLS and SHOW CLIENTS say who holds and who waits.",
@@ -86,6 +95,9 @@ impl std::fmt::Display for Occupancy {
                 "{some} of {} in use and {dialling} being dialled",
                 self.size
             )?,
+        }
+        if let Some(max) = self.ceiling {
+            write!(f, ", all {max} connections to its server are taken")?;
         }
         if self.paused {
             write!(f, ", the pool is paused")
@@ -117,6 +129,7 @@ mod tests {
             dialling: 0,
             size: 10,
             paused: false,
+            ceiling: None,
         };
         let error = CheckoutError::TimedOut {
             pool: "s1/app/social".into(),
@@ -130,6 +143,28 @@ mod tests {
         );
         assert_eq!(error.code(), "53300");
         assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn where_the_server_has_no_room_that_is_said() {
+        let held = Occupancy {
+            in_use: 3,
+            dialling: 0,
+            size: 10,
+            paused: false,
+            ceiling: Some(40),
+        };
+        let error = CheckoutError::QueueFull {
+            pool: "s1/app/social".into(),
+            held,
+            waiting: 1,
+        };
+        assert_eq!(
+            error.to_string(),
+            "too many clients wait for a server of pool s1/app/social: 3 of 10 in use, all 40 connections to its server are taken, 1 client waiting"
+        );
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains("server_connections_max"), "{hint}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a pool lends: a server, or the right to dial one. Each is a guard of one slot of its pool: whatever happens to
 //! it, the slot comes back and the next waiter is served. A server that is dropped is closed; only `check_in` reuses it.
 
+use super::ceiling::Seat;
 use super::checkout_error::DialFailure;
 use super::lending::Pool;
 use std::num::NonZeroU64;
@@ -15,17 +16,18 @@ pub enum Lease<S> {
 
 /// A lent server. Dropping it closes it.
 pub struct Checkout<S> {
-    // declared before the slot: the server is gone before the slot is free, so a pool never has more than its size
+    // declared in this order: the server is gone before its seat is free, and that before the slot is, so that neither a
+    // server nor a pool ever has more than it may, and who comes next finds both
     server: Box<S>,
+    life: Life<S>,
     slot: Slot<S>,
-    life: Life,
     wanted_by: Borrower,
 }
 
 /// A server that comes back to its pool.
 pub(super) struct Returned<S> {
     pub server: Box<S>,
-    pub life: Life,
+    pub life: Life<S>,
     pub wanted_by: Borrower,
     pub lent_as: Borrower,
 }
@@ -35,15 +37,38 @@ pub type Borrower = Option<NonZeroU64>;
 
 /// The right to open one more server. Dropping it passes the right to the next waiter.
 pub struct DialPermit<S> {
+    // before the slot, as above
+    seat: Seat<S>,
     slot: Slot<S>,
     generation: u64,
 }
 
 /// What is known of one server, fixed when it was dialled.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Life {
+pub(super) struct Life<S> {
     pub generation: u64,
     pub dies_at: Instant,
+    pub seat: Seat<S>,
+}
+
+/// A server that its pool has given up, to be closed.
+pub struct Retired<S> {
+    server: Box<S>,
+    // free once the server is gone
+    _life: Life<S>,
+}
+
+impl<S> Retired<S> {
+    pub(super) fn new(server: Box<S>, life: Life<S>) -> Self {
+        Self {
+            server,
+            _life: life,
+        }
+    }
+
+    pub fn close_with(self, close: impl FnOnce(S)) {
+        let Self { server, _life } = self;
+        close(*server);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,7 +119,7 @@ impl<S> Drop for Slot<S> {
 }
 
 impl<S> Checkout<S> {
-    pub(super) fn new(server: Box<S>, slot: Slot<S>, life: Life) -> Self {
+    pub(super) fn new(server: Box<S>, slot: Slot<S>, life: Life<S>) -> Self {
         Self {
             server,
             wanted_by: slot.lent_as,
@@ -140,10 +165,12 @@ impl<S> Checkout<S> {
     /// Takes the server out to be closed with care (a Terminate, say) and keeps its slot as the right to dial another:
     /// for a server found dead at checkout, whose client has already waited.
     pub fn replace(self) -> (S, DialPermit<S>) {
-        let Self { server, slot, .. } = self;
+        let Self {
+            server, life, slot, ..
+        } = self;
         let lent_as = slot.lent_as;
         let pool = slot.disarm();
-        let permit = pool.redial(lent_as);
+        let permit = pool.redial(lent_as, life.seat);
         (*server, permit)
     }
 }
@@ -163,8 +190,12 @@ impl<S> DerefMut for Checkout<S> {
 }
 
 impl<S> DialPermit<S> {
-    pub(super) fn new(slot: Slot<S>, generation: u64) -> Self {
-        Self { slot, generation }
+    pub(super) fn new(slot: Slot<S>, seat: Seat<S>, generation: u64) -> Self {
+        Self {
+            seat,
+            slot,
+            generation,
+        }
     }
 
     pub fn pool(&self) -> &Arc<Pool<S>> {
@@ -173,16 +204,22 @@ impl<S> DialPermit<S> {
 
     /// The dial worked: the permit becomes the checkout of its server.
     pub fn fulfil(self, server: S) -> Checkout<S> {
-        let Self { slot, generation } = self;
+        let Self {
+            seat,
+            slot,
+            generation,
+        } = self;
         let pool = slot.disarm();
-        let life = pool.dialled(generation);
+        let life = pool.dialled(generation, seat);
         Checkout::new(Box::new(server), Slot::new(pool, Held::InUse), life)
     }
 
     /// The dial failed. The pool remembers it for a moment, and when nobody holds a server its waiters hear of it now.
     pub fn fail(self, failure: DialFailure) -> Arc<DialFailure> {
         let failure = Arc::new(failure);
-        self.slot.disarm().dial_failed(&failure);
+        let Self { seat, slot, .. } = self;
+        drop(seat);
+        slot.disarm().dial_failed(&failure);
         failure
     }
 }

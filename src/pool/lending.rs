@@ -4,12 +4,16 @@
 //!
 //! The invariants, held under one short lock:
 //!   idle + in_use + dialling <= size        (more only while a shrunk pool is being drained)
-//!   a client waits  =>  nothing is idle and no dial is free, or the pool is paused, or a dial has just failed
+//!   a client waits  =>  nothing is idle and no dial is free, or the pool is paused, or a dial has just failed,
+//!                       or the server has no room under its ceiling
 //! Servers and senders are dropped and woken outside the lock.
 
+use super::ceiling::{Ceiling, Seat};
 use super::checkout_error::{CheckoutError, DialFailure, Occupancy};
 use super::expiry::{self, IdleSince};
-use super::lease::{Borrower, Checkout, DialPermit, Handoff, Held, Lease, Life, Returned, Slot};
+use super::lease::{
+    Borrower, Checkout, DialPermit, Handoff, Held, Lease, Life, Retired, Returned, Slot,
+};
 use super::wishes::{self, Wishes};
 use crate::config::PoolSettings;
 use parking_lot::Mutex;
@@ -42,6 +46,7 @@ pub struct Pool<S> {
     name: PoolName,
     settings: PoolSettings,
     dial_backoff: Duration,
+    ceiling: Arc<Ceiling<S>>,
     state: Mutex<State<S>>,
     /// a server came back that somebody asks for by name
     returned: tokio::sync::Notify,
@@ -82,8 +87,7 @@ pub struct PoolTotals {
 
 /// What a sweep asks of its caller.
 pub struct Sweep<S> {
-    /// to be closed
-    pub closed: Vec<S>,
+    pub closed: Vec<Retired<S>>,
     /// to be dialled, fulfilled and checked in
     pub dials: Vec<DialPermit<S>>,
 }
@@ -111,7 +115,7 @@ struct State<S> {
 
 struct Idle<S> {
     server: Box<S>,
-    life: Life,
+    life: Life<S>,
     since: Instant,
     wanted_by: Borrower,
 }
@@ -142,6 +146,14 @@ enum Kept<S> {
 
 type Grants<S> = SmallVec<[(oneshot::Sender<Grant<S>>, Grant<S>); 1]>;
 
+/// A pool that could dial but for the ceiling of its server.
+pub(super) struct Starved {
+    /// when the first of those came who wait
+    pub since: Instant,
+    /// what it would dial
+    pub dials: usize,
+}
+
 enum Entered<S> {
     Served(Lease<S>),
     Queued(Waiting<S>),
@@ -156,23 +168,27 @@ struct Waiting<S> {
 }
 
 impl<S> Pool<S> {
-    pub fn new(name: PoolName, settings: PoolSettings) -> Arc<Self> {
-        Self::with_dial_backoff(name, settings, DIAL_BACKOFF)
+    pub fn new(name: PoolName, settings: PoolSettings, ceiling: Arc<Ceiling<S>>) -> Arc<Self> {
+        Self::with_dial_backoff(name, settings, ceiling, DIAL_BACKOFF)
     }
 
     pub fn with_dial_backoff(
         name: PoolName,
         settings: PoolSettings,
+        ceiling: Arc<Ceiling<S>>,
         dial_backoff: Duration,
     ) -> Arc<Self> {
         let state = Mutex::new(State::new(settings.size));
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             name,
             settings,
             dial_backoff,
+            ceiling,
             state,
             returned: tokio::sync::Notify::new(),
-        })
+        });
+        pool.ceiling.enroll(&pool);
+        pool
     }
 
     pub fn name(&self) -> &PoolName {
@@ -255,7 +271,7 @@ impl<S> Pool<S> {
 
     /// A server more could be dialled now.
     pub fn can_grow(&self) -> bool {
-        self.state.lock().may_dial()
+        self.ceiling.has_room() && self.state.lock().may_dial()
     }
 
     /// Somebody waits for a server.
@@ -318,7 +334,7 @@ impl<S> Pool<S> {
     }
 
     /// Closes every server: the idle now (they are handed out for that), the lent when they come back.
-    pub fn close_all(self: &Arc<Self>) -> Vec<S> {
+    pub fn close_all(self: &Arc<Self>) -> Vec<Retired<S>> {
         let servers = {
             let mut state = self.state.lock();
             state.generation += 1;
@@ -331,7 +347,7 @@ impl<S> Pool<S> {
     }
 
     /// The end of this pool: as `close_all`, waiters are turned away and so is everybody after them.
-    pub fn close(self: &Arc<Self>) -> Vec<S> {
+    pub fn close(self: &Arc<Self>) -> Vec<Retired<S>> {
         let waiters = {
             let mut state = self.state.lock();
             state.closed = true;
@@ -350,7 +366,7 @@ impl<S> Pool<S> {
     }
 
     /// Takes the idle servers that `is_alive` gives up out of the pool. It runs under the lock: it must not wait.
-    pub fn cull(self: &Arc<Self>, mut is_alive: impl FnMut(&mut S) -> bool) -> Vec<S> {
+    pub fn cull(self: &Arc<Self>, mut is_alive: impl FnMut(&mut S) -> bool) -> Vec<Retired<S>> {
         let dead = self.state.lock().cull(&mut is_alive);
         if !dead.is_empty() {
             self.settle();
@@ -375,7 +391,7 @@ impl<S> Pool<S> {
         }
         if state.waiters.len() >= self.settings.waiters_max {
             state.totals.rejected += 1;
-            let (held, waiting) = (state.held(), state.waiters.len());
+            let (held, waiting) = (state.held(&self.ceiling), state.waiters.len());
             return Err(CheckoutError::QueueFull {
                 pool: self.name.to_string(),
                 held,
@@ -394,7 +410,7 @@ impl<S> Pool<S> {
         let was_wanted = returned.lent_as.is_some();
         let (refused, grants) = {
             let mut state = self.state.lock();
-            let refused = state.put_back(returned);
+            let refused = state.put_back(returned, &self.ceiling);
             if refused.is_none() && state.waiters.is_empty() {
                 drop(state);
                 if was_wanted {
@@ -404,11 +420,13 @@ impl<S> Pool<S> {
             }
             (refused, state.grants(self))
         };
+        let closed = refused.is_some();
         drop(refused);
         if was_wanted {
             self.returned.notify_waiters();
         }
-        if self.deliver(grants) {
+        // what was closed had a seat when the grants were made
+        if self.deliver(grants) || closed {
             self.settle();
         }
     }
@@ -433,7 +451,7 @@ impl<S> Pool<S> {
         self.settle();
     }
 
-    pub(super) fn dialled(self: &Arc<Self>, generation: u64) -> Life {
+    pub(super) fn dialled(self: &Arc<Self>, generation: u64, seat: Seat<S>) -> Life<S> {
         let dies_at = expiry::dies_at(Instant::now(), self.settings.lifetime_max, rand::random());
         {
             let mut state = self.state.lock();
@@ -447,16 +465,18 @@ impl<S> Pool<S> {
         Life {
             generation,
             dies_at,
+            seat,
         }
     }
 
-    pub(super) fn redial(self: &Arc<Self>, lent_as: Borrower) -> DialPermit<S> {
+    pub(super) fn redial(self: &Arc<Self>, lent_as: Borrower, seat: Seat<S>) -> DialPermit<S> {
         let mut state = self.state.lock();
         state.wishes.note_back(lent_as);
         state.in_use = state.in_use.saturating_sub(1);
         state.dialling += 1;
         state.totals.closes += 1;
-        DialPermit::new(Slot::new(self.clone(), Held::Dialling), state.generation)
+        let slot = Slot::new(self.clone(), Held::Dialling);
+        DialPermit::new(slot, seat, state.generation)
     }
 
     pub(super) fn dial_failed(self: &Arc<Self>, failure: &Arc<DialFailure>) {
@@ -482,14 +502,40 @@ impl<S> Pool<S> {
         self.settle();
     }
 
-    /// Serves waiters until nobody can be served.
+    /// Serves waiters until nobody can be served; who waits for a seat is noted.
     fn settle(self: &Arc<Self>) {
+        if let Some(since) = self.serve() {
+            self.ceiling.note_hungry(since);
+        }
+    }
+
+    /// The same without the note: since when the first waits who would be served but for the ceiling.
+    pub(super) fn serve(self: &Arc<Self>) -> Option<Instant> {
         loop {
-            let grants = self.state.lock().grants(self);
+            let (grants, starved) = {
+                let mut state = self.state.lock();
+                (state.grants(self), state.starved())
+            };
             if !self.deliver(grants) {
-                return;
+                return starved.map(|starved| starved.since);
             }
         }
+    }
+
+    pub(super) fn starved(&self) -> Option<Starved> {
+        self.state.lock().starved()
+    }
+
+    /// Of the server that is idle longest.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.state.lock().idle.first().map(|idle| idle.since)
+    }
+
+    /// Closes that server, for another pool; None when it was lent meanwhile.
+    pub(super) fn give_way(&self) -> Option<()> {
+        let server = self.state.lock().close_idle(1).pop()?;
+        drop(server);
+        Some(())
     }
 
     /// Sends grants to their waiters; true when one had gone meanwhile and its grant is back for the next.
@@ -509,7 +555,7 @@ impl<S> Pool<S> {
         match handoff.accept() {
             Some(Lease::Ready(checkout)) => {
                 let (_, returned) = checkout.into_parts();
-                let refused = self.state.lock().put_back(returned);
+                let refused = self.state.lock().put_back(returned, &self.ceiling);
                 drop(refused);
             }
             // its slot frees itself
@@ -564,12 +610,14 @@ impl<S> State<S> {
         self.idle.len() + self.in_use + self.dialling
     }
 
-    fn held(&self) -> Occupancy {
+    fn held(&self, ceiling: &Ceiling<S>) -> Occupancy {
+        let could = self.open() < self.size && !self.paused;
         Occupancy {
             in_use: self.in_use,
             dialling: self.dialling,
             size: self.size,
             paused: self.paused,
+            ceiling: (could && !ceiling.has_room()).then(|| ceiling.max()),
         }
     }
 
@@ -589,8 +637,14 @@ impl<S> State<S> {
         if !self.may_dial() {
             return None;
         }
-        self.lent();
-        Some(Lease::Dial(self.dial(pool)))
+        match self.dial(pool) {
+            Some(permit) => {
+                self.lent();
+                Some(Lease::Dial(permit))
+            }
+            // what is kept for another is better than nothing
+            None => choice.map(|choice| Lease::Ready(self.lend(choice.index, pool))),
+        }
     }
 
     fn lend(&mut self, index: usize, pool: &Arc<Pool<S>>) -> Checkout<S> {
@@ -631,9 +685,22 @@ impl<S> State<S> {
         self.last_used = Some(self.swept_at);
     }
 
-    fn dial(&mut self, pool: &Arc<Pool<S>>) -> DialPermit<S> {
+    /// None where the server has no room for one more.
+    fn dial(&mut self, pool: &Arc<Pool<S>>) -> Option<DialPermit<S>> {
+        let seat = pool.ceiling.seat()?;
         self.dialling += 1;
-        DialPermit::new(Slot::new(pool.clone(), Held::Dialling), self.generation)
+        let slot = Slot::new(pool.clone(), Held::Dialling);
+        Some(DialPermit::new(slot, seat, self.generation))
+    }
+
+    /// Some where clients wait although the pool could dial: after `grants`, that is for want of a seat.
+    fn starved(&mut self) -> Option<Starved> {
+        let since = self.waiters.front()?.since;
+        let room = self.size.saturating_sub(self.open());
+        (self.idle.is_empty() && self.may_dial()).then(|| Starved {
+            since,
+            dials: room.min(self.waiters.len()),
+        })
     }
 
     /// Is a failed dial still to be believed? The clock is read only then.
@@ -691,7 +758,7 @@ impl<S> State<S> {
     }
 
     /// Back to the idle list, or out again to be closed where its time is over.
-    fn put_back(&mut self, returned: Returned<S>) -> Option<Box<S>> {
+    fn put_back(&mut self, returned: Returned<S>, ceiling: &Ceiling<S>) -> Option<Retired<S>> {
         let Returned {
             server,
             life,
@@ -705,9 +772,10 @@ impl<S> State<S> {
             || self.closed
             || life.generation != self.generation
             || self.swept_at >= life.dies_at
+            || ceiling.wants_back(self.waiters.front().map(|first| first.since))
         {
             self.totals.closes += 1;
-            return Some(server);
+            return Some(Retired::new(server, life));
         }
         self.idle.push(Idle {
             server,
@@ -720,12 +788,10 @@ impl<S> State<S> {
     }
 
     /// The `count` servers that were idle longest.
-    fn close_idle(&mut self, count: usize) -> Vec<S> {
+    fn close_idle(&mut self, count: usize) -> Vec<Retired<S>> {
+        let count = count.min(self.idle.len());
         self.totals.closes += count as u64;
-        self.idle
-            .drain(..count.min(self.idle.len()))
-            .map(|idle| *idle.server)
-            .collect()
+        self.idle.drain(..count).map(Idle::retire).collect()
     }
 
     fn sweep(&mut self, now: Instant, pool: &Arc<Pool<S>>) -> Sweep<S> {
@@ -746,28 +812,34 @@ impl<S> State<S> {
             last_used: self.last_used,
         };
         let actions = expiry::plan(self.swept_at, &ages, counts);
-        let closed: Vec<S> = actions
+        let closed: Vec<_> = actions
             .close
             .iter()
             .rev()
-            .map(|index| *self.idle.remove(*index).server)
+            .map(|index| self.idle.remove(*index).retire())
             .collect();
         self.totals.closes += closed.len() as u64;
         let may_dial = !self.paused && !self.closed && self.waiters.is_empty() && !self.failing();
         let dials = (0..if may_dial { actions.dial } else { 0 })
-            .map(|_| self.dial(pool))
+            .map_while(|_| self.dial(pool))
             .collect();
         Sweep { closed, dials }
     }
 
-    fn cull(&mut self, is_alive: &mut impl FnMut(&mut S) -> bool) -> Vec<S> {
-        let dead: Vec<S> = self
+    fn cull(&mut self, is_alive: &mut impl FnMut(&mut S) -> bool) -> Vec<Retired<S>> {
+        let dead: Vec<_> = self
             .idle
             .extract_if(.., |idle| !is_alive(&mut idle.server))
-            .map(|idle| *idle.server)
+            .map(Idle::retire)
             .collect();
         self.totals.closes += dead.len() as u64;
         dead
+    }
+}
+
+impl<S> Idle<S> {
+    fn retire(self) -> Retired<S> {
+        Retired::new(self.server, self.life)
     }
 }
 
@@ -801,7 +873,7 @@ impl<S> Waiting<S> {
         CheckoutError::TimedOut {
             pool: self.pool.name.to_string(),
             waited,
-            held: state.held(),
+            held: state.held(&self.pool.ceiling),
             waiting,
         }
     }
@@ -815,4 +887,4 @@ impl<S> Drop for Waiting<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

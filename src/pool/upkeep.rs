@@ -23,11 +23,11 @@ where
     K: Keeper<S>,
 {
     for dead in pool.cull(|server| keeper.is_alive(server)) {
-        keeper.close(dead);
+        dead.close_with(|server| keeper.close(server));
     }
     let sweep = pool.sweep(now);
     for old in sweep.closed {
-        keeper.close(old);
+        old.close_with(|server| keeper.close(server));
     }
     for permit in sweep.dials {
         let (pool, keeper) = (pool.clone(), keeper.clone());

@@ -18,6 +18,8 @@ use crate::exec::backend::{Backend, Loader};
 use crate::exec::neighbours::Neighbours;
 use crate::exec::servers::Servers;
 use crate::net::Connector;
+use crate::pool::Ceilings;
+use crate::pool::server::Server;
 use crate::shard::{KeyType, KeyValue, ShardId};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -26,17 +28,24 @@ use std::time::Duration;
 /// How long the first look at a server may take.
 const INSPECT_MAX: Duration = Duration::from_secs(5);
 
+/// What all databases share, and a reload keeps.
+pub struct Common {
+    /// what clients have shown, to log in to servers with
+    pub ring: Arc<KeyRing>,
+    pub neighbours: Arc<Neighbours>,
+    pub ceilings: Arc<Ceilings<Server>>,
+}
+
 /// One for each database of the map; what goes on listening is taken over from those that run.
 pub async fn backends(
     config: &Arc<Config>,
-    ring: &Arc<KeyRing>,
-    neighbours: &Arc<Neighbours>,
+    common: &Common,
     running: &Backends,
 ) -> Result<Backends, String> {
     let mut backends = Backends::new();
     for database in &config.databases {
         let running = running.get(&database.name).map(|slot| slot.load_full());
-        let backend = backend(config, database, ring, neighbours, running.as_deref()).await?;
+        let backend = backend(config, database, common, running.as_deref()).await?;
         backends.insert(database.name.clone(), Arc::new(ArcSwap::new(backend)));
     }
     Ok(backends)
@@ -45,8 +54,7 @@ pub async fn backends(
 async fn backend(
     config: &Arc<Config>,
     database: &Database,
-    ring: &Arc<KeyRing>,
-    neighbours: &Arc<Neighbours>,
+    common: &Common,
     running: Option<&Backend>,
 ) -> Result<Arc<Backend>, String> {
     let database = Arc::new(database.clone());
@@ -63,7 +71,13 @@ async fn backend(
     let topology = Topology::start(&database, control.clone());
     topology.wait_first_samples(Duration::from_secs(2)).await;
     let connector = Connector::new(&database.server_tls).map_err(|e| e.to_string())?;
-    let servers = Servers::new(database.clone(), connector, topology, ring.clone());
+    let servers = Servers::new(
+        database.clone(),
+        connector,
+        topology,
+        common.ring.clone(),
+        common.ceilings.clone(),
+    );
     let notifications = match running {
         Some(running) if running.notifications.serves(&database) => running.notifications.clone(),
         _ => Notifications::new(control.clone(), &database, config.limits.notify_bytes_max),
@@ -79,7 +93,7 @@ async fn backend(
         catalog,
         servers,
         notifications,
-        neighbours.clone(),
+        common.neighbours.clone(),
         loader,
     );
     if let Err(error) = backend.look_at_defaults().await {

@@ -152,7 +152,10 @@ pub(super) fn consistency(
 }
 
 pub(super) fn limits(written: &LimitsFile, problems: &mut Problems) -> Limits {
+    let connections = written.server_connections_max.as_ref();
     Limits {
+        server_connections_max: connections
+            .map(|n| problems.count("server_connections_max", n, 1..=100_000)),
         clients_max: problems.count("clients_max", &written.clients_max, 1..=1_000_000),
         login_max: problems.millis("login_ms_max", &written.login_ms_max, 100..=600_000),
         message_bytes_max: problems.count(

@@ -411,6 +411,12 @@ impl Rows {
             limits.clients_max,
             "clients at a time",
         );
+        let connections = limits.server_connections_max.map(|n| n.to_string());
+        self.add(
+            "limits.server_connections_max",
+            connections.unwrap_or_else(|| "none".to_owned()),
+            "connections to one server, over all pools",
+        );
         self.millis(
             "limits.login_ms_max",
             limits.login_max,
