@@ -30,6 +30,7 @@ pub mod scatter;
 pub mod sequences;
 pub mod servers;
 pub mod single;
+mod time;
 pub mod transaction;
 mod verify;
 pub mod waits;

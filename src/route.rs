@@ -16,6 +16,7 @@ pub use crate::sql::edit::{DrawEdit, Drawn, EditPart, TextAnchor};
 pub use crate::sql::statement::{ColumnValues, KeyTuple, ValueSource};
 
 use crate::shard::{KeyType, ShardId};
+use crate::sql::clock;
 use crate::sql::command::Setting;
 pub use crate::sql::command::explain::Format;
 use crate::sql::hint::Reads;
@@ -61,6 +62,8 @@ pub struct Plan {
     pub reads: Option<Reads>,
     /// a hint names the session whose watermark counts
     pub session: Option<String>,
+    /// calls of clocks that a time can stand in for
+    pub clocks: Option<Arc<[clock::Call]>>,
     /// `Command::Set`: the whole of it, with its value
     pub setting: Option<Setting>,
     /// of its executions
@@ -77,6 +80,7 @@ impl Plan {
             opaque: false,
             ddl: None,
             clock: _,
+            names_time: _,
             asks_channels: false,
             asks_sequence: false,
             asks_statements: false,
@@ -286,6 +290,8 @@ pub struct Effects {
     pub ddl: Option<Ddl>,
     /// it asks a clock, and two servers of one transaction would answer differently
     pub clock: bool,
+    /// a literal in it may be read as the time
+    pub names_time: bool,
     /// it asks which channels the session listens to, which no server knows
     pub asks_channels: bool,
     /// it asks which statements the session has prepared

@@ -12,6 +12,7 @@ mod cursor_batch;
 mod cursor_steps;
 mod cursors;
 mod explain;
+mod instead;
 pub mod local;
 mod names;
 pub mod plan;

@@ -3,6 +3,7 @@
 
 pub mod analyze;
 pub mod array;
+pub mod clock;
 pub mod combine;
 pub mod command;
 pub mod edit;

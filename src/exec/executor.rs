@@ -621,12 +621,16 @@ impl Executor {
             .hint("Stay on one shard, or use REPEATABLE READ.")
             .into());
         }
+        let shard = held.shard;
         held.vars_before = held.server.vars.clone();
         held.in_transaction = true;
         held.wrote = held.batch_open && held.wrote;
         held.read = held.batch_open && held.read;
         held.server.begin(tx.begin().as_bytes());
         let missed = tx.missed();
+        if let Some(tx) = &mut self.transaction {
+            tx.joined_first.get_or_insert(shard);
+        }
         if missed.is_empty() {
             return Ok(());
         }

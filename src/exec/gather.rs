@@ -228,6 +228,12 @@ impl Executor {
                 "Pass the time as a value: one for the whole transaction.",
             );
         }
+        if job.effects.names_time && self.transaction.is_some() {
+            return refuse(
+                "a literal like 'now' in a transaction over several shards",
+                "Give the time itself.",
+            );
+        }
         Ok(())
     }
 

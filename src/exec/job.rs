@@ -35,6 +35,8 @@ pub struct Prepared {
     pub planned: Arc<PlannedText>,
     /// as several shards are asked, whose rows are then combined
     pub combined: Option<Arc<Prepared>>,
+    /// with the time as further parameters, in the place of its clocks: for several servers
+    pub timed: Option<Arc<Prepared>>,
     /// what it was planned under, and what it was parsed under
     pub context: u64,
     pub settings: u64,
@@ -76,6 +78,7 @@ impl Prepared {
             types,
             planned: self.planned.clone(),
             combined: self.combined.clone(),
+            timed: None,
             result: AtomicU64::new(0),
             told_types: OnceLock::new(),
             ..*self

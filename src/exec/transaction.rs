@@ -2,6 +2,7 @@
 
 use super::listening::Wish;
 use crate::route::{Command, Ddl, Isolation};
+use crate::shard::ShardId;
 use crate::sql::name::quote_ident;
 use crate::vars::Vars;
 
@@ -65,6 +66,10 @@ pub struct Transaction {
     pub everywhere: bool,
     /// DDL ran: the catalog is loaded again after the commit
     pub ddl: Option<Ddl>,
+    /// the server that took part first
+    pub joined_first: Option<ShardId>,
+    /// whose time the client has seen, or may have
+    pub time_of: Option<ShardId>,
     /// where there are several shards
     pub cursors: Option<Box<super::cursors::Cursors>>,
 }
@@ -92,6 +97,8 @@ impl Transaction {
             heard: Vec::new(),
             everywhere: false,
             ddl: None,
+            joined_first: None,
+            time_of: None,
             cursors: None,
         }
     }

@@ -149,6 +149,7 @@ impl PlanContext<'_> {
             reads: None,
             session: None,
             setting: None,
+            clocks: None,
             pace: Pace::default(),
             key_lengths: smallvec::SmallVec::new(),
         }

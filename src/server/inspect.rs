@@ -7,7 +7,9 @@ use crate::cluster::finding::Severity;
 use crate::cluster::inspect::home_catalog;
 use crate::config::{Config, Database};
 use crate::route::planner::{PlanContext, plan};
-use crate::route::{Merge, Targets};
+use crate::route::{Merge, Plan, Targets, Values};
+use crate::session::simple::Literals;
+use crate::sql::clock::{Times, Told, told};
 use crate::sql::lift::{Lifted, lift};
 use std::io::Write;
 use std::path::Path;
@@ -115,22 +117,60 @@ async fn explain_one(config: &Config, database: &Database, sql: &str) -> Result<
     };
     let planned = plan(sql.as_bytes(), &lifted, context).map_err(|refusal| refusal.to_string())?;
     let mut text = String::new();
-    for plan in &planned.statements {
-        let values = crate::session::simple::Literals {
+    for one in &planned.statements {
+        let values = Literals {
             text: sql.as_bytes(),
             lifted: &lifted,
         };
-        text.push_str(&explain_plan(plan, database, &values));
+        match timed(one, database, &values, context) {
+            Some(told) => text.push_str(&told),
+            None => text.push_str(&explain_plan(one, database, &values)),
+        }
     }
     Ok(text)
 }
 
-/// The plan, the reason, and where these very values lead.
-fn explain_plan(
-    plan: &crate::route::Plan,
+/// As a statement that asks a clock is asked of several shards.
+fn timed(
+    one: &Plan,
     database: &Database,
-    values: &dyn crate::route::Values,
-) -> String {
+    values: &Literals<'_>,
+    context: PlanContext<'_>,
+) -> Option<String> {
+    let calls = one.clocks.as_deref()?;
+    let several = matches!(one.resolve(values, database), Ok(Targets::Many(_)));
+    if one.refusal.is_none() && !several {
+        return None;
+    }
+    let slots = &values.lifted.slots;
+    let range = one.start.absolute(slots)?..one.end.absolute(slots)?;
+    let text = told(
+        values.text,
+        slots,
+        range,
+        calls,
+        Told::Literals(&Times::some()),
+    )?;
+    let mut lifted = Lifted::default();
+    lift(&text, context.standard_conforming_strings, &mut lifted);
+    let planned = plan(&text, &lifted, context).ok()?;
+    let [one] = &planned.statements[..] else {
+        return None;
+    };
+    let lifted = &lifted;
+    let values = Literals {
+        text: &text,
+        lifted,
+    };
+    let steady = !one.effects.clock && one.refusal.is_none();
+    steady.then(|| {
+        let explained = explain_plan(one, database, &values);
+        format!("{explained}  time: one server's, for all\n")
+    })
+}
+
+/// The plan, the reason, and where these very values lead.
+fn explain_plan(plan: &Plan, database: &Database, values: &dyn Values) -> String {
     let mut text = format!("{}\n", plan.describe(database));
     if !plan.because.is_empty() {
         text.push_str(&format!("  because: {}\n", plan.because));

@@ -7,6 +7,7 @@ use super::combine::combined;
 use super::cursor_batch::Bindings;
 use super::cursor_steps::CursorStep;
 use super::cursors::Whose;
+use super::instead::refuse_times;
 use super::portions::Portion;
 use super::promise::note_results;
 use super::startup::protocol_violation;
@@ -168,6 +169,15 @@ impl Work {
 }
 
 impl Segment {
+    /// More than statements that are parsed and portals that are bound.
+    fn runs(&self) -> bool {
+        match self {
+            Self::Work(work) => work.executes > 0,
+            Self::Own(steps) => !steps.iter().all(|s| matches!(s, OwnStep::Answer(_))),
+            Self::Fail(_) => true,
+        }
+    }
+
     /// A BEGIN is run here.
     fn begins(&self) -> bool {
         let begins = |step: &OwnStep| match step {
@@ -685,7 +695,9 @@ impl Session {
     ) -> Result<Arc<Prepared>, Report> {
         let planned = self.plan_parse(&text, &types)?;
         let plan = planned.statements.first();
-        if let Some(refusal) = plan.and_then(|p| p.refusal.as_ref()) {
+        let timed = self.timed_statement(named, &text, &types, &planned)?;
+        let refusal = plan.and_then(|p| p.refusal.as_ref());
+        if let (Some(refusal), None) = (refusal, &timed) {
             return Err(refusal.clone().into());
         }
         let mut server_text = text.clone();
@@ -720,6 +732,7 @@ impl Session {
             types,
             hidden,
             combined,
+            timed,
             planned,
             context: self.context.fingerprint,
             settings: self.context.settings,
@@ -763,9 +776,27 @@ impl Session {
         segments: &mut Vec<Segment>,
     ) -> Result<(), Failure> {
         let bind = message::bind(frame).map_err(protocol_violation)?;
-        let portal = Bytes::copy_from_slice(bind.portal);
-        self.bound_portals(&portal)?;
+        self.bound_portals(bind.portal)?;
         let prepared = self.statement_bound(&bind, segments).await?;
+        if prepared.timed.is_some() {
+            let alone = !segments.iter().any(Segment::runs);
+            let timed = Box::pin(self.bound_with_the_time(&prepared, &bind, alone)).await?;
+            if let Some((prepared, frame)) = timed {
+                let bind = message::bind(&frame).map_err(protocol_violation)?;
+                return self.add_bound(&frame, &bind, prepared, segments).await;
+            }
+        }
+        self.add_bound(frame, &bind, prepared, segments).await
+    }
+
+    async fn add_bound(
+        &mut self,
+        frame: &Bytes,
+        bind: &message::Bind<'_>,
+        prepared: Arc<Prepared>,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Failure> {
+        let portal = Bytes::copy_from_slice(bind.portal);
         if prepared.local {
             self.portals.insert(portal, Portal::local(prepared));
             own(segments, OwnStep::Answer(BIND_COMPLETE));
@@ -774,7 +805,7 @@ impl Session {
         let mut rest = frame.slice_ref(bind.rest);
         let planned = prepared.planned.clone();
         let bound = Bound {
-            bind: &bind,
+            bind,
             types: &prepared.types,
         };
         let targets = self.targets_bound(&prepared, &bound, &mut rest).await?;
@@ -788,7 +819,7 @@ impl Session {
                 return Ok(());
             }
         };
-        let combine = combined(&planned, &targets, &bind, &prepared, &mut rest);
+        let combine = combined(&planned, &targets, bind, &prepared, &mut rest);
         let progress = self.progress_of(&prepared, &mut targets, &bound)?;
         let there = progress
             .as_ref()
@@ -865,7 +896,10 @@ impl Session {
                     } else {
                         let strings = self.context.standard_conforming_strings;
                         refuse_clocks(plan, bound.bind, prepared, strings)?;
-                        self.targets_of(plan, bound)?
+                        let targets = self.targets_of(plan, bound)?;
+                        let within = self.exec.transaction.is_some();
+                        refuse_times(plan, &targets, bound.bind, prepared, within)?;
+                        targets
                     }
                 }
             },
@@ -1192,6 +1226,7 @@ impl Prepared {
             types: self.types.clone(),
             planned: self.planned.clone(),
             combined: self.combined.as_ref().map(|one| one.under(settings)),
+            timed: self.timed.as_ref().map(|one| one.under(settings)),
             result: AtomicU64::new(self.result.load(Ordering::Relaxed)),
             told_types: self.told_types.clone(),
             ..*self
@@ -1328,7 +1363,7 @@ impl Work {
 }
 
 /// The highest `$n` of a text.
-fn params_in(text: &[u8], scs: bool) -> usize {
+pub(super) fn params_in(text: &[u8], scs: bool) -> usize {
     let tokens = tokenize(text, scs).unwrap_or_default();
     let numbers = tokens
         .iter()
@@ -1415,6 +1450,7 @@ fn join_effects(work: &mut Work, plan: &Plan) {
     effects.opaque |= plan.effects.opaque;
     effects.ddl = effects.ddl.max(plan.effects.ddl);
     effects.clock |= plan.effects.clock;
+    effects.names_time |= plan.effects.names_time;
     effects.notifies |= plan.effects.notifies;
     // what stands before it in the batch may be what has called nextval()
     effects.asks_sequence |= plan.effects.asks_sequence && work.executes == 1;

@@ -2,19 +2,9 @@
 
 use crate::exec::failure::Report;
 use crate::route::{Command, Merge, Plan};
+use crate::sql::clock::may_be_time;
 use crate::sql::tokens::{string_value, tokenize};
 use crate::wire::sqlstate::SqlState;
-
-const WORDS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
-
-fn is_clock_word(value: &[u8]) -> bool {
-    let first = value
-        .trim_ascii()
-        .split(u8::is_ascii_whitespace)
-        .next()
-        .unwrap_or(b"");
-    WORDS.iter().any(|word| first.eq_ignore_ascii_case(word))
-}
 
 fn writes_everywhere(plan: &Plan) -> bool {
     let writes = matches!(
@@ -41,7 +31,7 @@ pub fn refuse_clock_words(plan: &Plan, sql: &[u8], strings: bool) -> Result<(), 
     let mut values = tokens
         .iter()
         .filter_map(|token| string_value(sql, token, strings));
-    if values.any(|value| is_clock_word(&value)) {
+    if values.any(|value| may_be_time(&value)) {
         Err(refusal())
     } else {
         Ok(())
@@ -50,21 +40,9 @@ pub fn refuse_clock_words(plan: &Plan, sql: &[u8], strings: bool) -> Result<(), 
 
 /// A value of a Bind.
 pub fn refuse_clock_value(plan: &Plan, value: &[u8]) -> Result<(), Report> {
-    if writes_everywhere(plan) && is_clock_word(value) {
+    if writes_everywhere(plan) && may_be_time(value) {
         Err(refusal())
     } else {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_clock_word;
-
-    #[test]
-    fn the_words_are_known_whatever_their_case() {
-        assert!(is_clock_word(b" Now "));
-        assert!(is_clock_word(b"tomorrow 12:00"));
-        assert!(!is_clock_word(b"nowhere"));
     }
 }

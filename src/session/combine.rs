@@ -84,6 +84,7 @@ pub(super) fn prepared(
         hidden: 0,
         planned: planned.clone(),
         combined: None,
+        timed: None,
         context: context.fingerprint,
         settings: context.settings,
         local: false,

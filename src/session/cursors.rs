@@ -228,7 +228,7 @@ impl Session {
         &mut self,
         plan: &Plan,
         text: &Bytes,
-        declared: Declared,
+        mut declared: Declared,
     ) -> Result<Done, Failure> {
         if declared.hold || self.exec.transaction.is_some() {
             self.refuse_duplicate(declared.name.as_bytes())?;
@@ -238,7 +238,14 @@ impl Session {
         }
         let lifted = &self.lifted;
         let shard = match self.targets_of(plan, &Literals { text, lifted })? {
-            Targets::Many(_) => return self.declare_over(declared, None).await,
+            targets @ Targets::Many(_) => {
+                let sql = declared.text.clone();
+                if let Some(instead) = self.with_the_time(plan, text, &sql, &targets).await? {
+                    declared.text = instead.text;
+                    declared.query = self.cursor_words(&declared.text)?.1;
+                }
+                return self.declare_over(declared, None).await;
+            }
             Targets::One(shard) => Whose::Server(shard),
             Targets::None => Whose::Unknown,
         };

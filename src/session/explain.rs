@@ -7,6 +7,7 @@ mod account;
 use super::Session;
 use super::batch::{Bound, Work, identity};
 use super::clocks::refuse_clock_words;
+use super::instead::Instead;
 use super::portions::{Portion, Progress, Shared, sort};
 use super::simple::{Literals, misplaced};
 use crate::exec::Failure;
@@ -138,6 +139,7 @@ fn asking(prepared: &Prepared, text: Bytes) -> Prepared {
         hidden: 0,
         planned: prepared.planned.clone(),
         combined: None,
+        timed: None,
         context: prepared.context,
         settings: prepared.settings,
         local: false,
@@ -158,6 +160,16 @@ impl Session {
     ) -> Result<Done, Failure> {
         if self.exec.has_failed() {
             return Err(in_failed_transaction().into());
+        }
+        if let Some(mut instead) = self.explained_instead(plan, text, &sql).await?
+            && let Some(plan) = instead.planned.statements.first()
+            && let Command::Explain(explain) = &plan.command
+        {
+            std::mem::swap(&mut self.lifted, &mut instead.lifted);
+            let text = &instead.text;
+            let done = Box::pin(self.explain_statement(plan, explain, text, text.clone())).await;
+            std::mem::swap(&mut self.lifted, &mut instead.lifted);
+            return done;
         }
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
@@ -187,6 +199,24 @@ impl Session {
             tag: Some("EXPLAIN".to_owned()),
             ..done
         })
+    }
+
+    /// The statement is explained as it would be run.
+    async fn explained_instead(
+        &mut self,
+        plan: &Plan,
+        text: &Bytes,
+        sql: &Bytes,
+    ) -> Result<Option<Box<Instead>>, Failure> {
+        if plan.clocks.is_none() || plan.draw.is_some() {
+            return Ok(None);
+        }
+        let lifted = &self.lifted;
+        let targets = match plan.refusal {
+            Some(_) => self.every_shard(),
+            None => self.targets_of(plan, &Literals { text, lifted })?,
+        };
+        self.with_the_time(plan, text, sql, &targets).await
     }
 
     fn asked_simply(&self, plan: &Plan, explain: &Explain, text: &Bytes) -> Result<Asked, Failure> {

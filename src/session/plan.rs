@@ -37,6 +37,15 @@ impl Session {
         Ok(planned)
     }
 
+    /// The plan of a text that will not come again.
+    pub(super) fn plan_once(
+        &mut self,
+        text: &[u8],
+        lifted: &Lifted,
+    ) -> Result<Arc<PlannedText>, Report> {
+        Ok(Arc::new(self.plan_text(text, lifted, &[])?))
+    }
+
     /// The plan of a Parse: nothing is lifted, parameters stand for values.
     pub fn plan_parse(&mut self, text: &[u8], types: &[u32]) -> Result<Arc<PlannedText>, Report> {
         let mut fingerprint = xxhash_rust::xxh3::xxh3_128(text);

@@ -2,12 +2,14 @@
 
 use super::Session;
 use super::clocks::refuse_clock_words;
+use super::instead::{Instead, Made};
 use crate::exec::Failure;
 use crate::exec::executor::Done;
 use crate::exec::failure::Report;
 use crate::exec::job::{Ask, Job};
 use crate::exec::transaction::{Opened, Transaction};
 use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
+use crate::sql::clock::slots_name_time;
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::lift::Lifted;
 use crate::wire::sqlstate::SqlState;
@@ -200,15 +202,42 @@ impl Session {
         Ok(common)
     }
 
-    /// One statement of the text as a job; `sql` is what the server is sent.
+    /// One statement of the text as a job; `sql` is what the server is sent, if nothing else is.
     pub(super) async fn job_of(
         &mut self,
         plan: &Plan,
         text: &Bytes,
         sql: Bytes,
     ) -> Result<Job, Failure> {
+        match self.made_of(plan, text, sql).await? {
+            Ok(job) => Ok(job),
+            Err(instead) => Box::pin(self.job_instead(*instead)).await,
+        }
+    }
+
+    async fn job_instead(&mut self, mut instead: Instead) -> Result<Job, Failure> {
+        let Some(plan) = instead.planned.statements.first() else {
+            return Err(misplaced().into());
+        };
+        std::mem::swap(&mut self.lifted, &mut instead.lifted);
+        let made = self
+            .made_of(plan, &instead.text, instead.text.clone())
+            .await;
+        std::mem::swap(&mut self.lifted, &mut instead.lifted);
+        match made? {
+            Ok(job) => Ok(job),
+            Err(again) => Box::pin(self.job_instead(*again)).await,
+        }
+    }
+
+    async fn made_of(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Made, Failure> {
         if let Some(refusal) = &plan.refusal {
-            return Err(refusal.clone().into());
+            let all = self.every_shard();
+            let instead = Box::pin(self.with_the_time(plan, text, &sql, &all)).await?;
+            return match instead {
+                Some(instead) => Ok(Err(instead)),
+                None => Err(refusal.clone().into()),
+            };
         }
         if let Some(draw) = &plan.draw {
             let (shard, values) = Box::pin(self.draw(draw)).await?;
@@ -220,12 +249,12 @@ impl Session {
             };
             let edited = splice(text, slots, range, &draw.edits, Drawn::Literals(&values));
             let edited = edited.ok_or_else(misplaced)?;
-            return Ok(self.job(
+            return Ok(Ok(self.job(
                 plan,
                 Ask::Simple(edited.into()),
                 Targets::One(shard),
                 Vec::new(),
-            ));
+            )));
         }
         let sql = self.signal_simple(plan, sql);
         refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
@@ -234,15 +263,30 @@ impl Session {
             lifted: &self.lifted,
         };
         let targets = self.targets_of(plan, &literals)?;
+        if plan.effects.clock
+            && let Some(instead) = Box::pin(self.with_the_time(plan, text, &sql, &targets)).await?
+        {
+            return Ok(Err(instead));
+        }
+        if let Targets::Many(_) = &targets
+            && let Some(instead) = self.with_its_literals(plan, text, &sql)?
+        {
+            return Ok(Err(instead));
+        }
         if let (Merge::Combine(made), Targets::Many(_)) = (&plan.merge, &targets) {
-            return self.combined_job(plan, made, text, &sql, targets);
+            return self.combined_job(plan, made, text, &sql, targets).map(Ok);
         }
         let settings = self.settings_of(plan, &sql)?;
         let mut job = self.job(plan, Ask::Simple(sql), targets, settings);
         if let (Merge::Gather(gather), Targets::Many(_)) = (&plan.merge, &job.targets) {
+            let literals = Literals {
+                text,
+                lifted: &self.lifted,
+            };
             job.parts = Some(gather.parts(&literals, &self.exec.snapshot.database).into());
+            job.effects.names_time |= slots_name_time(text, &self.lifted.slots);
         }
-        Ok(job)
+        Ok(Ok(job))
     }
 
     /// Statement after statement, in one transaction around those that are not in one already.

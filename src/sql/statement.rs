@@ -104,6 +104,8 @@ pub struct ColumnValues {
 pub struct FunctionUse {
     pub schema: Option<String>,
     pub name: String,
+    /// that it is called with, where that is plain
+    pub arguments: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1009,3 +1009,35 @@ SELECT max(t.name), count(*) + 0 FROM tenants t JOIN countries c ON c.code = t.c
 SELECT max(t.name), count(*) + 0 FROM tenants t LEFT JOIN countries c ON c.code = t.country AND c.area > 1000 WHERE c.name IS NULL
 
 SELECT max(o.title), count(*) + 0 FROM open_tasks o JOIN people p ON p.tenant_id = o.tenant_id AND p.id = o.member WHERE p.level > 1 AND o.title IS NOT NULL
+
+-- clocks, where the answer does not depend on the moment
+
+SELECT count(*) FROM members WHERE joined < now() - interval '1 day'
+
+SELECT tenant_id, count(*) FILTER (WHERE joined < now()), max(joined) < current_timestamp FROM members GROUP BY tenant_id ORDER BY tenant_id
+
+SELECT count(*), min(now()) = max(now()), count(DISTINCT now()) FROM tasks
+
+SELECT tenant_id, id, due < current_date AS late FROM tasks WHERE due IS NOT NULL ORDER BY tenant_id, id LIMIT 30
+
+SELECT date_trunc('year', joined), count(*) FROM members WHERE joined BETWEEN '2000-01-01' AND now() GROUP BY 1 ORDER BY 1
+
+SELECT m.name, t.title FROM members m JOIN tasks t ON t.tenant_id = m.tenant_id AND t.member = m.id WHERE m.joined < now() AND t.due < localtimestamp ORDER BY m.tenant_id, m.id, t.id LIMIT 40
+
+SELECT name FROM members WHERE joined < current_timestamp ORDER BY name, tenant_id, id LIMIT 12
+
+SELECT DISTINCT (now() - now()) AS nothing FROM events
+
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY joined) < now() AS past FROM members
+
+SELECT count(*) FROM events WHERE at < 'tomorrow'::timestamptz + interval '1 year' AND at < 'now'::timestamptz + interval '100 years'
+
+SELECT id FROM tenants WHERE opened < current_date EXCEPT SELECT tenant_id FROM invoices WHERE issued >= now() ORDER BY 1
+
+SELECT tenant_id, id, rank() OVER (ORDER BY joined, tenant_id, id) FROM members WHERE joined < transaction_timestamp() ORDER BY 3 LIMIT 9
+
+WITH late AS (SELECT tenant_id, id FROM tasks WHERE due < current_date) SELECT t.name, count(*) FROM late l JOIN tenants t ON t.id = l.tenant_id GROUP BY t.name ORDER BY 1, 2
+
+SELECT extract(year FROM now()) > 2000 AS young, count(*) FROM devices WHERE seen IS NULL OR seen <> now()
+
+SELECT title FROM tasks WHERE title = 'today' OR title = 'now' ORDER BY tenant_id, id

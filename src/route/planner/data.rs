@@ -2,11 +2,12 @@
 //! planning when no key is named, at execution when the named keys lie on several shards.
 
 use super::Statement;
-use super::functions::{Calls, calls};
+use super::functions::{Calls, calls, is_clock};
 use super::relations;
 use crate::catalog::lingering::REASON;
 use crate::route::{Access, Command, Ddl, KeyTuple, Plan, Refusal, Routing};
 use crate::sql::analyze::{Trouble, analyze};
+use crate::sql::clock;
 use crate::sql::parse::{NotParsed, with_parsed};
 use crate::sql::statement::{Facts, IntoTarget, KeyProof, Placement, Touched, Verb};
 use crate::sql::tokens::Token;
@@ -23,10 +24,18 @@ impl Statement<'_> {
         }
         let env = self.env();
         let facts = with_parsed(self.text, self.tokens, env.scs, |parsed| {
-            analyze(parsed, self.tokens, env)
+            let facts = analyze(parsed, self.tokens, env)?;
+            let several = env.database.shards.len() > 1;
+            let clocks = (several && facts.functions.iter().any(is_clock))
+                .then(|| clock::calls(&parsed.statement, self.text, self.tokens, env.slots))
+                .flatten();
+            Ok((facts, clocks))
         });
         match facts {
-            Ok(Ok(facts)) => self.by_facts(command, &facts),
+            Ok(Ok((facts, clocks))) => Plan {
+                clocks: clocks.map(Into::into),
+                ..self.by_facts(command, &facts)
+            },
             Ok(Err(Trouble::Unsupported(what))) => {
                 self.not_parsed(command, &format!("{what} is not understood"))
             }
@@ -76,7 +85,11 @@ impl Statement<'_> {
     }
 
     fn by_facts(&self, command: Command, facts: &Facts) -> Plan {
-        let calls = calls(&facts.functions, &self.context);
+        let mut calls = calls(&facts.functions, &self.context);
+        let scs = self.context.standard_conforming_strings;
+        let slots = &self.lifted.slots;
+        calls.names_time =
+            !self.context.single() && clock::names_time(self.text, self.tokens, slots, scs);
         let mut plan = self.context.blank(command);
         plan.access = if self.context.catalog.casts_write {
             Access::Write
@@ -89,6 +102,7 @@ impl Statement<'_> {
             plan.access = Access::Write;
         }
         plan.effects.clock = calls.clock.is_some();
+        plan.effects.names_time = calls.names_time;
         plan.effects.opaque = calls.user_volatile;
         if facts.into.is_some() {
             plan.effects.ddl = Some(Ddl::Data);

@@ -90,6 +90,7 @@ fn leave(plan: &mut Plan, analyze: bool) {
 fn runs_nothing(plan: &mut Plan) {
     plan.effects = Effects {
         clock: plan.effects.clock,
+        names_time: plan.effects.names_time,
         ..Effects::default()
     };
     if plan.access == Access::Write {

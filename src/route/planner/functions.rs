@@ -16,6 +16,8 @@ pub struct Calls {
     pub not_immutable: Option<String>,
     /// a clock: another value on every server
     pub clock: Option<String>,
+    /// a literal that may be read as the time
+    pub names_time: bool,
     /// a user's function that is not declared: what it reads is not seen
     pub opaque: Option<String>,
     /// one that asks for or changes the state of one server
@@ -28,7 +30,7 @@ pub struct Calls {
     pub user_volatile: bool,
 }
 
-const CLOCKS: [&str; 12] = [
+const CLOCKS: [&str; 11] = [
     "now",
     "current_timestamp",
     "current_date",
@@ -40,7 +42,6 @@ const CLOCKS: [&str; 12] = [
     "clock_timestamp",
     "timeofday",
     "age",
-    "random",
 ];
 const SEQUENCES: [&str; 4] = ["nextval", "currval", "setval", "lastval"];
 /// Functions of pg_catalog with such names ask one server about itself.
@@ -63,6 +64,12 @@ const ANYWHERE: [&str; 8] = [
     "pg_client_encoding",
 ];
 
+/// It asks a clock: `age()` does so to have something to subtract from.
+pub fn is_clock(function: &FunctionUse) -> bool {
+    let name = function.name.as_str();
+    CLOCKS.contains(&name) && !(name == "age" && function.arguments == Some(2))
+}
+
 pub fn calls(functions: &[FunctionUse], context: &PlanContext<'_>) -> Calls {
     let mut calls = Calls::default();
     for function in functions {
@@ -84,7 +91,7 @@ const PRIMARY: [&str; 6] = [
 impl Calls {
     fn add(&mut self, function: &FunctionUse, context: &PlanContext<'_>) {
         let name = function.name.as_str();
-        if CLOCKS.contains(&name) {
+        if is_clock(function) {
             set(&mut self.clock, name);
         }
         let keyword = name.starts_with("current_")
@@ -166,6 +173,7 @@ impl Calls {
             .or_else(|| named(&self.volatile))
             .or_else(|| named(&self.opaque))
             .or_else(|| named(&self.server))
+            .or_else(|| self.names_time.then(|| "a literal like 'now'".to_owned()))
     }
 }
 

@@ -191,9 +191,14 @@ impl Analyzer<'_> {
     }
 
     pub(super) fn calls(&mut self, schema: Option<&str>, name: &str) {
+        self.calls_with(schema, name, None);
+    }
+
+    fn calls_with(&mut self, schema: Option<&str>, name: &str, arguments: Option<usize>) {
         self.functions.insert(FunctionUse {
             schema: schema.map(str::to_owned),
             name: name.to_owned(),
+            arguments,
         });
     }
 
@@ -249,7 +254,11 @@ impl Analyzer<'_> {
         let Some((schema, name)) = schema_and_name(&function.name) else {
             return Err(Trouble::Unsupported("a function's name"));
         };
-        self.calls(schema.as_deref(), &name);
+        let arguments = match &function.args {
+            FunctionArguments::List(list) => Some(list.args.len()),
+            _ => None,
+        };
+        self.calls_with(schema.as_deref(), &name, arguments);
         self.own_level(function, scope)?;
         match &function.args {
             FunctionArguments::None => {}

@@ -373,6 +373,9 @@ impl Generator {
     fn comparison(&mut self, sight: &[Relation], depth: u32) -> String {
         let kind = self.kind(sight);
         let a = self.expression(sight, kind, depth.min(1));
+        if matches!(kind, Date | Timestamptz) && self.dice.chance(20) {
+            return self.before_now(&a);
+        }
         match self.dice.below(18) {
             0 => format!("{a} IS NULL"),
             1 => format!("{a} IS NOT NULL"),
@@ -420,6 +423,26 @@ impl Generator {
     }
 
     /// EXISTS, IN, comparisons with a subquery's value or values.
+    /// All times that there are have been long ago.
+    fn before_now(&mut self, a: &str) -> String {
+        let clock = self.dice.one(&[
+            "now()",
+            "current_date",
+            "current_timestamp",
+            "localtimestamp",
+            "(now() - interval '1 month')",
+            "transaction_timestamp()",
+            "date_trunc('day', now())",
+            "'today'::date",
+            "timestamptz 'now'",
+        ]);
+        match self.dice.below(4) {
+            0 => format!("{clock} < {a}"),
+            1 => format!("{a} BETWEEN '1999-09-09' AND {clock}"),
+            _ => format!("{a} < {clock}"),
+        }
+    }
+
     fn nested(&mut self, sight: &[Relation], depth: u32) -> String {
         let not = self.dice.one(&["", "NOT "]);
         match self.dice.below(6) {
