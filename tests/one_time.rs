@@ -10,7 +10,7 @@ mod support {
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use support::cluster::Proxy;
-use support::raw::{Answer, Raw};
+use support::raw::{self, Answer, Raw};
 use support::town::{Map, Town};
 
 const TABLES: &str = "\
@@ -342,4 +342,50 @@ fn a_statement_with_a_clock_is_pushed_down() {
     for answer in in_both(&mut client, "EXPLAIN UPDATE countries SET updated = now()") {
         assert!(answer.ok().rows.len() > 1);
     }
+}
+
+/// What stands between two Syncs is one transaction.
+#[test]
+fn a_batch_has_one_time() {
+    let mut client = connect(proxy());
+    let mut batch = raw::parse(
+        "many",
+        "SELECT DISTINCT now() FROM events WHERE id <> $1",
+        &[],
+    );
+    batch.extend(raw::parse(
+        "write",
+        "UPDATE countries SET updated = now() WHERE code = $1",
+        &[],
+    ));
+    batch.extend(raw::sync());
+    client.send(&batch).expect("a server");
+    client.until_ready().expect("an answer").ok();
+    let mut batch = Vec::new();
+    for id in ["1", "2", "3"] {
+        batch.extend(raw::bind("", "many", &[Some(id)]));
+        batch.extend(raw::execute("", 0));
+    }
+    batch.extend(raw::sync());
+    client.send(&batch).expect("a server");
+    let answer = client.until_ready().expect("an answer").ok();
+    assert_eq!(answer.rows.len(), 3);
+    assert_eq!(different(answer).len(), 1);
+    client.ask("BEGIN").ok();
+    let mut batch = Vec::new();
+    for code in ["de", "ch"] {
+        batch.extend(raw::bind("", "write", &[Some(code)]));
+        batch.extend(raw::execute("", 0));
+    }
+    batch.extend(raw::sync());
+    client.send(&batch).expect("a server");
+    let answer = client.until_ready().expect("an answer").ok();
+    assert_eq!(answer.tags, ["UPDATE 1", "UPDATE 1"]);
+    client
+        .ask("UPDATE countries SET updated = now() WHERE code = 'de'")
+        .ok();
+    client.ask("COMMIT").ok();
+    let sql = "SELECT DISTINCT updated FROM countries WHERE code IN ('de', 'ch')";
+    let there = [0, 1].map(|shard| different(town().direct(shard, 0).ask(sql)));
+    assert_eq!((there[0].len(), &there[0]), (1, &there[1]));
 }

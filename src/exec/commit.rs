@@ -386,6 +386,7 @@ impl Executor {
 fn leave(held: &mut Held) {
     held.in_transaction = false;
     held.wrote = false;
+    held.stamped = false;
     held.read = false;
     debug_assert!(!held.server.is_clean() || held.server.status() == Status::Idle);
 }

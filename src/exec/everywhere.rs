@@ -92,6 +92,8 @@ impl Executor {
             job.ask.compose(&mut self.held[index].server);
             if !job.is_set() {
                 self.held[index].note_write(self.id);
+                // what is written to reference tables has no time of its own, or is refused
+                self.held[index].stamped |= job.effects.ddl.is_some();
             }
             let filter = shown(&shards, n);
             let stand = self.relay_one(index, filter, &mut answer).await;

@@ -625,6 +625,7 @@ impl Executor {
         held.vars_before = held.server.vars.clone();
         held.in_transaction = true;
         held.wrote = held.batch_open && held.wrote;
+        held.stamped = held.batch_open && held.stamped;
         held.read = held.batch_open && held.read;
         held.server.begin(tx.begin().as_bytes());
         let missed = tx.missed();

@@ -35,6 +35,8 @@ pub struct Held {
     pub in_transaction: bool,
     /// something that is not proven a read ran here in this transaction
     pub wrote: bool,
+    /// what ran may have put the server's own time into what it wrote
+    pub stamped: bool,
     /// a read ran here in this transaction
     pub read: bool,
     pub pin: Option<Pin>,
@@ -74,6 +76,7 @@ impl Held {
             server,
             in_transaction: false,
             wrote: false,
+            stamped: false,
             read: false,
             pin: None,
             opaque: false,

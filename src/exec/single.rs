@@ -189,6 +189,7 @@ impl Executor {
         }
         if job.access == Access::Write {
             held.note_write(self.id);
+            held.stamped = true;
             self.written.note(held, self.id);
         } else {
             held.read = true;

@@ -106,8 +106,8 @@ impl Executor {
     fn owner_of_time(&self, candidate: Option<ShardId>) -> Option<ShardId> {
         let tx = self.transaction.as_ref()?;
         let writers = || {
-            let wrote = self.held.iter().filter(|h| h.in_transaction && h.wrote);
-            wrote.map(|h| h.shard)
+            let stamped = self.held.iter().filter(|h| h.in_transaction && h.stamped);
+            stamped.map(|h| h.shard)
         };
         let first = tx.joined_first.unwrap_or(self.snapshot.database.home);
         let owner = tx

@@ -26,6 +26,7 @@ use crate::route::{
     Access, Command, Merge, ParamValue, Part, Plan, PlannedText, Routing, Targets, Values,
 };
 use crate::shard::ShardId;
+use crate::sql::clock::Times;
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::signal::Signal;
 use crate::sql::tokens::{TokenKind, tokenize};
@@ -59,6 +60,8 @@ pub struct Gathering {
     vars: Option<Vars>,
     /// where something was written since the last Sync, outside a transaction block
     wrote: Wrote,
+    /// the time that was put into statements since then
+    pub(super) times: Option<Times>,
     /// cursors declared or closed since then
     pub(super) declared: Vec<(String, Whose)>,
 }
@@ -175,6 +178,17 @@ impl Segment {
             Self::Work(work) => work.executes > 0,
             Self::Own(steps) => !steps.iter().all(|s| matches!(s, OwnStep::Answer(_))),
             Self::Fail(_) => true,
+        }
+    }
+
+    /// A time that was put into a statement before it is that of those after it.
+    fn keeps_the_time(&self) -> bool {
+        match self {
+            Self::Work(work) => {
+                let everywhere = work.job.merge == Merge::Everywhere;
+                work.executes == 0 || work.job.access == Access::Read || everywhere
+            }
+            other => !other.runs(),
         }
     }
 
@@ -780,7 +794,9 @@ impl Session {
         let prepared = self.statement_bound(&bind, segments).await?;
         if prepared.timed.is_some() {
             let alone = !segments.iter().any(Segment::runs);
-            let timed = Box::pin(self.bound_with_the_time(&prepared, &bind, alone)).await?;
+            let known = segments.iter().all(Segment::keeps_the_time);
+            let known = self.gathering.times.clone().filter(|_| known);
+            let timed = Box::pin(self.bound_with_the_time(&prepared, &bind, alone, known)).await?;
             if let Some((prepared, frame)) = timed {
                 let bind = message::bind(&frame).map_err(protocol_violation)?;
                 return self.add_bound(&frame, &bind, prepared, segments).await;

@@ -160,13 +160,14 @@ impl Session {
         })))
     }
 
-    /// The statement with the time as a parameter, and its Bind, where a bound statement needs that. `alone`: nothing runs
-    /// before it in the batch.
+    /// The statement with the time as a parameter, and its Bind, where a bound statement needs that. Where something runs
+    /// before it in the batch it is not `alone`, and only a time that is `known` can be put into it.
     pub(super) async fn bound_with_the_time(
         &mut self,
         prepared: &Prepared,
         bind: &Bind<'_>,
         alone: bool,
+        known: Option<Times>,
     ) -> Result<Option<(Arc<Prepared>, Bytes)>, Failure> {
         let Some((timed, plan)) = prepared
             .timed
@@ -179,7 +180,7 @@ impl Session {
             Some(refusal) => Err(refusal.clone().into()),
             None => Ok(None),
         };
-        if !alone {
+        if !alone && known.is_none() {
             return refused();
         }
         let bound = Bound {
@@ -191,9 +192,14 @@ impl Session {
             None => self.targets_of(plan, &bound)?,
         };
         let level = self.level_of(plan);
-        let Some(times) = self.exec.time_for(&targets, plan.access, level).await? else {
+        let times = match known {
+            Some(times) if !matches!(targets, Targets::One(_)) => Some(times),
+            _ => self.exec.time_for(&targets, plan.access, level).await?,
+        };
+        let Some(times) = times else {
             return refused();
         };
+        self.gathering.times = Some(times.clone());
         let calls = plan.clocks.as_deref().unwrap_or_default();
         let values: Vec<String> = used(calls).into_iter().map(|c| times.of(c)).collect();
         let mut frame = BytesMut::new();
