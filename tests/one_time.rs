@@ -389,3 +389,24 @@ fn a_batch_has_one_time() {
     let there = [0, 1].map(|shard| different(town().direct(shard, 0).ask(sql)));
     assert_eq!((there[0].len(), &there[0]), (1, &there[1]));
 }
+
+/// psql marks it in what was typed.
+#[test]
+fn an_error_is_about_a_place_of_the_clients_text() {
+    let (mut client, mut direct) = (connect(proxy()), town().direct(0, 0));
+    for sql in [
+        "SELECT count(*) FROM events WHERE at < now() AND nothing = 1",
+        "SELECT now(), id, current_date, nothing FROM events ORDER BY id",
+        "SELECT 'ä', now() + 7 FROM events",
+        "UPDATE countries SET updated = now(), nothing = 1",
+        "SELECT DISTINCT note, now(), nothing.id FROM events",
+    ] {
+        let place = |answer: Answer| {
+            let error = answer.error.expect("an error");
+            (error.code, error.position)
+        };
+        let expected = place(direct.ask(sql));
+        assert!(!expected.1.is_empty(), "{sql}");
+        assert_eq!(place(client.ask(sql)), expected, "{sql}");
+    }
+}

@@ -133,6 +133,25 @@ impl Client {
         }
     }
 
+    /// An error that was written since so many bytes were shown is about another place of the text. What has been sent already
+    /// stays as it is.
+    pub fn place_error_since(&mut self, shown: usize, place: impl Fn(usize) -> usize) {
+        let sent = self.shown() - self.output.len();
+        let Some(mut at) = shown.checked_sub(sent) else {
+            return;
+        };
+        while let Some(header) = self.output.get(at..at + 5) {
+            let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+            let end = at + 1 + usize::try_from(length).unwrap_or(usize::MAX / 2);
+            if header[0] == b'E' && end == self.output.len() {
+                let error = self.output.split_off(at);
+                build::error_elsewhere(&mut self.output, &error, place);
+                return;
+            }
+            at = end;
+        }
+    }
+
     /// Keeps everything written from now on.
     pub fn hold(&mut self) {
         self.hold_at(self.output.len());

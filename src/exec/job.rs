@@ -8,6 +8,7 @@ use crate::pool::outstanding::{Fate, Reply};
 use crate::pool::server::{Answer, Server};
 use crate::route::pace::Short;
 use crate::route::{Access, Effects, Merge, Part, PlannedText, Targets};
+use crate::sql::clock::Moved;
 use crate::vars::reset_statement;
 use crate::wire::build;
 use bytes::{Bytes, BytesMut};
@@ -271,6 +272,8 @@ pub struct Job {
     pub settings: Vec<Setting>,
     /// false: statements are only parsed and described, nothing runs
     pub executes: bool,
+    /// another text than the client's is sent: where its places are there
+    pub moved: Option<Arc<Moved>>,
     /// `Merge::Gather`: what is asked of each table
     pub parts: Option<Box<[Part]>>,
     /// it may be run again, and on a server that it shares with others; how long it takes on average
@@ -328,6 +331,7 @@ impl Job {
             limited: false,
             settings: Vec::new(),
             executes: true,
+            moved: None,
             parts: None,
             shares: None,
         }

@@ -1407,6 +1407,7 @@ fn new_work(destination: &Destination) -> Work {
             limited: false,
             settings: Vec::new(),
             executes: false,
+            moved: None,
             parts: None,
             shares: None,
         },

@@ -476,6 +476,7 @@ impl Session {
             limited: false,
             settings,
             executes: true,
+            moved: None,
             parts: None,
             shares: plan
                 .may_share(self.exec.snapshot.database.pool.pipeline_time_max)

@@ -9,7 +9,9 @@ use crate::exec::failure::Report;
 use crate::exec::job::{Job, Prepared};
 use crate::route::{Merge, Plan, PlannedText, Targets};
 use crate::shard::ShardId;
-use crate::sql::clock::{Call, Times, Told, may_be_time, slots_name_time, told, used};
+use crate::sql::clock::{
+    Call, Moved, Times, Told, may_be_time, slots_name_time, told, told_and_moved, used,
+};
 use crate::sql::lift::{Lifted, lift};
 use crate::wire::build;
 use crate::wire::message::{Bind, BindValue};
@@ -27,6 +29,8 @@ pub(super) struct Instead {
     pub planned: Arc<PlannedText>,
     pub text: Bytes,
     pub lifted: Lifted,
+    /// what of the client's text is at another place in this one
+    pub moved: Option<Arc<Moved>>,
 }
 
 /// What comes of a statement's plan: a job, unless something else is to be asked.
@@ -49,6 +53,7 @@ impl Session {
             planned: self.plan_parse(sql, &[])?,
             text: sql.clone(),
             lifted: Lifted::default(),
+            moved: None,
         })))
     }
 
@@ -94,14 +99,10 @@ impl Session {
         } else {
             self.range_of(plan, text.len())
         };
-        let timed = told(
-            text,
-            &self.lifted.slots,
-            range,
-            calls,
-            Told::Literals(times),
-        );
-        let text: Bytes = timed.ok_or_else(misplaced)?.into();
+        let slots = &self.lifted.slots;
+        let timed = told_and_moved(text, slots, range, calls, Told::Literals(times));
+        let (text, moved) = timed.ok_or_else(misplaced)?;
+        let text = Bytes::from(text);
         let strings = self.context.standard_conforming_strings;
         let mut lifted = Lifted::default();
         lift(&text, strings, &mut lifted);
@@ -110,6 +111,7 @@ impl Session {
             planned,
             text,
             lifted,
+            moved: Some(Arc::new(moved)),
         }))
     }
 

@@ -104,7 +104,7 @@ impl Session {
             Err(failure) => return Err(failure),
         };
         let result = if let Some(job) = whole {
-            let result = self.run_planned(&planned.statements[0], &job).await;
+            let result = self.run_placed(&planned.statements[0], &job).await;
             if job.is_set() && result.is_ok() {
                 Box::pin(self.after_setting(&job)).await;
             }
@@ -224,10 +224,12 @@ impl Session {
             .made_of(plan, &instead.text, instead.text.clone())
             .await;
         std::mem::swap(&mut self.lifted, &mut instead.lifted);
-        match made? {
-            Ok(job) => Ok(job),
-            Err(again) => Box::pin(self.job_instead(*again)).await,
-        }
+        let mut job = match made? {
+            Ok(job) => job,
+            Err(again) => Box::pin(self.job_instead(*again)).await?,
+        };
+        job.moved = job.moved.or(instead.moved);
+        Ok(job)
     }
 
     async fn made_of(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Made, Failure> {
@@ -287,6 +289,20 @@ impl Session {
             job.effects.names_time |= slots_name_time(text, &self.lifted.slots);
         }
         Ok(Ok(job))
+    }
+
+    /// Runs it; what an error says of a place is about the client's text, also where another was sent.
+    async fn run_placed(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
+        let Some(moved) = &job.moved else {
+            return self.run_planned(plan, job).await;
+        };
+        let before = self.exec.client.shown();
+        let result = Box::pin(self.run_planned(plan, job)).await;
+        if matches!(result, Err(Failure::Shown)) {
+            let client = &mut self.exec.client;
+            client.place_error_since(before, |place| moved.back(place));
+        }
+        result
     }
 
     /// Statement after statement, in one transaction around those that are not in one already.
@@ -357,7 +373,7 @@ impl Session {
             return Box::pin(self.answer_here(plan, text, sql)).await;
         }
         let job = self.job_of(plan, text, sql).await?;
-        let done = self.run_planned(plan, &job).await?;
+        let done = self.run_placed(plan, &job).await?;
         self.after_setting(&job).await;
         Ok(done)
     }

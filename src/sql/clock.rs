@@ -141,6 +141,38 @@ pub fn used(calls: &[Call]) -> Vec<Clock> {
     Clock::ALL.into_iter().filter(asked).collect()
 }
 
+/// Where the calls of a text were, seen from the text with the time in their place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved(Vec<Move>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Move {
+    /// characters before the time
+    at: usize,
+    /// of the time, and of the call
+    written: usize,
+    taken: usize,
+}
+
+impl Moved {
+    /// A place in the new text, counted from 1, in the old one.
+    #[must_use]
+    pub fn back(&self, place: usize) -> usize {
+        let (mut written, mut taken) = (0, 0);
+        for one in &self.0 {
+            if place <= one.at {
+                break;
+            }
+            if place <= one.at + one.written {
+                return (one.at + 1 + taken).saturating_sub(written);
+            }
+            written += one.written;
+            taken += one.taken;
+        }
+        (place + taken).saturating_sub(written)
+    }
+}
+
 /// The bytes `range` of the text with the time in the place of each call. None when a call does not fit the text.
 #[must_use]
 pub fn told(
@@ -148,29 +180,53 @@ pub fn told(
     slots: &[Span],
     range: Range<usize>,
     calls: &[Call],
-    told: Told<'_>,
+    by: Told<'_>,
 ) -> Option<Vec<u8>> {
+    told_and_moved(text, slots, range, calls, by).map(|(text, _)| text)
+}
+
+/// The same, and what has moved.
+#[must_use]
+pub fn told_and_moved(
+    text: &[u8],
+    slots: &[Span],
+    range: Range<usize>,
+    calls: &[Call],
+    by: Told<'_>,
+) -> Option<(Vec<u8>, Moved)> {
     let clocks = used(calls);
     let mut out = Vec::with_capacity(range.len() + 48 * calls.len());
+    let mut moved = Moved::default();
     let mut at = range.start;
+    let mut chars = 0;
     for call in calls {
         let place = call.at.absolute(slots)?;
-        out.extend_from_slice(text.get(at..place)?);
+        let between = text.get(at..place)?;
+        out.extend_from_slice(between);
         at = place + call.bytes;
-        let value = match told {
+        let value = match by {
             Told::Literals(times) => format!("'{}'", times.of(call.clock)),
             Told::Params { first } => {
                 let nth = clocks.iter().position(|clock| *clock == call.clock)?;
                 format!("${}", first + nth)
             }
         };
-        out.extend_from_slice(format!("{value}::{}", call.clock.type_name()).as_bytes());
+        let mut time = format!("{value}::{}", call.clock.type_name());
         if let Some(column) = &call.column {
-            out.extend_from_slice(format!(" AS {column}").as_bytes());
+            time.push_str(" AS ");
+            time.push_str(column);
         }
+        out.extend_from_slice(time.as_bytes());
+        chars += String::from_utf8_lossy(between).chars().count();
+        moved.0.push(Move {
+            at: chars,
+            written: time.len(),
+            taken: call.bytes,
+        });
+        chars += time.len();
     }
     out.extend_from_slice(text.get(at..range.end)?);
-    Some(out)
+    Some((out, moved))
 }
 
 /// The calls of a statement, in its text's order; None when there are none, or one that nothing can stand in for.
@@ -412,6 +468,49 @@ mod tests {
         }
         let long = format!("now{}", " ".repeat(LENGTH_MAX));
         assert!(!may_be_time(long.as_bytes()));
+    }
+
+    #[test]
+    fn places_are_found_again() {
+        let text = "SELECT 'ä', now(), current_date FROM t";
+        let call = |word: &str, clock, column: bool| {
+            let at = text.find(word).unwrap();
+            Call {
+                clock,
+                at: TextAnchor::of(at, &[]),
+                bytes: word.len(),
+                column: column.then(|| word.trim_end_matches("()").to_owned()),
+            }
+        };
+        let calls = [
+            call("now()", Clock::Moment, true),
+            call("current_date", Clock::Date, false),
+        ];
+        let times = Times::some();
+        let by = Told::Literals(&times);
+        let (timed, moved) =
+            told_and_moved(text.as_bytes(), &[], 0..text.len(), &calls, by).unwrap();
+        let timed = String::from_utf8(timed).unwrap();
+        assert_eq!(
+            timed,
+            "SELECT 'ä', '2000-01-01 00:00:00.000000+00'::timestamptz AS now, '2000-01-01'::date FROM t"
+        );
+        let place = |text: &str, word: &str| text[..text.find(word).unwrap()].chars().count() + 1;
+        for (there, here) in [
+            ("SELECT", "SELECT"),
+            ("'ä'", "'ä'"),
+            ("'2000-01-01 00", "now()"),
+            ("timestamptz", "now()"),
+            (", '2000-01-01'::date", ", current_date"),
+            ("'2000-01-01'::date", "current_date"),
+            ("FROM", "FROM"),
+        ] {
+            assert_eq!(
+                moved.back(place(&timed, there)),
+                place(text, here),
+                "{there}"
+            );
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Fields {
     pub code: String,
     pub message: String,
     pub hint: String,
+    /// in characters, from 1
+    pub position: String,
 }
 
 /// Everything up to ReadyForQuery.
@@ -346,6 +348,7 @@ fn fields(body: &[u8]) -> Fields {
             b'C' => fields.code = value,
             b'M' => fields.message = value,
             b'H' => fields.hint = value,
+            b'P' => fields.position = value,
             _ => {}
         }
     }
