@@ -133,6 +133,7 @@ fn columns_have_the_names_that_postgresql_gives_them() {
         "pg_catalog.now(), now() AS then, now() - at, coalesce(at, now()), (now()), now()::date, CAST(now() AS date)",
         "CASE WHEN id > 7 THEN at ELSE now() END, (SELECT now()), now() IS NULL, date_trunc('day', now()), now() AT TIME ZONE 'UTC'",
         "DISTINCT now()",
+        "'now'::timestamptz, date 'today', timestamp 'now', CAST('now' AS date), 'now'::timestamptz::date, now() - 'now'::timestamptz AS none",
         "extract(year FROM now()), -(now() - now()), ARRAY[now()], now() BETWEEN at AND now()",
     ] {
         let sql = format!("SELECT {list} FROM events");
@@ -182,6 +183,9 @@ fn a_transaction_has_one_time_whichever_shards_it_reaches() {
                 "SELECT now()".to_owned(),
                 "SELECT now(), id FROM events".to_owned(),
                 "SELECT DISTINCT now(), id % 3 FROM events ORDER BY 2".to_owned(),
+                "SELECT 'now'::timestamptz, id FROM events".to_owned(),
+                "SELECT DISTINCT timestamptz 'NOW' FROM events WHERE at < CAST('today' AS date)"
+                    .to_owned(),
                 "SELECT current_timestamp FROM events e JOIN countries c ON true".to_owned(),
             ] {
                 assert_eq!(time(&next), begun, "{first}, then {next}");

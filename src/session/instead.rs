@@ -219,7 +219,10 @@ impl Session {
 
 /// Nothing of it is another thing a moment later, and it is not refused.
 fn steady(planned: &PlannedText) -> bool {
-    matches!(&planned.statements[..], [plan] if !plan.effects.clock && plan.refusal.is_none())
+    let [plan] = &planned.statements[..] else {
+        return false;
+    };
+    !plan.effects.clock && !plan.effects.names_time && plan.refusal.is_none()
 }
 
 /// Each shard takes the statement as it is, and for what it is there.

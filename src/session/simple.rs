@@ -265,7 +265,7 @@ impl Session {
             lifted: &self.lifted,
         };
         let targets = self.targets_of(plan, &literals)?;
-        if plan.effects.clock
+        if plan.clocks.is_some()
             && let Some(instead) = Box::pin(self.with_the_time(plan, text, &sql, &targets)).await?
         {
             return Ok(Err(instead));

@@ -5,7 +5,8 @@ use super::lift::Span;
 use super::parse::offset;
 use super::tokens::{Token, TokenKind, string_value};
 use sqlparser::ast::{
-    Expr, Function, FunctionArguments, Query, SelectItem, SetExpr, Statement, Visit, Visitor,
+    CastKind, DataType, Expr, Function, FunctionArguments, Query, SelectItem, SetExpr, Statement,
+    TimezoneInfo, Value, ValueWithSpan, Visit, Visitor,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
@@ -114,14 +115,16 @@ impl Times {
     }
 }
 
-/// One call in a planned text.
+/// One call in a planned text, or a literal like 'now' of a type of times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     clock: Clock,
     at: TextAnchor,
     bytes: usize,
+    /// the type that has to be said with the time
+    cast: Option<&'static str>,
     /// it is a column of its own, and gives it this name
-    column: Option<String>,
+    column: Option<&'static str>,
 }
 
 /// How the time is written in the place of a call.
@@ -211,10 +214,9 @@ pub fn told_and_moved(
                 format!("${}", first + nth)
             }
         };
-        let mut time = format!("{value}::{}", call.clock.type_name());
-        if let Some(column) = &call.column {
-            time.push_str(" AS ");
-            time.push_str(column);
+        let mut time = value;
+        for (word, more) in [("::", call.cast), (" AS ", call.column)] {
+            time.extend(more.into_iter().flat_map(|more| [word, more]));
         }
         out.extend_from_slice(time.as_bytes());
         chars += String::from_utf8_lossy(between).chars().count();
@@ -241,16 +243,50 @@ pub fn calls(
     if statement.visit(&mut search).is_break() || search.found.is_empty() {
         return None;
     }
-    let call = |(at, (clock, name)): (usize, (Clock, &'static str))| {
-        let end = end_of(at, text, tokens)?;
-        Some(Call {
-            clock,
-            at: TextAnchor::of(at, slots),
-            bytes: end - at,
-            column: search.columns.contains(&at).then(|| name.to_owned()),
+    let call = |(at, found): (&usize, &Found)| {
+        let (range, cast, column) = match found.written {
+            Written::Call(name) => {
+                let column = search.columns.contains(at).then_some(name);
+                (
+                    *at..end_of(*at, text, tokens)?,
+                    Some(found.clock.type_name()),
+                    column,
+                )
+            }
+            Written::Literal(name) => match typed_literal_at(*at, name, text, tokens) {
+                Some(range) => (range, Some(name), None),
+                None => (literal_at(*at, tokens)?, None, None),
+            },
+        };
+        // what is in a slot is another literal the next time
+        let lifted = slots
+            .iter()
+            .any(|s| s.start < range.end && range.start < s.end);
+        (!lifted).then(|| Call {
+            clock: found.clock,
+            at: TextAnchor::of(range.start, slots),
+            bytes: range.len(),
+            cast,
+            column,
         })
     };
-    search.found.clone().into_iter().map(call).collect()
+    search.found.iter().map(call).collect()
+}
+
+/// The string that begins there.
+fn literal_at(at: usize, tokens: &[Token]) -> Option<Range<usize>> {
+    let token = tokens.iter().find(|token| token.start == at)?;
+    let plain = token.kind == TokenKind::String && !token.continued;
+    plain.then_some(token.start..token.end)
+}
+
+/// With the one word of its type before it.
+fn typed_literal_at(at: usize, name: &str, text: &[u8], tokens: &[Token]) -> Option<Range<usize>> {
+    let literal = literal_at(at, tokens)?;
+    let place = tokens.iter().position(|token| token.start == at)?;
+    let word = tokens.get(place.checked_sub(1)?)?;
+    let qualified = place > 1 && tokens[place - 2].kind == TokenKind::Dot;
+    (word.is_word(text, name) && !qualified).then_some(word.start..literal.end)
 }
 
 /// Where the call that begins there ends: a name, with its schema or without, and empty parentheses, if any.
@@ -278,9 +314,23 @@ fn end_of(at: usize, text: &[u8], tokens: &[Token]) -> Option<usize> {
 #[derive(Default)]
 struct Search {
     /// by where they begin
-    found: BTreeMap<usize, (Clock, &'static str)>,
+    found: BTreeMap<usize, Found>,
     /// those that are columns of their own
     columns: BTreeSet<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    clock: Clock,
+    written: Written,
+}
+
+#[derive(Clone, Copy)]
+enum Written {
+    /// under this name
+    Call(&'static str),
+    /// of this type: `'now'::date`, `CAST('now' AS date)`, `date 'now'`
+    Literal(&'static str),
 }
 
 /// Something that the time cannot be put into.
@@ -290,13 +340,23 @@ impl Visitor for Search {
     type Break = Unsure;
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Unsure> {
-        let Expr::Function(function) = expr else {
-            return ControlFlow::Continue(());
+        let asked = match expr {
+            Expr::Function(function) => asked(function),
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type,
+                format: None,
+            } => match expr.as_ref() {
+                Expr::Value(value) => literal(value, data_type),
+                _ => Asked::Nothing,
+            },
+            _ => Asked::Nothing,
         };
-        match asked(function) {
+        match asked {
             Asked::Nothing => ControlFlow::Continue(()),
-            Asked::Clock(at, clock, name) => {
-                self.found.insert(at, (clock, name));
+            Asked::Clock(at, found) => {
+                self.found.insert(at, found);
                 ControlFlow::Continue(())
             }
             Asked::Unsure => ControlFlow::Break(Unsure),
@@ -368,15 +428,46 @@ fn has_its_own_name(expr: &Expr) -> bool {
     )
 }
 
+/// A call is within; a literal in the place of another changes no name.
 fn asks(expr: &Expr) -> bool {
     let mut search = Search::default();
-    expr.visit(&mut search).is_break() || !search.found.is_empty()
+    let is_call = |found: &Found| matches!(found.written, Written::Call(_));
+    expr.visit(&mut search).is_break() || search.found.values().any(is_call)
 }
 
 enum Asked {
     Nothing,
-    Clock(usize, Clock, &'static str),
+    Clock(usize, Found),
     Unsure,
+}
+
+/// A literal of a type of times.
+fn literal(value: &ValueWithSpan, data_type: &DataType) -> Asked {
+    let Value::SingleQuotedString(text) = &value.value else {
+        return Asked::Nothing;
+    };
+    if !may_be_time(text.as_bytes()) {
+        return Asked::Nothing;
+    }
+    let (moment, name) = match data_type {
+        DataType::Date => (Clock::Date, "date"),
+        DataType::Timestamp(None, TimezoneInfo::None) => (Clock::Local, "timestamp"),
+        DataType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+            (Clock::Moment, "timestamptz")
+        }
+        // a text, say, which is what it is
+        _ => return Asked::Nothing,
+    };
+    let clock = match text.trim().to_ascii_lowercase().as_str() {
+        "now" => moment,
+        "today" => Clock::Date,
+        _ => return Asked::Unsure,
+    };
+    let written = Written::Literal(name);
+    match offset(value.span) {
+        Some(at) => Asked::Clock(at, Found { clock, written }),
+        None => Asked::Unsure,
+    }
 }
 
 /// Times that are others for every statement, or more than a moment.
@@ -436,7 +527,8 @@ fn asked(function: &Function) -> Asked {
     let at = first.and_then(|ident| offset(ident.span));
     match at {
         Some(at) if plain && own && bare && name.quote_style.is_none() => {
-            Asked::Clock(at, clock, known)
+            let written = Written::Call(known);
+            Asked::Clock(at, Found { clock, written })
         }
         _ => Asked::Unsure,
     }
@@ -479,7 +571,8 @@ mod tests {
                 clock,
                 at: TextAnchor::of(at, &[]),
                 bytes: word.len(),
-                column: column.then(|| word.trim_end_matches("()").to_owned()),
+                cast: Some(clock.type_name()),
+                column: column.then_some("now"),
             }
         };
         let calls = [

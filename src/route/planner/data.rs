@@ -26,7 +26,8 @@ impl Statement<'_> {
         let facts = with_parsed(self.text, self.tokens, env.scs, |parsed| {
             let facts = analyze(parsed, self.tokens, env)?;
             let several = env.database.shards.len() > 1;
-            let clocks = (several && facts.functions.iter().any(is_clock))
+            let named = clock::names_time(self.text, self.tokens, env.slots, env.scs);
+            let clocks = (several && (named || facts.functions.iter().any(is_clock)))
                 .then(|| clock::calls(&parsed.statement, self.text, self.tokens, env.slots))
                 .flatten();
             Ok((facts, clocks))
