@@ -235,7 +235,7 @@ impl Executor {
                 (Failure::ClientGone, ..) => Err(Failure::ClientGone),
                 (_, true, _) => Err(Failure::Shown),
                 (_, false, Some(words)) => {
-                    self.client.output.extend_from_slice(words);
+                    self.client.show_error(words);
                     Err(Failure::Shown)
                 }
                 (failure, false, None) => Err(failure),
@@ -251,7 +251,7 @@ impl Executor {
             }
         }
         if let (Some(error), None) = (&answer.own_error, &answer.error) {
-            self.client.output.extend_from_slice(error);
+            self.client.show_error(error);
         }
         if failed {
             return Err(Failure::Shown);

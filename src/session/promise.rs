@@ -70,7 +70,7 @@ impl Session {
         }
         self.exec.let_idle_servers_go().await;
         if let Some(error) = answer.own_error {
-            self.exec.client.output.extend_from_slice(&error);
+            self.exec.client.show_error(&error);
             return Err(Failure::Shown);
         }
         if answer.described.first().map(|told| told.result) != Some(promised) {

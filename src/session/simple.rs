@@ -67,6 +67,16 @@ impl Session {
                 Err(_) => Box::pin(self.exec.see_whether_meant()).await,
             }
         }
+        if let Err(failure @ (Failure::Shown | Failure::Report(_))) = &result
+            && let Some(last_word) = self.exec.cancel.overrun.of_connection()
+        {
+            if let Failure::Report(report) = failure
+                && *report != last_word
+            {
+                self.say(report);
+            }
+            return Err(last_word.into());
+        }
         match result {
             Ok(()) => Ok(()),
             Err(Failure::Shown | Failure::Report(_)) if self.exec.bereft.is_some() => {
