@@ -323,8 +323,7 @@ impl Session {
                 Ok(answer) => {
                     self.exec
                         .client
-                        .output
-                        .extend_from_slice(&answer.own_error.unwrap_or_default());
+                        .show_error(&answer.own_error.unwrap_or_default());
                     self.exec.note_failure();
                     return Err(Failure::Shown);
                 }
@@ -623,6 +622,7 @@ impl Session {
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
         let effects = &plan.effects;
         let special = effects.asks_channels | effects.asks_statements | effects.vacates.is_some();
+        let special = special || self.may_execute_unseen(plan);
         let level = self.level_of(plan);
         if plan.session.is_some() || special {
             return Box::pin(self.run_specially(plan, job, level)).await;
@@ -639,7 +639,8 @@ impl Session {
         level: Level,
     ) -> Result<Done, Failure> {
         // in a batch it has its own place
-        if plan.effects.asks_statements && !matches!(job.ask, Ask::Batch { .. }) {
+        let names = plan.effects.asks_statements || self.may_execute_unseen(plan);
+        if names && !matches!(job.ask, Ask::Batch { .. }) {
             self.bring_statements(self.all_statements()).await?;
         }
         let asks = plan.effects.asks_channels && self.exec.listens();
