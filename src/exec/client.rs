@@ -135,6 +135,15 @@ impl Client {
         }
     }
 
+    /// An error that stands at the end of what it is to be shown is not shown.
+    pub fn take_back(&mut self, error: &[u8]) -> bool {
+        let there = self.output.ends_with(error);
+        if there {
+            self.output.truncate(self.output.len() - error.len());
+        }
+        there
+    }
+
     /// The error that was written last is about another place of the text.
     pub fn place_last(&mut self, error: &[u8], place: impl Fn(usize) -> usize) {
         if self.output.ends_with(error) {

@@ -124,6 +124,9 @@ impl Executor {
         if job.executes && job.access == Access::Write {
             self.freshness.begin_write(shard);
         }
+        if job.effects.pins.is_some() && self.held[index].pin.is_none() {
+            Box::pin(self.settle_down(index)).await?;
+        }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
         self.note_described(&mut answer);
@@ -200,7 +203,6 @@ impl Executor {
             return;
         }
         if job.access == Access::Write {
-            held.note_write(self.id);
             self.written.note(held, self.id);
         } else {
             held.read = true;
@@ -254,7 +256,8 @@ impl Executor {
             self.client.show_error(error);
         }
         if failed {
-            return Err(Failure::Shown);
+            let unknown = self.unknown_sequence(job, answer);
+            return Err(unknown.map_or(Failure::Shown, Failure::Report));
         }
         self.note_effects(index, job);
         let held = &self.held[index];
