@@ -106,8 +106,12 @@ impl Held {
         Ok(error)
     }
 
-    /// Asks in messages of our own, and waits for the answers.
-    async fn ask_quietly(&mut self, ask: impl FnOnce(&mut Server)) -> Result<Answer, RelayError> {
+    /// Asks in messages of our own, and waits for the answers. A batch that is open stays so: a Sync would commit what it has
+    /// done.
+    pub async fn ask_quietly(
+        &mut self,
+        ask: impl FnOnce(&mut Server),
+    ) -> Result<Answer, RelayError> {
         let server = &mut *self.server;
         ask(server);
         if self.batch_open {

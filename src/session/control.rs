@@ -389,8 +389,13 @@ impl Session {
         self.statements.clear();
         self.by_sql = None;
         for held in &mut self.exec.held {
-            if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
-            {
+            let sql = "DEALLOCATE ALL";
+            let done = if held.batch_open {
+                held.run_in_batch(&[sql]).await
+            } else {
+                held.run(sql, Fate::Skip).await
+            };
+            if matches!(done, Ok(answer) if answer.own_error.is_none()) {
                 held.server.forget_prepared();
                 held.brought.clear();
             }
