@@ -138,9 +138,14 @@ impl Executor {
         Err(not_known().into())
     }
 
+    /// It asks for what may have been given elsewhere.
+    pub(super) fn may_lack_sequence(&self, job: &Job) -> bool {
+        job.effects.asks_sequence && matches!(self.written, Written::Since(_))
+    }
+
     /// The server says that a sequence has given nothing yet, and the session was elsewhere before: that is told instead.
     pub(super) fn unknown_sequence(&mut self, job: &Job, answer: &Answer) -> Option<Report> {
-        if !job.effects.asks_sequence || !matches!(self.written, Written::Since(_)) {
+        if !self.may_lack_sequence(job) {
             return None;
         }
         let error = answer.error.as_deref()?;

@@ -116,7 +116,7 @@ impl Executor {
         let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
         let unseen =
             self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
-        if unseen {
+        if unseen || self.may_lack_sequence(job) {
             self.client.hold();
         }
         self.note_cancel_target().await;
