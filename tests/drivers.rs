@@ -161,6 +161,40 @@ fn is_terminated(client: &mut Raw) {
     );
 }
 
+/// They ask for it in SQL as well: it is the same number, on whatever server and in whatever state.
+#[test]
+fn a_client_is_told_its_number_when_it_asks() {
+    let proxy = proxy();
+    for port in [town().port(0, 0), proxy.port()] {
+        let mut client = Raw::connect(port, "app", "social").expect("a connection");
+        let own = client.pid.to_string();
+        for state in ["", "BEGIN", "COMMIT", "CREATE TEMP TABLE t (a int)"] {
+            client.ask(state).ok();
+            for sql in [
+                "SELECT pg_backend_pid()",
+                "select pg_catalog.pg_backend_pid() AS n;",
+            ] {
+                let answer = client.ask(sql).ok();
+                assert_eq!(answer.value(), own, "{sql} {state}");
+                let column = answer.columns.expect("columns").remove(0);
+                let name = if sql.contains("AS n") {
+                    "n"
+                } else {
+                    "pg_backend_pid"
+                };
+                assert_eq!((column.name.as_str(), column.type_oid), (name, 23));
+                let prepared = client.extended(sql, &[], &[]).expect("an answer");
+                assert_eq!(prepared.ok().value(), own, "{sql} {state}");
+            }
+        }
+        let several = client.ask("SELECT pg_backend_pid(); SELECT 1").ok();
+        assert_eq!(several.rows[0][0].as_deref(), Some(&*own));
+        // the server's own number, where it is looked for among those of servers
+        let among = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        assert_eq!(client.ask(among).ok().value(), "1");
+    }
+}
+
 #[test]
 fn a_client_is_cancelled_by_the_number_it_was_told() {
     let proxy = proxy();

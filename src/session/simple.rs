@@ -137,7 +137,7 @@ impl Session {
                 && plan.refusal.is_none()
                 && plan.draw.is_none()
                 && plan.effects.pins.is_none()
-                && !plan.effects.signals
+                && !plan.effects.numbers
                 && !matches!(
                     plan.command,
                     Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_)
@@ -237,6 +237,7 @@ impl Session {
                 Vec::new(),
             ));
         }
+        let sql = self.with_own_number(plan, &sql).unwrap_or(sql);
         let sql = self.signal_simple(plan, sql);
         refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         let literals = Literals {
