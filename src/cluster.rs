@@ -11,6 +11,7 @@ pub mod health;
 pub mod inspect;
 pub mod load;
 pub mod notifications;
+pub mod patience;
 pub mod sampler;
 pub mod scratch;
 pub mod topology;

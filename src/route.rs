@@ -84,7 +84,7 @@ impl Plan {
             asks_channels: false,
             asks_sequence: false,
             asks_statements: false,
-            signals: false,
+            numbers: false,
             notifies: false,
             vacates: None,
         } = self.effects
@@ -298,8 +298,8 @@ pub struct Effects {
     pub asks_statements: bool,
     /// it asks for values that sequences have had in the session
     pub asks_sequence: bool,
-    /// it signals a process by name, which may be a client's
-    pub signals: bool,
+    /// it signals a process, or asks for the number of its own, by name: a client's, maybe
+    pub numbers: bool,
     /// it notifies by name, or may: NOTIFY, pg_notify()
     pub notifies: bool,
     /// a database that nobody may be connected to when it runs

@@ -136,7 +136,13 @@ impl Session {
         loop {
             match self.turn().await {
                 Ok(Next::GoOn) => {}
-                Ok(Next::End) | Err(Failure::ClientGone) => break,
+                Ok(Next::End) => break,
+                Err(Failure::ClientGone) => {
+                    if let Some(last_word) = self.exec.cancel.overrun.of_connection() {
+                        Box::pin(self.say_fatal(&last_word)).await;
+                    }
+                    break;
+                }
                 Err(Failure::Shown) => {}
                 Err(Failure::Report(report)) => {
                     Box::pin(self.say_fatal(&report)).await;
@@ -174,7 +180,12 @@ impl Session {
 
     /// The client's next message; meanwhile notifications of pinned servers are passed on.
     async fn next_frame(&mut self) -> Result<Option<BytesMut>, Failure> {
-        if !self.exec.client.has_frame() {
+        if self.exec.client.has_frame() {
+            // what is on its way already is not begun by one who has been ended
+            if let Some(last_word) = self.exec.cancel.overrun.for_good() {
+                return Err(last_word.into());
+            }
+        } else {
             self.exec
                 .client
                 .send()

@@ -20,7 +20,7 @@ fn terminate(town: &Town, pid: &str) {
 /// Its server is terminated in the middle of a statement.
 fn interrupted(town: &Town, client: &mut Raw) -> Answer {
     let pid = client
-        .ask("SELECT pg_backend_pid()")
+        .ask("SELECT pg_backend_pid() + 0")
         .ok()
         .value()
         .to_owned();

@@ -207,6 +207,36 @@ const CASTS: &str = "
     CREATE FUNCTION made(int) RETURNS point LANGUAGE plpgsql AS $$ BEGIN PERFORM w('cast'); RETURN point($1, $1); END $$;
     CREATE CAST (int AS point) WITH FUNCTION made(int);";
 
+/// Reading the schema locks what its views stand on: who alters these tables must not be the one who fails when both wait for
+/// each other.
+#[tokio::test]
+async fn a_load_is_in_nobodys_way() {
+    let servers = pg::start(1, &[]);
+    let server = &servers.servers[0];
+    let client = server.client().await;
+    let schema = "CREATE TABLE one (a int); CREATE TABLE two (a int);
+        CREATE VIEW over_one AS SELECT a FROM one; CREATE VIEW over_two AS SELECT a FROM two;
+        CREATE FUNCTION of_one() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM one; END;
+        CREATE FUNCTION of_two() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM two; END";
+    client.batch_execute(schema).await.expect("the schema");
+    for (first, second) in [("one", "two"), ("two", "one")] {
+        let other = server.client().await;
+        let lock = |table: &str| format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        other.batch_execute("BEGIN").await.expect("a transaction");
+        other.batch_execute(&lock(first)).await.expect("a lock");
+        let meanwhile = async {
+            // its deadlock_timeout is over by then, and nothing was found
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let waited = std::time::Instant::now();
+            other.batch_execute(&lock(second)).await.expect("a lock");
+            assert!(waited.elapsed() < Duration::from_millis(900));
+            other.batch_execute("COMMIT").await.expect("committed");
+        };
+        let (loaded, ()) = tokio::join!(load(&client), meanwhile);
+        loaded.expect("a catalog");
+    }
+}
+
 #[tokio::test]
 async fn what_runs_unseen_makes_a_function_volatile() {
     let servers = pg::start(1, &[]);

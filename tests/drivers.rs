@@ -10,7 +10,7 @@ mod support {
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::cluster::Proxy;
 use support::raw::{self, Raw};
 use support::town::{Map, Town};
@@ -71,10 +71,11 @@ fn a_changed_result_is_told_with_the_name_of_its_routine() {
 }
 
 /// Drivers' users hand the number of their connection to pg_terminate_backend(): idle, in a transaction and at work, by both
-/// protocols, it ends as at PostgreSQL.
+/// protocols, it ends as at PostgreSQL, with one last word.
 #[test]
 fn a_client_is_terminated_by_the_number_it_was_told() {
     let proxy = proxy();
+    town().on_primaries("CREATE TABLE terminated (a int)");
     for (name, port) in [("direct", town().port(0, 0)), ("pgshunt", proxy.port())] {
         let connect = || Raw::connect(port, "app", "social").expect("a connection");
         let mut client = connect();
@@ -90,31 +91,108 @@ fn a_client_is_terminated_by_the_number_it_was_told() {
             assert_eq!(answer.value(), "t", "{name}: {state}");
             is_terminated(&mut other);
         }
-        let mut other = connect();
-        other
-            .send(&raw::query("SELECT pg_sleep(60)"))
-            .expect("sent");
-        std::thread::sleep(Duration::from_millis(50));
-        let pid = other.pid.to_string();
-        let sql = "SELECT pg_catalog.pg_terminate_backend($1)";
-        let answer = client.extended(sql, &[], &[Some(&pid)]);
-        assert_eq!(answer.expect("an answer").value(), "t", "{name}");
-        is_terminated(&mut other);
-        assert_eq!(client.ask("SELECT 1").value(), "1");
+        for work in works() {
+            let mut other = connect();
+            other.send(&work).expect("sent");
+            std::thread::sleep(Duration::from_millis(100));
+            let pid = other.pid.to_string();
+            let sql = "SELECT pg_catalog.pg_terminate_backend($1)";
+            let answer = client.extended(sql, &[], &[Some(&pid)]);
+            assert_eq!(answer.expect("an answer").value(), "t", "{name}");
+            is_terminated(&mut other);
+        }
+        // one that does not read what it asked for may never hear of it
+        let mut deaf = connect();
+        let rows = "SELECT 7, repeat('long', 10000) FROM generate_series(1, 2000)";
+        deaf.send(&raw::query(rows)).expect("sent");
+        std::thread::sleep(Duration::from_millis(300));
+        let terminate = format!("SELECT pg_terminate_backend({})", deaf.pid);
+        assert_eq!(client.ask(&terminate).value(), "t", "{name}");
+        let left = "SELECT count(*) FROM pg_stat_activity
+            WHERE state <> 'idle' AND pid <> pg_backend_pid() AND query ~ 'SELECT 7|COPY terminated'";
+        let until = Instant::now() + Duration::from_secs(5);
+        while client.ask(left).value() != "0" {
+            assert!(Instant::now() < until, "{name}: its work goes on");
+        }
+        while let Ok(message) = deaf.receive() {
+            assert!(!b"CZ".contains(&message.tag), "{name}: it got all of it");
+        }
     }
 }
 
-/// The last that comes is FATAL, 57P01.
+/// What a client may be at when it is terminated.
+fn works() -> Vec<Vec<u8>> {
+    let sleeps = "SELECT 7 FROM pg_sleep(60)";
+    let extended = [
+        raw::parse("", sleeps, &[]),
+        raw::bind("", "", &[]),
+        raw::execute("", 0),
+    ];
+    let extended = extended.concat();
+    let copy = "COPY terminated FROM STDIN";
+    vec![
+        raw::query(sleeps),
+        raw::query(&format!("BEGIN; {sleeps}; COMMIT")),
+        [raw::query("BEGIN"), raw::query(sleeps)].concat(),
+        [&extended[..], &raw::sync()].concat(),
+        [&extended[..], &raw::message(b'H', b"")].concat(),
+        // others wait behind it
+        [raw::query(sleeps), raw::query(sleeps), raw::query(sleeps)].concat(),
+        // it is waited for
+        raw::query(copy),
+        raw::query(&format!("CREATE TEMP TABLE mine (a int); {copy}")),
+        raw::query(sleeps)[..9].to_vec(),
+    ]
+}
+
+/// The one error that comes is FATAL, 57P01, and the last word.
 fn is_terminated(client: &mut Raw) {
     let mut last = Vec::new();
+    let mut errors = 0;
     while let Ok(message) = client.receive() {
+        errors += usize::from(message.tag == b'E');
         last = message.body;
     }
     let last = String::from_utf8_lossy(&last);
+    let last = &last[..last.len().min(200)];
     assert!(
-        last.starts_with("SFATAL\0") && last.contains("\0C57P01\0"),
-        "{last:?}"
+        errors == 1 && last.starts_with("SFATAL\0") && last.contains("\0C57P01\0"),
+        "{errors} {last:?}"
     );
+}
+
+/// They ask for it in SQL as well: it is the same number, on whatever server and in whatever state.
+#[test]
+fn a_client_is_told_its_number_when_it_asks() {
+    let proxy = proxy();
+    for port in [town().port(0, 0), proxy.port()] {
+        let mut client = Raw::connect(port, "app", "social").expect("a connection");
+        let own = client.pid.to_string();
+        for state in ["", "BEGIN", "COMMIT", "CREATE TEMP TABLE t (a int)"] {
+            client.ask(state).ok();
+            for sql in [
+                "SELECT pg_backend_pid()",
+                "select pg_catalog.pg_backend_pid() AS n;",
+            ] {
+                let answer = client.ask(sql).ok();
+                assert_eq!(answer.value(), own, "{sql} {state}");
+                let column = answer.columns.expect("columns").remove(0);
+                let name = if sql.contains("AS n") {
+                    "n"
+                } else {
+                    "pg_backend_pid"
+                };
+                assert_eq!((column.name.as_str(), column.type_oid), (name, 23));
+                let prepared = client.extended(sql, &[], &[]).expect("an answer");
+                assert_eq!(prepared.ok().value(), own, "{sql} {state}");
+            }
+        }
+        let several = client.ask("SELECT pg_backend_pid(); SELECT 1").ok();
+        assert_eq!(several.rows[0][0].as_deref(), Some(&*own));
+        // the server's own number, where it is looked for among those of servers
+        let among = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        assert_eq!(client.ask(among).ok().value(), "1");
+    }
 }
 
 #[test]
@@ -194,13 +272,57 @@ fn a_cancel_stops_a_long_batch_wherever_it_is() {
         let batch = [raw::parse("", insert, &[25]), row.repeat(60), raw::sync()];
         client.send(&batch.concat()).expect("sent");
         std::thread::sleep(Duration::from_millis(20 + round));
-        let mut packet = [16_i32.to_be_bytes(), 80_877_102_i32.to_be_bytes()].concat();
-        packet.extend(client.pid.to_be_bytes());
-        packet.extend(&client.secret);
-        let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).expect("pgshunt");
-        stream.write_all(&packet).expect("sent");
+        cancel(&proxy, &client);
         let answer = client.until_ready().expect("an answer");
         assert_eq!(answer.code(), "57014", "round {round}");
         assert_eq!(client.ask("SELECT count(*) FROM stopped").value(), "0");
     }
+}
+
+/// asyncpg's executemany() with a timeout: rows in several writes, ROLLBACK and Sync when the time is over, and a cancel request
+/// beside them. Whatever comes first, no row stays.
+#[test]
+fn a_long_batch_is_given_up_as_a_whole() {
+    let proxy = proxy();
+    let mut client = connect(&proxy);
+    client.ask("CREATE TABLE given_up (v text)").ok();
+    let long = "v".repeat(32 << 10);
+    let insert = "INSERT INTO given_up SELECT $1 FROM pg_sleep(0.01)";
+    client
+        .send(&[raw::parse("put", insert, &[25]), raw::sync()].concat())
+        .expect("sent");
+    client.until_ready().expect("an answer").ok();
+    let rows = [raw::bind("", "put", &[Some(&*long)]), raw::execute("", 0)].concat();
+    let rollback = [
+        raw::parse("", "ROLLBACK", &[]),
+        raw::bind("", "", &[]),
+        raw::execute("", 0),
+        raw::sync(),
+    ];
+    for round in 0..60_u64 {
+        for _ in 0..=round % 3 {
+            client.send(&rows.repeat(4)).expect("sent");
+        }
+        std::thread::sleep(Duration::from_millis(30 + round));
+        if round % 2 == 0 {
+            client.send(&rollback.concat()).expect("sent");
+            cancel(&proxy, &client);
+        } else {
+            cancel(&proxy, &client);
+            client.send(&rollback.concat()).expect("sent");
+        }
+        client.until_ready().expect("an answer");
+        let left = client.ask("SELECT count(*) FROM given_up");
+        if left.error.is_none() {
+            assert_eq!(left.value(), "0", "round {round}");
+        }
+    }
+}
+
+fn cancel(proxy: &Proxy, client: &Raw) {
+    let mut packet = [16_i32.to_be_bytes(), 80_877_102_i32.to_be_bytes()].concat();
+    packet.extend(client.pid.to_be_bytes());
+    packet.extend(&client.secret);
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).expect("pgshunt");
+    stream.write_all(&packet).expect("sent");
 }

@@ -220,7 +220,7 @@ fn in_session_mode_a_client_keeps_its_server() {
     );
     let pid = |client: &mut Raw| {
         client
-            .ask("SELECT pg_backend_pid()")
+            .ask("SELECT pg_backend_pid() + 0")
             .ok()
             .value()
             .to_owned()
@@ -272,7 +272,7 @@ fn idle_servers_are_closed_and_old_ones_replaced() {
     while Instant::now() < until {
         pids.insert(
             client
-                .ask("SELECT pg_backend_pid()")
+                .ask("SELECT pg_backend_pid() + 0")
                 .ok()
                 .value()
                 .to_owned(),
@@ -465,11 +465,11 @@ fn witness(proxy: &Proxy, seed: u64, over: &AtomicBool) -> u64 {
                     (token >> 33).to_string()
                 );
                 let pid = client
-                    .ask("SELECT pg_backend_pid()")
+                    .ask("SELECT pg_backend_pid() + 0")
                     .ok()
                     .value()
                     .to_owned();
-                assert_eq!(client.ask("SELECT pg_backend_pid()").ok().value(), pid);
+                assert_eq!(client.ask("SELECT pg_backend_pid() + 0").ok().value(), pid);
                 client.ask("COMMIT").ok();
             }
             _ => {
@@ -688,13 +688,23 @@ fn currval_is_the_sessions_own_or_refused() {
     let (mut client, mut other) = (connect(&proxy), connect(&proxy));
     client.ask("SELECT nextval('numbers')").ok();
     other.ask("BEGIN").ok();
-    let first = other.ask("SELECT pg_backend_pid()").ok();
+    let first = other.ask("SELECT pg_backend_pid() + 0").ok();
     client.ask("UPDATE victims SET n = n WHERE false").ok();
-    let second = client.ask("SELECT pg_backend_pid()").ok();
+    let second = client.ask("SELECT pg_backend_pid() + 0").ok();
     assert_ne!(first.value(), second.value());
     assert_eq!(client.ask("SELECT currval('numbers')").code(), "0A000");
     other.ask("COMMIT").ok();
     assert_eq!(client.ask("SELECT currval('numbers')").code(), "0A000");
+    // what it does on a server that it keeps is known there, and nothing else
+    client.ask("CREATE TEMP SEQUENCE mine").ok();
+    let given = client.ask("SELECT nextval('mine')").ok();
+    for asks in ["SELECT currval('mine')", "SELECT lastval()"] {
+        assert_eq!(client.ask(asks).ok().value(), given.value());
+    }
+    assert_eq!(client.ask("SELECT currval('numbers')").code(), "0A000");
+    let given = client.ask("SELECT nextval('numbers')").ok();
+    let asked = client.ask("SELECT currval('numbers')").ok();
+    assert_eq!(asked.value(), given.value());
     let mut alone = connect(&proxy);
     assert_eq!(alone.ask("SELECT lastval()").code(), "55000");
     let given = alone.ask("SELECT nextval('numbers')").ok();

@@ -185,10 +185,14 @@ fn runs_what_leaves(pieces: &[Piece]) -> bool {
     let Some(Piece::Literal(first)) = first else {
         return true;
     };
+    let first = explained(first);
+    if first.is_empty() || first.starts_with('%') {
+        // another statement may be made of values
+        return true;
+    }
     let begins = names_in_order(first);
     let begins: Vec<&str> = begins.iter().map(String::as_str).collect();
     match begins[..] {
-        // another statement may be made of values
         [] => true,
         [
             "set" | "reset" | "discard" | "prepare" | "do" | "call" | "execute" | "listen" | "load",
@@ -202,6 +206,33 @@ fn runs_what_leaves(pieces: &[Piece]) -> bool {
             _ => false,
         }),
     }
+}
+
+/// Without the EXPLAIN before a statement, which with ANALYZE runs it.
+fn explained(text: &str) -> &str {
+    let text = text.trim_start();
+    let Some(end) = end_of_word(text, "explain") else {
+        return text;
+    };
+    let mut rest = &text[end..];
+    loop {
+        rest = rest.trim_start();
+        let word = ["analyze", "analyse", "verbose"]
+            .into_iter()
+            .find_map(|word| end_of_word(rest, word));
+        let options = rest.starts_with('(').then(|| rest.find(')')).flatten();
+        match word.or(options.map(|end| end + 1)) {
+            Some(end) => rest = &rest[end..],
+            None => return rest,
+        }
+    }
+}
+
+/// Where this word ends, if the text begins with it.
+fn end_of_word(text: &str, word: &str) -> Option<usize> {
+    let begins = text.get(..word.len())?.eq_ignore_ascii_case(word);
+    let ends = !text[word.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    (begins && ends).then_some(word.len())
 }
 
 fn names_in_order(text: &str) -> Vec<String> {
@@ -297,6 +328,10 @@ mod tests {
             "BEGIN EXECUTE 'SET work_mem = ' || x; END",
             "BEGIN EXECUTE format('SELECT set_config(%L, %L, false)', a, b); END",
             "BEGIN EXECUTE '' || x; END",
+            "BEGIN EXECUTE format('%s', x); END",
+            "BEGIN EXECUTE 'EXPLAIN ' || x; END",
+            "BEGIN FOR l IN EXECUTE format('explain (analyze, costs off) %s', x) LOOP END LOOP; END",
+            "BEGIN EXECUTE 'explain analyze verbose EXECUTE p'; END",
         ] {
             assert!(plpgsql(text), "{text}");
         }
@@ -310,6 +345,9 @@ mod tests {
             "BEGIN EXECUTE format('CREATE TABLE %I (a int)', n); END"
         ));
         assert!(!plpgsql("BEGIN EXECUTE $q$SELECT 1$q$ INTO x; END"));
+        assert!(!plpgsql(
+            "BEGIN EXECUTE 'EXPLAIN (ANALYZE) SELECT a FROM t' INTO x; END"
+        ));
         assert!(!plpgsql("BEGIN EXECUTE 'UPDATE t SET a = $1' USING x; END"));
         assert!(!plpgsql("BEGIN PERFORM pg_advisory_xact_lock(1); END"));
     }

@@ -13,6 +13,7 @@ mod views;
 pub use defaults::defaults;
 pub use lingering::lingering;
 
+use super::patience::{LOCK_TIMEOUT, Patience};
 use crate::catalog::Catalog;
 use futures::TryStreamExt;
 use rows::Rows;
@@ -29,7 +30,7 @@ const ATTEMPTS: usize = 3;
 /// Texts are made under settings that are the same everywhere, so that equal definitions are equal texts. `SET LOCAL`
 /// ends with the implicit transaction of the one message all this is sent in.
 const SETTINGS: &str = "SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = '120s'; \
-    SET LOCAL lock_timeout = '10s'; SET LOCAL transaction_read_only = on; SET LOCAL jit = off; \
+    SET LOCAL transaction_read_only = on; SET LOCAL jit = off; \
     SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL DateStyle = ISO; SET LOCAL IntervalStyle = postgres; \
     SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_output = hex; \
     SET LOCAL quote_all_identifiers = off; ";
@@ -79,14 +80,25 @@ pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
 async fn load_schema(client: &Client) -> Result<Catalog, LoadError> {
     let statement = statement();
     for _ in 1..ATTEMPTS {
-        match read(client, &statement).await {
+        match read_patiently(client, &statement).await {
             Err(LoadError::Server(error)) if vanished(&error) => {}
             // its definition is NULL then
             Err(LoadError::Unreadable { .. }) => {}
             other => return other.map(assemble::catalog),
         }
     }
-    read(client, &statement).await.map(assemble::catalog)
+    let rows = read_patiently(client, &statement).await;
+    rows.map(assemble::catalog)
+}
+
+async fn read_patiently(client: &Client, statement: &str) -> Result<Rows, LoadError> {
+    let mut patience = Patience::default();
+    loop {
+        match read(client, statement).await {
+            Err(LoadError::Server(error)) if patience.tries_again(&error).await => {}
+            other => return other,
+        }
+    }
 }
 
 fn statement() -> String {
@@ -96,7 +108,8 @@ fn statement() -> String {
             format!("SELECT '{section}', json_strip_nulls(row_to_json(x))::text FROM (\n{sql}\n) x")
         })
         .collect();
-    format!("{SETTINGS}{}", parts.join("\nUNION ALL\n"))
+    let lock_timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; ");
+    format!("{SETTINGS}{lock_timeout}{}", parts.join("\nUNION ALL\n"))
 }
 
 async fn read(client: &Client, statement: &str) -> Result<Rows, LoadError> {

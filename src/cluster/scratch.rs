@@ -4,6 +4,7 @@
 pub mod rubbish;
 
 use super::control::{ControlError, ControlPools, words};
+use super::patience::{LOCK_TIMEOUT, Patience};
 use crate::catalog::QualifiedName;
 use crate::config::{Database, ServerAddress};
 use std::collections::HashMap;
@@ -157,12 +158,24 @@ pub fn database_name(database: &Database, user: &str, n: usize) -> String {
 
 /// Reads the home shard's schema, over a connection that is not used again.
 pub async fn recipe(client: &Client) -> Result<Recipe, ScratchError> {
+    client.batch_execute(SETTINGS).await?;
+    let lock_timeout = format!("SET lock_timeout = '{LOCK_TIMEOUT}'");
+    client.batch_execute(&lock_timeout).await?;
+    let mut patience = Patience::default();
+    loop {
+        match read(client).await {
+            Err(ScratchError::Server(error)) if patience.tries_again(&error).await => {}
+            other => return other,
+        }
+    }
+}
+
+async fn read(client: &Client) -> Result<Recipe, ScratchError> {
     let statement = RECIPE
         .replace("/* SIGNATURE */", SIGNATURE)
         .replace("/* COLUMNS */", COLUMNS);
-    client.batch_execute(SETTINGS).await?;
     client
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .batch_execute("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
     let rows = client
         .query(&format!("{statement} ORDER BY 1, 4, 5, 3"), &[])

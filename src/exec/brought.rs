@@ -4,7 +4,7 @@
 use super::held::Held;
 use super::relay::{RelayError, settle};
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::{Answer, Server};
+use crate::pool::server::{Answer, Server, Status};
 use crate::wire::build;
 use bytes::Bytes;
 
@@ -27,9 +27,19 @@ pub enum How {
 }
 
 impl Held {
-    /// The server's statements are these, and those it has made itself; its error, if it has one.
+    /// The server's statements are these, and those it has made itself; its error, if it has one. One that cannot be made any
+    /// more (its table is gone) is left out, where that undoes no transaction.
     pub async fn bring_all(&mut self, wanted: &[Brought]) -> Result<Option<Bytes>, RelayError> {
-        self.bring(wanted, |brought| wanted.contains(brought)).await
+        let brought = self
+            .bring(wanted, |brought| wanted.contains(brought))
+            .await?;
+        if brought.is_none() || self.batch_open || self.server.status() != Status::Idle {
+            return Ok(brought);
+        }
+        for one in wanted {
+            self.bring_one(one).await?;
+        }
+        Ok(None)
     }
 
     /// It has this one, too.
@@ -70,8 +80,11 @@ impl Held {
         // what the pool has prepared here is nobody's business, and is prepared again when it is wanted
         let pools = there.iter().filter(|name| is_pools(name)).cloned();
         gone.extend(pools);
-        let lacks = |one: &&Brought| gone.contains(&one.name) || !there.contains(&one.name);
+        let lacks = |one: &&Brought| !self.brought.contains(one);
         let come: Vec<&Brought> = wanted.iter().filter(lacks).collect();
+        // what a bringing that has failed has left there
+        let left = come.iter().filter(|one| there.contains(&one.name));
+        gone.extend(left.map(|one| one.name.clone()));
         if gone.is_empty() && come.is_empty() {
             return Ok(None);
         }
@@ -81,15 +94,24 @@ impl Held {
             for name in &gone {
                 close(server, name);
             }
-            for one in come {
+            for one in &come {
                 make(server, one);
             }
         });
-        Ok(answer.await?.own_error)
+        let error = answer.await?.own_error;
+        if error.is_some() {
+            // those before the one that failed may be there
+            self.brought.retain(|brought| !come.contains(&brought));
+        }
+        Ok(error)
     }
 
-    /// Asks in messages of our own, and waits for the answers.
-    async fn ask_quietly(&mut self, ask: impl FnOnce(&mut Server)) -> Result<Answer, RelayError> {
+    /// Asks in messages of our own, and waits for the answers. A batch that is open stays so: a Sync would commit what it has
+    /// done.
+    pub async fn ask_quietly(
+        &mut self,
+        ask: impl FnOnce(&mut Server),
+    ) -> Result<Answer, RelayError> {
         let server = &mut *self.server;
         ask(server);
         if self.batch_open {

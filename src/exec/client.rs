@@ -93,16 +93,20 @@ impl Client {
         }
     }
 
-    /// A server's error, where a bound of ours was behind it in our words.
+    /// A server's error, where a verdict of ours was behind it in our words. None where that ends the connection: the last
+    /// word says it.
     #[must_use]
-    pub fn worded<'e>(&self, error: &'e [u8]) -> Cow<'e, [u8]> {
-        let report = match message::error_field(error, b'C') {
-            Some("57014") => self.cancel.as_ref().and_then(|c| c.overrun.of_statement()),
+    pub fn worded<'e>(&self, error: &'e [u8]) -> Option<Cow<'e, [u8]>> {
+        let overrun = match message::error_field(error, b'C') {
+            Some("57014") => self.cancel.as_ref().map(|cancel| &cancel.overrun),
             _ => None,
         };
-        let Some(report) = report else {
-            return Cow::Borrowed(error);
+        let Some((overrun, report)) = overrun.and_then(|o| Some((o, o.of_statement()?))) else {
+            return Some(Cow::Borrowed(error));
         };
+        if overrun.of_connection().is_some() {
+            return None;
+        }
         let mut ours = BytesMut::new();
         let hint = report.hint.as_deref();
         build::report(
@@ -112,17 +116,32 @@ impl Client {
             &report.message,
             hint,
         );
-        Cow::Owned(ours.to_vec())
+        Some(Cow::Owned(ours.to_vec()))
+    }
+
+    /// Shows it a server's error.
+    pub fn show_error(&mut self, error: &[u8]) {
+        if let Some(error) = self.worded(error) {
+            self.output.extend_from_slice(&error);
+        }
     }
 
     /// The same for an error that stands at the end of what it is to be shown.
     pub fn word_last(&mut self, error: &[u8]) {
-        if let Cow::Owned(ours) = self.worded(error)
-            && self.output.ends_with(error)
-        {
+        let worded = self.worded(error);
+        if !matches!(worded, Some(Cow::Borrowed(_))) && self.output.ends_with(error) {
             self.output.truncate(self.output.len() - error.len());
-            self.output.extend_from_slice(&ours);
+            self.output.extend_from_slice(&worded.unwrap_or_default());
         }
+    }
+
+    /// An error that stands at the end of what it is to be shown is not shown.
+    pub fn take_back(&mut self, error: &[u8]) -> bool {
+        let there = self.output.ends_with(error);
+        if there {
+            self.output.truncate(self.output.len() - error.len());
+        }
+        there
     }
 
     /// The error that was written last is about another place of the text.
@@ -248,7 +267,20 @@ impl Client {
         let sent = before - self.output.len();
         self.traffic.bytes_out += sent as u64;
         self.hold = self.hold.map(|offset| offset - sent);
+        if polled.is_pending() && self.poll_ended(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         polled
+    }
+
+    /// Its connection is to end: it is waited for no longer. Otherwise the task is woken when that comes.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> bool {
+        let Some(cancel) = &self.cancel else {
+            return false;
+        };
+        // first the bell, then the look
+        cancel.bell.register(cx.waker());
+        cancel.overrun.of_connection().is_some()
     }
 
     /// The result it is being sent is large, and goes on.
@@ -270,6 +302,15 @@ impl Client {
         let polled = self.intake.poll_read(&mut self.stream, &mut self.input, cx);
         if let Poll::Ready(Ok(n)) = polled {
             self.traffic.bytes_in += n as u64;
+        }
+        polled
+    }
+
+    /// The same for one that is waited for, in the middle of a message or of its data.
+    pub fn poll_fill_or_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let polled = self.poll_fill_more(cx);
+        if polled.is_pending() && self.poll_ended(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         polled
     }
@@ -332,7 +373,7 @@ impl Client {
                 self.send().await?;
             }
             self.shed();
-            if poll_fn(|cx| self.poll_fill_more(cx)).await? == 0 {
+            if poll_fn(|cx| self.poll_fill_or_end(cx)).await? == 0 {
                 return Ok(None);
             }
         }

@@ -217,8 +217,9 @@ impl Executor {
         let error = answer.error.as_ref().or(answer.own_error.as_ref());
         let name = &self.snapshot.database.shards[shard.index()].name;
         let context = format!("on shard {name}");
-        let error = self.client.worded(error.map_or(&[], |error| &error[..]));
-        build::error_with_context(&mut self.client.output, &error, &context, unedited);
+        if let Some(error) = self.client.worded(error.map_or(&[], |error| &error[..])) {
+            build::error_with_context(&mut self.client.output, &error, &context, unedited);
+        }
         self.silence_others(others).await;
         Failure::Shown
     }
@@ -328,7 +329,7 @@ impl Executor {
                 return Err(self.lost(index, &error));
             }
             if let Some(error) = answer.error.or(answer.own_error) {
-                self.client.output.extend_from_slice(&error);
+                self.client.show_error(&error);
                 return Err(Failure::Shown);
             }
         }

@@ -145,7 +145,7 @@ impl Executor {
     /// The server's error of a commit, put where the client sees it.
     pub fn show_pending_error(&mut self) {
         if let Some(error) = self.pending_error.take() {
-            self.client.output.extend_from_slice(&error);
+            self.client.show_error(&error);
         }
     }
 
@@ -244,7 +244,7 @@ impl Executor {
             Ok(answer) => match answer.own_error {
                 None => Ok(()),
                 Some(error) => {
-                    self.client.output.extend_from_slice(&error);
+                    self.client.show_error(&error);
                     Err(Failure::Shown)
                 }
             },
@@ -277,7 +277,7 @@ impl Executor {
         let mut answer = crate::pool::server::Answer::default();
         let settled = super::relay::settle(&mut held.server, &mut answer).await;
         if let Some(error) = &answer.own_error {
-            self.client.output.extend_from_slice(error);
+            self.client.show_error(error);
             self.note_failure();
         }
         settled.is_ok()
@@ -348,7 +348,7 @@ impl Executor {
             match self.held[index].run(sql, Fate::Skip).await {
                 Ok(answer) => {
                     if let Some(error) = answer.own_error {
-                        self.client.output.extend_from_slice(&error);
+                        self.client.show_error(&error);
                         self.note_failure();
                         return Err(Failure::Shown);
                     }

@@ -147,7 +147,7 @@ impl Copying {
             self.phase = Phase::AwaitSync;
             self.told = true;
             match answers.iter().find_map(|a| a.error.as_ref()) {
-                Some(error) if answers[0].error.is_none() => client.output.extend_from_slice(error),
+                Some(error) if answers[0].error.is_none() => client.show_error(error),
                 _ => client.output.extend_from_slice(&first.split()),
             }
         } else if !swallowed && self.sync_sent {
@@ -280,7 +280,7 @@ fn poll_copy(
     }
     // what has come in whole is passed on first, or it would pile up with a client that is faster than its servers
     if room && !client.has_frame() {
-        match client.poll_fill_more(cx) {
+        match client.poll_fill_or_end(cx) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(RelayError::ClientGone)),
             Poll::Ready(Ok(_)) => moved = true,
             Poll::Pending => {}

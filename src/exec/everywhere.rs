@@ -157,7 +157,7 @@ impl Executor {
         if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
             // what the client is shown holds its error already
             if answer.error.is_none() || filter == Filter::Errors {
-                self.client.output.extend_from_slice(error);
+                self.client.show_error(error);
             }
             return Err(Failure::Shown);
         }
@@ -238,7 +238,7 @@ impl Executor {
             _ => in_failed_transaction().into(),
         };
         if let (Some(error), Filter::Errors) = (&answer.error, filter) {
-            self.client.output.extend_from_slice(error);
+            self.client.show_error(error);
         }
         // servers that wait for data in vain are closed, which undoes their part
         self.held.retain(|h| h.server.in_step());
@@ -265,7 +265,7 @@ impl Executor {
         };
         if let Some(error) = answers.iter().find_map(|a| a.error.as_ref()) {
             if !told {
-                self.client.output.extend_from_slice(error);
+                self.client.show_error(error);
             }
             return Err(Failure::Shown);
         }

@@ -596,7 +596,7 @@ impl Executor {
         if let Some(error) = answer.own_error {
             held.server
                 .taint("a session setting could not be brought to it");
-            self.client.output.extend_from_slice(&error);
+            self.client.show_error(&error);
             self.drop_held(index);
             return Err(Failure::Shown);
         }
@@ -642,8 +642,7 @@ impl Executor {
             }
             Ok(answer) => {
                 self.client
-                    .output
-                    .extend_from_slice(&answer.own_error.unwrap_or_default());
+                    .show_error(&answer.own_error.unwrap_or_default());
                 self.drop_held(index);
                 Err(Failure::Shown)
             }

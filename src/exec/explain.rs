@@ -151,9 +151,10 @@ impl Executor {
         if let Some(error) = answer.error.as_ref().or(answer.own_error.as_ref()) {
             let name = &self.snapshot.database.shards[shard.index()].name;
             let context = format!("on shard {name}");
-            let error = &self.client.worded(error);
-            // places are those of a text of ours
-            build::error_with_context(&mut self.client.output, error, &context, Some(0));
+            if let Some(error) = self.client.worded(error) {
+                // places are those of a text of ours
+                build::error_with_context(&mut self.client.output, &error, &context, Some(0));
+            }
             if let Err(error) = result {
                 let _ = self.lost(index, &error);
             }

@@ -326,7 +326,7 @@ impl Executor {
         let answer = answer.map_err(|error| broken(&error))?;
         if let Some(error) = answer.own_error {
             scratch.server.taint("its settings are not known");
-            self.client.output.extend_from_slice(&error);
+            self.client.show_error(&error);
             return Err(Failure::Shown.into());
         }
         Ok(())
@@ -427,7 +427,7 @@ impl Executor {
         server.unnamed = None;
         match said.own_error {
             Some(own) => {
-                self.client.output.extend_from_slice(&own);
+                self.client.show_error(&own);
                 Failure::Shown
             }
             None => refused_there(error),

@@ -7,7 +7,7 @@ use crate::cluster::notifications::Speaking;
 use crate::cluster::topology::ServerId;
 use crate::pool::Checkout;
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::{Answer, Server};
+use crate::pool::server::{Answer, NOBODY, Server};
 use crate::shard::ShardId;
 use crate::vars::Vars;
 use crate::wire::build;
@@ -15,9 +15,6 @@ use std::time::Instant;
 
 /// Statements that make up a setting with two halves: more than there are ways to say either.
 const HALVES_MAX: usize = 8;
-
-/// A writer that is no session.
-const NOBODY: u64 = u64::MAX;
 
 /// Why a server stays with its session after the transaction.
 #[derive(Clone, Copy, Debug)]

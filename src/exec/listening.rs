@@ -155,7 +155,8 @@ impl Executor {
             Targets::None => self.any_shard() == home,
             Targets::Many(_) => false,
         };
-        if !there || self.transaction.is_some() {
+        let within = self.transaction.is_some() || self.held.iter().any(|held| held.batch_open);
+        if !there || within {
             return Err(Report::new(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "pg_listening_channels() in a transaction, or outside the home shard, of a session that listens",

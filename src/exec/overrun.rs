@@ -56,22 +56,28 @@ impl Overrun {
     /// What is said of a statement that was cancelled by it.
     #[must_use]
     pub fn of_statement(&self) -> Option<Report> {
-        if !self.passed.load(Ordering::SeqCst) {
-            return None;
-        }
-        let verdict = self.verdict.lock();
-        verdict.as_ref().map(|verdict| verdict.report.clone())
+        self.where_it(|_| true)
     }
 
     /// The last word to the client, if its connection ends by it.
     #[must_use]
     pub fn of_connection(&self) -> Option<Report> {
+        self.where_it(Verdict::ends_connection)
+    }
+
+    /// The same, if that holds whatever the client has begun since.
+    #[must_use]
+    pub fn for_good(&self) -> Option<Report> {
+        self.where_it(|verdict| verdict.scope == Scope::ConnectionForGood)
+    }
+
+    fn where_it(&self, is: impl FnOnce(&Verdict) -> bool) -> Option<Report> {
         if !self.passed.load(Ordering::SeqCst) {
             return None;
         }
         let verdict = self.verdict.lock();
-        let ends = verdict.as_ref().filter(|verdict| verdict.ends_connection());
-        ends.map(|verdict| verdict.report.clone())
+        let verdict = verdict.as_deref().filter(|verdict| is(verdict))?;
+        Some(verdict.report.clone())
     }
 }
 

@@ -147,7 +147,7 @@ impl Executor {
                 });
             }
             if let Some(own) = &answer.own_error {
-                self.client.output.extend_from_slice(own);
+                self.client.show_error(own);
             }
             if answer.error.is_some() || answer.own_error.is_some() {
                 self.silence_others(&shards[n + 1..]).await;

@@ -5,9 +5,13 @@
 use super::executor::Executor;
 use super::failure::{Failure, Report};
 use super::held::Held;
+use super::job::Job;
 use crate::cluster::topology::ServerId;
 use crate::pool::Borrower;
+use crate::pool::outstanding::Fate;
+use crate::pool::server::{Answer, NOBODY, Status};
 use crate::shard::ShardId;
+use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -20,43 +24,66 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub enum Written {
     #[default]
     Nowhere,
-    /// on one server only: its process, and how often those who write there had changed
-    On(ServerId, i32, u64),
+    On(Place),
+    /// since nobody had written there; before that elsewhere, and what that server does not know is not known
+    Since(Place),
     /// on several, or on one where others have written in between
     Scattered,
 }
 
-impl Written {
-    fn on(held: &Held) -> Self {
-        Self::On(held.member, held.server.pid, held.server.writers)
-    }
+/// A server, its process, and how often those who write there had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    member: ServerId,
+    pid: i32,
+    writers: u64,
+}
 
-    /// This session has written there.
-    pub fn note(&mut self, held: &mut Held, session: u64) {
-        let here = Self::on(held);
-        match *self {
-            Self::Nowhere => *self = here,
-            before if before == here => {}
-            _ => *self = Self::Scattered,
+impl Place {
+    fn of(held: &Held) -> Self {
+        Self {
+            member: held.member,
+            pid: held.server.pid,
+            writers: held.server.writers,
         }
+    }
+}
+
+impl Written {
+    /// This session writes there.
+    pub fn note(&mut self, held: &mut Held, session: u64) {
+        let unwritten = held.server.is_unwritten();
+        held.note_write(session);
+        let here = Place::of(held);
+        *self = match *self {
+            Self::Nowhere => Self::On(here),
+            before if before.place() == Some(here) => before,
+            _ if unwritten => Self::Since(here),
+            _ => Self::Scattered,
+        };
         if let Some(whose) = self.at_home(session) {
             held.server.keep_for(Some(whose));
         }
     }
 
-    /// As whom the session asks its pool for a server: by name where it would like the one it had.
-    pub fn at_home(&self, session: u64) -> Borrower {
+    /// The server that knows.
+    fn place(self) -> Option<Place> {
         match self {
-            Self::On(..) => NonZeroU64::new(session),
+            Self::On(place) | Self::Since(place) => Some(place),
             Self::Nowhere | Self::Scattered => None,
         }
+    }
+
+    /// As whom the session asks its pool for a server: by name where it would like the one it had.
+    pub fn at_home(&self, session: u64) -> Borrower {
+        self.place().and(NonZeroU64::new(session))
     }
 }
 
 impl Executor {
     /// Takes the server that the session has written on, before its pool gives it another.
     pub(super) async fn go_home(&mut self, shard: ShardId) -> Result<(), Failure> {
-        let Written::On(member, ..) = self.written else {
+        let Some(Place { member, .. }) = self.written.place() else {
             return Ok(());
         };
         let Some(whose) = self.written.at_home(self.id) else {
@@ -80,33 +107,70 @@ impl Executor {
         Ok(())
     }
 
+    /// What sequences have given to others on this server is forgotten before the session stays there, where it could not be
+    /// told from its own any more: all that it does from now on is known.
+    pub(super) async fn settle_down(&mut self, index: usize) -> Result<(), Failure> {
+        let held = &mut self.held[index];
+        let known =
+            self.written == Written::Nowhere || self.written.place() == Some(Place::of(held));
+        let free = held.server.in_step() && held.server.status() != Status::Failed;
+        if known || held.wrote || held.batch_open || !free || held.server.is_unwritten() {
+            return Ok(());
+        }
+        match held.run("DISCARD SEQUENCES", Fate::Skip).await {
+            Ok(_) => held.server.written_by(NOBODY),
+            Err(error) => return Err(self.lost(index, &error)),
+        }
+        Ok(())
+    }
+
     /// All that the session has ever written is on this server, and nobody else has written there since; or its
     /// transaction has.
     pub(super) fn guard_sequence(&self, index: usize) -> Result<(), Failure> {
         let held = &self.held[index];
-        if held.in_transaction && held.wrote || self.written == Written::on(held) {
+        if held.in_transaction && held.wrote || self.written.place() == Some(Place::of(held)) {
             return Ok(());
         }
         if self.written == Written::Nowhere {
             let message = "currval or lastval is not yet defined in this session";
             return Err(Report::new(SqlState::NOT_IN_PREREQUISITE_STATE, message).into());
         }
-        Err(Report::new(
-            SqlState::FEATURE_NOT_SUPPORTED,
-            "currval() or lastval() after this session has written on another server, or others on this one",
-        )
-        .hint("Use INSERT … RETURNING, or ask in the transaction that has called nextval().")
-        .into())
+        Err(not_known().into())
+    }
+
+    /// It asks for what may have been given elsewhere.
+    pub(super) fn may_lack_sequence(&self, job: &Job) -> bool {
+        job.effects.asks_sequence && matches!(self.written, Written::Since(_))
+    }
+
+    /// The server says that a sequence has given nothing yet, and the session was elsewhere before: that is told instead.
+    pub(super) fn unknown_sequence(&mut self, job: &Job, answer: &Answer) -> Option<Report> {
+        if !self.may_lack_sequence(job) {
+            return None;
+        }
+        let error = answer.error.as_deref()?;
+        let undefined = SqlState::NOT_IN_PREREQUISITE_STATE.0;
+        if message::error_field(error, b'C') != Some(undefined) || !self.client.take_back(error) {
+            return None;
+        }
+        Some(not_known())
     }
 
     /// The session has ended, or wants nothing of what it has written.
     pub fn forget_written(&mut self) {
-        if let (Written::On(member, ..), Some(whose)) =
-            (self.written, self.written.at_home(self.id))
-            && let Some(entry) = self.entries.iter().find(|entry| entry.member == member)
+        if let (Some(place), Some(whose)) = (self.written.place(), self.written.at_home(self.id))
+            && let Some(entry) = self.entries.iter().find(|e| e.member == place.member)
         {
             entry.pool.forget(whose);
         }
         self.written = Written::Nowhere;
     }
+}
+
+fn not_known() -> Report {
+    Report::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "currval() or lastval() after this session has written on another server, or others on this one",
+    )
+    .hint("Use INSERT … RETURNING, or ask in the transaction that has called nextval().")
 }

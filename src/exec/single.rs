@@ -104,13 +104,16 @@ impl Executor {
         let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
         let unseen =
             self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
-        if unseen {
+        if unseen || self.may_lack_sequence(job) {
             self.client.hold();
         }
         self.note_cancel_target().await;
         let mut answer = Answer::default();
         if job.executes && job.access == Access::Write {
             self.freshness.begin_write(shard);
+        }
+        if job.effects.pins.is_some() && self.held[index].pin.is_none() {
+            Box::pin(self.settle_down(index)).await?;
         }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
@@ -188,7 +191,6 @@ impl Executor {
             return;
         }
         if job.access == Access::Write {
-            held.note_write(self.id);
             held.stamped = true;
             self.written.note(held, self.id);
         } else {
@@ -224,7 +226,7 @@ impl Executor {
                 (Failure::ClientGone, ..) => Err(Failure::ClientGone),
                 (_, true, _) => Err(Failure::Shown),
                 (_, false, Some(words)) => {
-                    self.client.output.extend_from_slice(words);
+                    self.client.show_error(words);
                     Err(Failure::Shown)
                 }
                 (failure, false, None) => Err(failure),
@@ -240,10 +242,11 @@ impl Executor {
             }
         }
         if let (Some(error), None) = (&answer.own_error, &answer.error) {
-            self.client.output.extend_from_slice(error);
+            self.client.show_error(error);
         }
         if failed {
-            return Err(Failure::Shown);
+            let unknown = self.unknown_sequence(job, answer);
+            return Err(unknown.map_or(Failure::Shown, Failure::Report));
         }
         self.note_effects(index, job);
         let held = &self.held[index];

@@ -41,7 +41,7 @@ impl Executor {
         };
         self.still_wanted()?;
         if let Some(error) = answer.own_error {
-            self.client.output.extend_from_slice(&error);
+            self.client.show_error(&error);
             return Err(Failure::Shown);
         }
         self.held[index].read = true;

@@ -22,6 +22,9 @@ const NOT_BEGUN: &str = "its transaction did not begin";
 /// A message that is not a row must fit in this.
 const MESSAGE_MAX: usize = 1 << 30;
 
+/// A writer that is no session.
+pub const NOBODY: u64 = u64::MAX;
+
 /// The transaction status a server reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -186,7 +189,7 @@ impl Server {
             parameters: login.parameters,
             pid: login.pid,
             secret: login.secret,
-            writer: 0,
+            writer: NOBODY,
             writers: 0,
             info: Arc::new(ServerInfo {
                 pid: login.pid,
@@ -221,6 +224,12 @@ impl Server {
             && self.passing == 0
             && self.input.is_empty()
             && self.output.is_empty()
+    }
+
+    /// Nothing that is not proven a read has run here, or all that it may have left is gone.
+    #[must_use]
+    pub fn is_unwritten(&self) -> bool {
+        self.writer == NOBODY
     }
 
     /// This session runs something here that is not proven a read.

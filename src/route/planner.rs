@@ -105,7 +105,7 @@ fn plan_piece(
     let own = text.get(piece.span.start..piece.span.end).unwrap_or(text);
     plan.effects.asks_channels = asking::channels(own);
     plan.effects.asks_statements = asking::statements(own);
-    plan.effects.signals = asking::signals(own);
+    plan.effects.numbers = asking::numbers(own);
     plan.effects.asks_sequence = asking::sequence(own);
     plan.effects.notifies = asking::notifies(own);
     plan.start = TextAnchor::of(piece.span.start, &lifted.slots);

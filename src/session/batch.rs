@@ -714,7 +714,8 @@ impl Session {
         if let (Some(refusal), None) = (refusal, &timed) {
             return Err(refusal.clone().into());
         }
-        let mut server_text = text.clone();
+        let own = plan.and_then(|plan| self.with_own_number(plan, &text));
+        let mut server_text = own.unwrap_or_else(|| text.clone());
         let mut hidden = 0;
         if let Some(draw) = plan.and_then(|p| p.draw.as_ref()) {
             let first =

@@ -4,6 +4,7 @@
 
 use super::Session;
 use super::statements::refused;
+use crate::catalog::lingering;
 use crate::exec::brought::{Brought, How};
 use crate::exec::executor::Placement;
 use crate::exec::failure::{Failure, Report};
@@ -41,7 +42,7 @@ impl Session {
         let Some(plan) = prepared.planned.statements.first() else {
             return Ok(None);
         };
-        if plan.effects.asks_statements {
+        if plan.effects.asks_statements || self.may_execute_unseen(plan) {
             return Ok((when == When::Bound).then(|| self.all_statements()));
         }
         let Command::ExecutePrepared(name) = &plan.command else {
@@ -57,6 +58,12 @@ impl Session {
         Ok(Some(Bring::One(self.as_brought(name, found))))
     }
 
+    /// Within a function an EXECUTE may name what the session has prepared by SQL.
+    pub(super) fn may_execute_unseen(&self, plan: &Plan) -> bool {
+        let one = self.exec.snapshot.database.shards.len() == 1;
+        one && self.by_sql.is_some() && plan.effects.pins == Some(lingering::REASON)
+    }
+
     pub(super) fn all_statements(&self) -> Bring {
         let named = self.statements.iter().filter(|(name, _)| !name.is_empty());
         Bring::All(
@@ -66,7 +73,7 @@ impl Session {
         )
     }
 
-    fn as_brought(&self, name: &Bytes, prepared: &Prepared) -> Brought {
+    pub(super) fn as_brought(&self, name: &Bytes, prepared: &Prepared) -> Brought {
         let by_sql = self.by_sql.as_ref().and_then(|by_sql| by_sql.get(name));
         let how = match by_sql {
             Some((prepare, body)) if prepared.client_text == *body => How::Sql(prepare.clone()),
@@ -152,7 +159,7 @@ impl Session {
         match brought {
             Ok(None) => Ok(()),
             Ok(Some(error)) => {
-                self.exec.client.output.extend_from_slice(&error);
+                self.exec.client.show_error(&error);
                 self.exec.note_failure();
                 Err(Failure::Shown)
             }

@@ -323,8 +323,7 @@ impl Session {
                 Ok(answer) => {
                     self.exec
                         .client
-                        .output
-                        .extend_from_slice(&answer.own_error.unwrap_or_default());
+                        .show_error(&answer.own_error.unwrap_or_default());
                     self.exec.note_failure();
                     return Err(Failure::Shown);
                 }
@@ -390,8 +389,13 @@ impl Session {
         self.statements.clear();
         self.by_sql = None;
         for held in &mut self.exec.held {
-            if matches!(held.run("DEALLOCATE ALL", Fate::Skip).await, Ok(answer) if answer.own_error.is_none())
-            {
+            let sql = "DEALLOCATE ALL";
+            let done = if held.batch_open {
+                held.run_in_batch(&[sql]).await
+            } else {
+                held.run(sql, Fate::Skip).await
+            };
+            if matches!(done, Ok(answer) if answer.own_error.is_none()) {
                 held.server.forget_prepared();
                 held.brought.clear();
             }
@@ -624,6 +628,7 @@ impl Session {
     pub async fn run_planned(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
         let effects = &plan.effects;
         let special = effects.asks_channels | effects.asks_statements | effects.vacates.is_some();
+        let special = special || self.may_execute_unseen(plan);
         let level = self.level_of(plan);
         if plan.session.is_some() || special {
             return Box::pin(self.run_specially(plan, job, level)).await;
@@ -640,7 +645,8 @@ impl Session {
         level: Level,
     ) -> Result<Done, Failure> {
         // in a batch it has its own place
-        if plan.effects.asks_statements && !matches!(job.ask, Ask::Batch { .. }) {
+        let names = plan.effects.asks_statements || self.may_execute_unseen(plan);
+        if names && !matches!(job.ask, Ask::Batch { .. }) {
             self.bring_statements(self.all_statements()).await?;
         }
         let asks = plan.effects.asks_channels && self.exec.listens();

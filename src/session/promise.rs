@@ -6,9 +6,8 @@ use super::Session;
 use crate::exec::executor::Placement;
 use crate::exec::failure::{Failure, Report};
 use crate::exec::job::{Ask, Prepared, Step};
-use crate::exec::relay::settle;
 use crate::pool::outstanding::{Fate, Reply};
-use crate::pool::server::{Answer, Described};
+use crate::pool::server::Described;
 use crate::wire::build;
 use crate::wire::sqlstate::SqlState;
 use bytes::Bytes;
@@ -57,20 +56,18 @@ impl Session {
         let fresh = self.prepare(found.named, text, types)?;
         let home = self.exec.snapshot.database.home;
         let index = self.exec.acquire(home, Placement::Primary).await?;
-        let server = &mut *self.exec.held[index].server;
-        server.parse_unnamed(0, &fresh.server_text, &fresh.types, Fate::Skip);
-        let reply = Reply::DescribeStatement { hidden: 0 };
-        server.ask(reply, Fate::Skip, |out| build::named(out, b'D', b'S', b""));
-        server.sync();
-        let mut answer = Answer::default();
-        let settled = settle(server, &mut answer).await;
-        server.unnamed = None;
-        if let Err(error) = settled {
-            return Err(self.exec.lost(index, &error));
-        }
+        let asked = self.exec.held[index].ask_quietly(|server| {
+            server.parse_unnamed(0, &fresh.server_text, &fresh.types, Fate::Skip);
+            let reply = Reply::DescribeStatement { hidden: 0 };
+            server.ask(reply, Fate::Skip, |out| build::named(out, b'D', b'S', b""));
+        });
+        let answer = match asked.await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.exec.lost(index, &error)),
+        };
         self.exec.let_idle_servers_go().await;
         if let Some(error) = answer.own_error {
-            self.exec.client.output.extend_from_slice(&error);
+            self.exec.client.show_error(&error);
             return Err(Failure::Shown);
         }
         if answer.described.first().map(|told| told.result) != Some(promised) {

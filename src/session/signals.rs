@@ -1,12 +1,13 @@
 //! `pg_terminate_backend()` and `pg_cancel_backend()` of the number that a client was told at its start: no server has such a
 //! process, so pgshunt does it, and a server gives the answer. Whose signal PostgreSQL would take for certain: one user's own.
+//! `pg_backend_pid()` by itself is that number: another's process would be hit by the number of a server.
 
 use super::Session;
 use super::batch::Bound;
 use crate::exec::failure::Report;
 use crate::exec::job::Prepared;
 use crate::route::{ParamValue, Plan, Values};
-use crate::sql::signal::{Call, Number, Signal, call};
+use crate::sql::signal::{Call, Number, Signal, call, own_number};
 use crate::sql::tokens::tokenize;
 use crate::wire::message;
 use bytes::Bytes;
@@ -52,8 +53,17 @@ impl Session {
         Ok(Some((pid, call.signal, answer)))
     }
 
+    /// The text that asks for the number the client was told, where it asks for that of its process and nothing else.
+    pub(super) fn with_own_number(&self, plan: &Plan, sql: &[u8]) -> Option<Bytes> {
+        if !plan.effects.numbers {
+            return None;
+        }
+        let tokens = tokenize(sql, self.context.standard_conforming_strings).ok()?;
+        own_number(sql, &tokens, self.exec.pid).map(Bytes::from)
+    }
+
     fn call_in(&self, plan: &Plan, sql: &[u8]) -> Option<Call> {
-        if !plan.effects.signals {
+        if !plan.effects.numbers {
             return None;
         }
         let tokens = tokenize(sql, self.context.standard_conforming_strings).ok()?;

@@ -69,6 +69,16 @@ impl Session {
                 Err(_) => Box::pin(self.exec.see_whether_meant()).await,
             }
         }
+        if let Err(failure @ (Failure::Shown | Failure::Report(_))) = &result
+            && let Some(last_word) = self.exec.cancel.overrun.of_connection()
+        {
+            if let Failure::Report(report) = failure
+                && *report != last_word
+            {
+                self.say(report);
+            }
+            return Err(last_word.into());
+        }
         match result {
             Ok(()) => Ok(()),
             Err(Failure::Shown | Failure::Report(_)) if self.exec.bereft.is_some() => {
@@ -129,7 +139,7 @@ impl Session {
                 && plan.refusal.is_none()
                 && plan.draw.is_none()
                 && plan.effects.pins.is_none()
-                && !plan.effects.signals
+                && !plan.effects.numbers
                 && !matches!(
                     plan.command,
                     Command::Set { .. } | Command::Reset(_) | Command::Deallocate(_)
@@ -258,6 +268,7 @@ impl Session {
                 Vec::new(),
             )));
         }
+        let sql = self.with_own_number(plan, &sql).unwrap_or(sql);
         let sql = self.signal_simple(plan, sql);
         refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         let literals = Literals {

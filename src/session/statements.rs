@@ -1,13 +1,17 @@
 //! PREPARE, EXECUTE and DEALLOCATE by SQL, sent as simple queries. A statement prepared so is one of the session's statements
 //! like those of the protocol, and no server has it under the client's name: EXECUTE goes to the server that its arguments
-//! lead to, in the name that the statement has there. Whatever names it otherwise keeps the session on its server.
+//! lead to, in the name that the statement has there. Whatever names it otherwise keeps the session on its server, and a server
+//! that the session keeps has it by its own name.
 
 use super::Session;
+use super::bringing::Bring;
 use super::cursors::Whose;
 use super::startup::quote_literal;
+use crate::exec::brought::{Brought, How};
 use crate::exec::executor::{Done, Placement, in_failed_transaction};
 use crate::exec::failure::{Failure, Report};
-use crate::exec::job::{Ask, Execution, Prepared};
+use crate::exec::held::Held;
+use crate::exec::job::{Ask, Execution, Job, Prepared};
 use crate::pool::outstanding::Fate;
 use crate::route::{Access, Command, ParamValue, Plan, Targets, Values};
 use crate::sql::command::{Command as Words, classify};
@@ -83,6 +87,11 @@ impl Session {
             Command::ExecutePrepared(name) if self.statements.contains_key(name.as_bytes()) => {
                 self.sql_execute(plan, name, &sql).await
             }
+            Command::ExecutePrepared(name) => {
+                // closed by a message of the protocol
+                self.take_back(name.as_bytes()).await?;
+                self.on_server(plan, text, sql, Whose::Unknown).await
+            }
             _ => self.on_server(plan, text, sql, Whose::Unknown).await,
         }
     }
@@ -126,9 +135,14 @@ impl Session {
         if !self.statements.contains_key(name.as_bytes()) {
             self.take_back(name.as_bytes()).await?;
         }
-        let types = self.asked_of_a_server(name, sql).await?;
+        let there = Brought {
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            how: How::Sql(written.clone()),
+        };
+        let types = self.asked_of_a_server(sql, there).await?;
         // which PostgreSQL sees when it has seen everything else
         if self.statements.contains_key(name.as_bytes()) {
+            self.take_back(name.as_bytes()).await?;
             let message = format!("prepared statement \"{name}\" already exists");
             return Err(Report::new(SqlState::DUPLICATE_STATEMENT, message).into());
         }
@@ -154,27 +168,47 @@ impl Session {
         Ok(self.done("PREPARE", 0))
     }
 
-    /// Has PostgreSQL look at a PREPARE, which words what is wrong with it; the types of its parameters.
-    async fn asked_of_a_server(&mut self, name: &str, sql: &[u8]) -> Result<Vec<u32>, Failure> {
+    /// With one shard, the session keeps a server. There its statements are under the client's own names: whatever names them
+    /// finds them, and PostgreSQL counts their plans.
+    fn keeps_server(&self) -> bool {
+        let one = self.exec.snapshot.database.shards.len() == 1;
+        let kept = |held: &Held| held.pin.is_some() && !held.is_replica;
+        one && self.exec.held.iter().any(kept)
+    }
+
+    /// Has PostgreSQL look at a PREPARE, which words what is wrong with it; the types of its parameters. The statement stays
+    /// where the session does.
+    async fn asked_of_a_server(
+        &mut self,
+        sql: &Bytes,
+        there: Brought,
+    ) -> Result<Vec<u32>, Failure> {
+        let stays = self.keeps_server();
         let home = self.exec.snapshot.database.home;
         let index = self.exec.acquire(home, Placement::Primary).await?;
         let held = &mut self.exec.held[index];
-        let answer = match held.run_bytes(sql, Fate::Notices).await {
+        let text = match &there.how {
+            How::Sql(written) if stays => written,
+            _ => sql,
+        };
+        let answer = match held.run_bytes(text, Fate::Notices).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.exec.lost(index, &error)),
         };
         self.exec.client.output.extend_from_slice(&answer.notices);
         if let Some(error) = answer.own_error {
-            self.exec.client.output.extend_from_slice(&error);
+            self.exec.client.show_error(&error);
             self.exec.note_failure();
             self.exec.let_idle_servers_go().await;
             return Err(Failure::Shown);
         }
-        let ask = format!(
-            "{TYPES_OF}{};DEALLOCATE {}",
-            quote_literal(name),
-            quote_ident(name)
-        );
+        let name = String::from_utf8_lossy(&there.name).into_owned();
+        let mut ask = format!("{TYPES_OF}{}", quote_literal(&name));
+        if stays {
+            self.exec.held[index].brought.push(there);
+        } else {
+            ask.push_str(&format!(";DEALLOCATE {}", quote_ident(&name)));
+        }
         let asked = self.exec.held[index].run(&ask, Fate::Capture).await;
         let answer = match asked {
             Ok(answer) if answer.own_error.is_none() => answer,
@@ -217,8 +251,12 @@ impl Session {
         {
             return Err(refused("EXECUTE of a statement that pgshunt answers itself").into());
         }
+        let by_sql = self.is_by_sql(name, &prepared);
+        if by_sql && self.keeps_server() {
+            return self.execute_there(plan, name, sql, &call).await;
+        }
         let (wanted, given) = (prepared.types.len(), call.arguments.len());
-        if wanted != given && self.is_by_sql(name, &prepared) {
+        if wanted != given && by_sql {
             return Err(self.miscounted(name, wanted, given));
         }
         refuse_hidden(inner)?;
@@ -247,12 +285,34 @@ impl Session {
                 characters(sql) + there.len()
             },
         };
-        let mut job = self.job(
-            inner,
-            Ask::Execute(Box::new(execution)),
-            targets,
-            Vec::new(),
-        );
+        let ask = Ask::Execute(Box::new(execution));
+        let job = self.execution(plan, inner, ask, targets, &call);
+        self.run_planned(inner, &job).await
+    }
+
+    /// EXECUTE on the server that the session keeps, as it was written.
+    async fn execute_there(
+        &mut self,
+        plan: &Plan,
+        name: &str,
+        sql: &Bytes,
+        call: &Call,
+    ) -> Result<Done, Failure> {
+        let prepared = self.statement(name.as_bytes())?;
+        let wanted = self.as_brought(&Bytes::copy_from_slice(name.as_bytes()), &prepared);
+        self.bring_statements(Bring::One(wanted)).await?;
+        let Some(inner) = prepared.planned.statements.first() else {
+            return Err(refused("this EXECUTE").into());
+        };
+        let targets = Targets::One(self.exec.snapshot.database.home);
+        let ask = Ask::Simple(sql.clone());
+        let job = self.execution(plan, inner, ask, targets, call);
+        self.run_planned(inner, &job).await
+    }
+
+    /// What an EXECUTE does is what its statement does, and its arguments.
+    fn execution(&self, plan: &Plan, inner: &Plan, ask: Ask, targets: Targets, call: &Call) -> Job {
+        let mut job = self.job(inner, ask, targets, Vec::new());
         let computed = call.arguments.contains(&Argument::Unknown);
         if !call.plain || computed {
             // what is not read here may do anything
@@ -262,7 +322,7 @@ impl Session {
         job.effects.ddl = plan.effects.ddl;
         job.effects.pins = job.effects.pins.or(plan.effects.pins);
         job.effects.opaque |= plan.effects.opaque;
-        self.run_planned(inner, &job).await
+        job
     }
 
     /// Of a statement prepared by SQL: what stands before it in its PREPARE.

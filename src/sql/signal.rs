@@ -1,5 +1,5 @@
 //! `SELECT pg_terminate_backend(n)` and `SELECT pg_cancel_backend(n)`, as they are written where the number is a client's: one
-//! call with one number, and nothing else.
+//! call with one number, and nothing else. And `SELECT pg_backend_pid()`, as it is written by who wants such a number.
 
 use super::tokens::{NumberKind, Token, TokenKind};
 use std::ops::Range;
@@ -48,24 +48,54 @@ impl Call {
     }
 }
 
+/// The text with the session's own number in place of a `pg_backend_pid()` that is all it asks for.
 #[must_use]
-pub fn call(text: &[u8], tokens: &[Token]) -> Option<Call> {
+pub fn own_number(text: &[u8], tokens: &[Token], pid: i32) -> Option<Vec<u8>> {
+    let (first, rest) = selected(text, tokens)?;
+    let [name, open, close, after @ ..] = rest else {
+        return None;
+    };
+    let is_ident = |token: &Token| matches!(token.kind, TokenKind::Ident | TokenKind::QuotedIdent);
+    let after = match after {
+        [r#as, alias, after @ ..] if r#as.is_word(text, "as") && is_ident(alias) => after,
+        after => after,
+    };
+    let called = open.kind == TokenKind::ParenOpen && close.kind == TokenKind::ParenClose;
+    if !name.is_word(text, "pg_backend_pid") || !called || !ends(after) {
+        return None;
+    }
+    let answer = format!("(SELECT {pid} AS pg_backend_pid)");
+    let (before, after) = (text.get(..first.start)?, text.get(close.end..)?);
+    Some([before, answer.as_bytes(), after].concat())
+}
+
+/// What is selected: where it begins, and what follows `pg_catalog.`, if that is there.
+fn selected<'t>(text: &[u8], tokens: &'t [Token]) -> Option<(&'t Token, &'t [Token])> {
     let (select, rest) = tokens.split_first()?;
-    let first = rest.first()?;
-    let rest = match rest {
+    let first = rest.first().filter(|_| select.is_word(text, "select"))?;
+    Some(match rest {
         [schema, dot, rest @ ..]
             if schema.is_word(text, "pg_catalog") && dot.kind == TokenKind::Dot =>
         {
-            rest
+            (first, rest)
         }
-        rest => rest,
-    };
+        rest => (first, rest),
+    })
+}
+
+/// Nothing but the end of the statement.
+fn ends(after: &[Token]) -> bool {
+    matches!(after, []) || matches!(after, [end] if end.kind == TokenKind::Semicolon)
+}
+
+#[must_use]
+pub fn call(text: &[u8], tokens: &[Token]) -> Option<Call> {
+    let (first, rest) = selected(text, tokens)?;
     let [name, open, number, close, after @ ..] = rest else {
         return None;
     };
-    let alone = matches!(after, []) || matches!(after, [end] if end.kind == TokenKind::Semicolon);
     let called = open.kind == TokenKind::ParenOpen && close.kind == TokenKind::ParenClose;
-    if !select.is_word(text, "select") || !called || !alone {
+    if !called || !ends(after) {
         return None;
     }
     let signals = [Signal::Terminate, Signal::Cancel];
@@ -108,6 +138,34 @@ mod tests {
             answered("select pg_cancel_backend( 7 );").as_deref(),
             Some("select (SELECT true AS pg_cancel_backend);")
         );
+    }
+
+    #[test]
+    fn the_sessions_own_number_takes_the_place_of_the_servers() {
+        let own = |sql: &str| {
+            let tokens = tokenize(sql.as_bytes(), true).ok()?;
+            String::from_utf8(own_number(sql.as_bytes(), &tokens, 77)?).ok()
+        };
+        let answer = "(SELECT 77 AS pg_backend_pid)";
+        for (sql, before, after) in [
+            ("SELECT pg_backend_pid()", "SELECT ", ""),
+            (
+                "select Pg_catalog.pg_backend_pid() AS \"p\" ;",
+                "select ",
+                " AS \"p\" ;",
+            ),
+        ] {
+            assert_eq!(own(sql), Some(format!("{before}{answer}{after}")));
+        }
+        for sql in [
+            "SELECT pg_backend_pid(), 1",
+            "SELECT pg_backend_pid() FROM t",
+            "SELECT pid FROM pg_locks WHERE pid = pg_backend_pid()",
+            "SELECT pg_terminate_backend(pg_backend_pid())",
+            "SELECT mine.pg_backend_pid()",
+        ] {
+            assert_eq!(own(sql), None, "{sql}");
+        }
     }
 
     #[test]

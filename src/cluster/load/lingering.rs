@@ -3,6 +3,7 @@
 
 use super::{BYTES_MAX, LoadError, ROWS_MAX};
 use crate::catalog::lingering::{Body, Lingering};
+use crate::cluster::patience::{LOCK_TIMEOUT, Patience};
 use futures::TryStreamExt;
 use std::pin::pin;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -11,7 +12,18 @@ const BODIES: &str = include_str!("lingering.sql");
 
 /// What holds now.
 pub async fn lingering(client: &Client) -> Result<Lingering, LoadError> {
-    let mut stream = pin!(client.simple_query_raw(BODIES).await?);
+    let mut patience = Patience::default();
+    loop {
+        match read(client).await {
+            Err(LoadError::Server(error)) if patience.tries_again(&error).await => {}
+            other => return other,
+        }
+    }
+}
+
+async fn read(client: &Client) -> Result<Lingering, LoadError> {
+    let sql = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {BODIES}");
+    let mut stream = pin!(client.simple_query_raw(&sql).await?);
     let (mut bodies, mut bytes) = (Vec::new(), 0);
     while let Some(message) = stream.try_next().await? {
         let SimpleQueryMessage::Row(row) = message else {

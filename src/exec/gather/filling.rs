@@ -379,9 +379,11 @@ impl Executor {
                 super::hidden_tables(&feed.views[0].name).into()
             }
             (Broken::Said(words), _) => {
-                let words = self.client.worded(&words);
-                let words = with_context(&words, &format!("while shard {name} was read"));
-                self.client.output.extend_from_slice(&words);
+                let context = format!("while shard {name} was read");
+                if let Some(words) = self.client.worded(&words) {
+                    let words = with_context(&words, &context);
+                    self.client.output.extend_from_slice(&words);
+                }
                 feed.answer.error.get_or_insert_with(|| words.freeze());
                 Failure::Shown.into()
             }

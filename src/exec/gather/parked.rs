@@ -158,7 +158,7 @@ impl Executor {
             return Err(Failure::Shown);
         }
         if let Some(own) = answer.own_error {
-            self.client.output.extend_from_slice(&own);
+            self.client.show_error(&own);
             return Err(Failure::Shown);
         }
         Ok(Done {

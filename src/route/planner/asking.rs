@@ -14,9 +14,14 @@ pub fn statements(text: &[u8]) -> bool {
     place(text, b"pg_prepared_statement").is_some()
 }
 
-/// It may be meant for a client of pgshunt, whose number no server knows.
-pub fn signals(text: &[u8]) -> bool {
-    place(text, b"pg_terminate_backend").is_some() || place(text, b"pg_cancel_backend").is_some()
+/// It is about the number of a client of pgshunt, or may be, which no server knows.
+pub fn numbers(text: &[u8]) -> bool {
+    let names: [&[u8]; 3] = [
+        b"pg_terminate_backend",
+        b"pg_cancel_backend",
+        b"pg_backend_pid",
+    ];
+    names.iter().any(|name| place(text, name).is_some())
 }
 
 /// Not what only the session knows, but who it is: listeners are told.
@@ -73,7 +78,7 @@ mod tests {
     fn a_long_text_is_looked_through_at_once() {
         let text = vec![b'x'; 16 << 20];
         let begun = std::time::Instant::now();
-        assert!(!channels(&text) && !statements(&text) && !signals(&text));
+        assert!(!channels(&text) && !statements(&text) && !numbers(&text));
         assert!(!notifies(&text) && !sequence(&text));
         let took = begun.elapsed();
         assert!(took < std::time::Duration::from_secs(4), "{took:?}");
