@@ -29,7 +29,10 @@ fn town() -> &'static Town {
             "CREATE TABLE events (id bigint PRIMARY KEY, at timestamptz DEFAULT now(), day date DEFAULT '2020-02-02', note text);
              CREATE TABLE countries (code text PRIMARY KEY, updated timestamptz);
              CREATE VIEW recent AS SELECT id, at < now() AS past FROM events;
-             CREATE TABLE plain (id int);",
+             CREATE TABLE plain (id int);
+             CREATE SCHEMA own;
+             CREATE FUNCTION own.now() RETURNS timestamptz STABLE LANGUAGE sql AS $$ SELECT timestamptz '2001-01-01' $$;
+             GRANT USAGE ON SCHEMA own TO app;",
         );
         town
     })
@@ -412,5 +415,18 @@ fn an_error_is_about_a_place_of_the_clients_text() {
         let expected = place(direct.ask(sql));
         assert!(!expected.1.is_empty(), "{sql}");
         assert_eq!(place(client.ask(sql)), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_function_of_the_user_is_no_clock() {
+    let mut client = connect(proxy());
+    let sql = "SELECT count(*) FROM events WHERE id <= 40 AND at > now()";
+    for answer in in_both(&mut client, sql) {
+        assert_eq!(answer.ok().value(), "0");
+    }
+    client.ask("SET search_path = own, public, pg_catalog").ok();
+    for answer in in_both(&mut client, sql) {
+        assert!(answer.code() == "0A000" || answer.value() == "40", "{answer:?}");
     }
 }

@@ -7,7 +7,7 @@ use super::simple::misplaced;
 use crate::exec::Failure;
 use crate::exec::failure::Report;
 use crate::exec::job::{Job, Prepared};
-use crate::route::{Merge, Plan, PlannedText, Targets};
+use crate::route::{Merge, Plan, PlannedText, Routing, Targets};
 use crate::shard::ShardId;
 use crate::sql::clock::{
     Call, Moved, Times, Told, may_be_time, slots_name_time, told, told_and_moved, used,
@@ -126,7 +126,7 @@ impl Session {
         let [plan] = &planned.statements[..] else {
             return Ok(None);
         };
-        let Some(calls) = plan.clocks.as_deref() else {
+        let Some(calls) = plan.clocks.as_deref().filter(|_| plan.draw.is_none()) else {
             return Ok(None);
         };
         let strings = self.context.standard_conforming_strings;
@@ -182,7 +182,9 @@ impl Session {
             Some(refusal) => Err(refusal.clone().into()),
             None => Ok(None),
         };
-        if !alone && known.is_none() {
+        let outside = self.exec.transaction.is_none();
+        let anywhere = matches!(plan.routing, Routing::AnyShard | Routing::Home);
+        if !alone && known.is_none() || outside && anywhere && plan.refusal.is_none() {
             return refused();
         }
         let bound = Bound {
