@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod books;
+mod bound;
 mod bringing;
 pub mod clocks;
 pub mod combine;
@@ -18,6 +19,7 @@ mod names;
 pub mod plan;
 mod portals;
 mod portions;
+mod preparing;
 mod promise;
 pub mod settings;
 mod signals;

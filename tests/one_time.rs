@@ -427,6 +427,9 @@ fn a_function_of_the_user_is_no_clock() {
     }
     client.ask("SET search_path = own, public, pg_catalog").ok();
     for answer in in_both(&mut client, sql) {
-        assert!(answer.code() == "0A000" || answer.value() == "40", "{answer:?}");
+        assert!(
+            answer.code() == "0A000" || answer.value() == "40",
+            "{answer:?}"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Statements whose rows of several shards are combined: the text the shards are asked, and the numbers of one execution.
 
 use super::Session;
-use super::batch::{identity, server_name};
 use super::context::Context;
+use super::preparing::{identity, server_name};
 use super::simple::misplaced;
 use crate::exec::Failure;
 use crate::exec::failure::Report;

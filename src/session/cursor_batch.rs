@@ -2,7 +2,7 @@
 //! cursors that it has declared itself.
 
 use super::Session;
-use super::batch::Bound;
+use super::bound::Bound;
 use super::cursor_steps::{Asked, CursorStep};
 use super::cursors::Whose;
 use crate::exec::Failure;

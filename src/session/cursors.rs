@@ -2,7 +2,7 @@
 //! is its server's own; those over several have their rows put together here, as they are fetched.
 
 use super::Session;
-use super::batch::Bound;
+use super::bound::Bound;
 use super::combine::combined;
 use super::cursor_steps::How;
 use super::portions::{renamed, sort, unlimited};

@@ -5,10 +5,12 @@
 mod account;
 
 use super::Session;
-use super::batch::{Bound, Work, identity};
+use super::batch::Work;
+use super::bound::Bound;
 use super::clocks::refuse_clock_words;
 use super::instead::Instead;
 use super::portions::{Portion, Progress, Shared, sort};
+use super::preparing::identity;
 use super::simple::{Literals, misplaced};
 use crate::exec::Failure;
 use crate::exec::client::Kept;

@@ -2,7 +2,8 @@
 //! like 'now', for another time.
 
 use super::Session;
-use super::batch::{Bound, identity, params_in, server_name};
+use super::bound::Bound;
+use super::preparing::{identity, params_in, server_name};
 use super::simple::misplaced;
 use crate::exec::Failure;
 use crate::exec::failure::Report;

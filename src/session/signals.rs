@@ -3,7 +3,7 @@
 //! `pg_backend_pid()` by itself is that number: another's process would be hit by the number of a server.
 
 use super::Session;
-use super::batch::Bound;
+use super::bound::Bound;
 use crate::exec::failure::Report;
 use crate::exec::job::Prepared;
 use crate::route::{ParamValue, Plan, Values};
