@@ -233,8 +233,25 @@ fn the_time_is_that_of_the_shard_that_is_written_on_or_refused() {
     client
         .ask(&format!("SELECT now() FROM events WHERE id = {one}"))
         .ok();
-    let told = format!("INSERT INTO events (id, at) VALUES ({inserted}, now())");
-    assert_eq!(client.ask(&told).code(), "0A000");
+    for (time, extended) in [
+        ("now()", false),
+        ("now()", true),
+        ("timestamptz 'now'", false),
+        ("timestamptz 'now'", true),
+    ] {
+        let told = format!("UPDATE events SET at = {time} WHERE id = {other}");
+        let answer = if extended {
+            client.extended(&told, &[], &[]).expect("an answer")
+        } else {
+            client.ask(&told)
+        };
+        assert_eq!(answer.code(), "0A000", "{time}");
+        client.ask("ROLLBACK").ok();
+        client.ask("BEGIN").ok();
+        client
+            .ask(&format!("SELECT now() FROM events WHERE id = {one}"))
+            .ok();
+    }
     client.ask("ROLLBACK").ok();
 }
 

@@ -30,17 +30,26 @@ impl Statement<'_> {
             let mut asked = facts.functions.iter().filter(|f| is_clock(f)).peekable();
             let asks = named || asked.peek().is_some();
             // a user's now() may be anything
-            let own = asked.all(|f| env.catalog.is_systems_own(&f.name));
+            let own = asked.all(|f| {
+                let schema = f.schema.as_deref();
+                let mut called = env
+                    .catalog
+                    .functions_called(env.search_path, schema, &f.name);
+                called.all(|function| function.builtin)
+            });
             let clocks = (several && asks && own)
                 .then(|| clock::calls(&parsed.statement, self.text, self.tokens, env.slots))
                 .flatten();
             Ok((facts, clocks))
         });
         match facts {
-            Ok(Ok((facts, clocks))) => Plan {
-                clocks: clocks.map(Into::into),
-                ..self.by_facts(command, &facts)
-            },
+            Ok(Ok((facts, clocks))) => {
+                let mut plan = self.by_facts(command, &facts);
+                // some of them may be literals
+                plan.effects.clock |= clocks.is_some();
+                plan.clocks = clocks.map(Into::into);
+                plan
+            }
             Ok(Err(Trouble::Unsupported(what))) => {
                 self.not_parsed(command, &format!("{what} is not understood"))
             }
