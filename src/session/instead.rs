@@ -86,6 +86,13 @@ impl Session {
         }
     }
 
+    /// Not what one server answers by itself.
+    pub(super) fn may_need_the_time(&self, plan: &Plan) -> bool {
+        let alone = self.exec.transaction.is_none() && plan.refusal.is_none();
+        let one = matches!(plan.routing, Routing::AnyShard | Routing::Home);
+        plan.clocks.is_some() && !(alone && one)
+    }
+
     /// None where it still asks a clock (a view does), or is refused.
     fn timed(
         &mut self,
@@ -183,9 +190,7 @@ impl Session {
             Some(refusal) => Err(refusal.clone().into()),
             None => Ok(None),
         };
-        let outside = self.exec.transaction.is_none();
-        let anywhere = matches!(plan.routing, Routing::AnyShard | Routing::Home);
-        if !alone && known.is_none() || outside && anywhere && plan.refusal.is_none() {
+        if !alone && known.is_none() || !self.may_need_the_time(plan) {
             return refused();
         }
         let bound = Bound {

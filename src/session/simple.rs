@@ -9,7 +9,7 @@ use crate::exec::failure::Report;
 use crate::exec::job::{Ask, Job};
 use crate::exec::transaction::{Opened, Transaction};
 use crate::route::{Command, Merge, Plan, PlannedText, Targets, Values};
-use crate::sql::clock::slots_name_time;
+use crate::sql::clock::{Moved, slots_name_time};
 use crate::sql::edit::{Drawn, splice};
 use crate::sql::lift::Lifted;
 use crate::wire::sqlstate::SqlState;
@@ -114,7 +114,11 @@ impl Session {
             Err(failure) => return Err(failure),
         };
         let result = if let Some(job) = whole {
-            let result = self.run_placed(&planned.statements[0], &job).await;
+            let plan = &planned.statements[0];
+            let result = match &job.moved {
+                None => self.run_planned(plan, &job).await,
+                Some(moved) => Box::pin(self.run_placed(plan, &job, moved)).await,
+            };
             if job.is_set() && result.is_ok() {
                 Box::pin(self.after_setting(&job)).await;
             }
@@ -219,7 +223,13 @@ impl Session {
         text: &Bytes,
         sql: Bytes,
     ) -> Result<Job, Failure> {
-        match self.made_of(plan, text, sql).await? {
+        let plain = plan.refusal.is_none() && plan.draw.is_none() && plan.clocks.is_none();
+        let made = if plain {
+            self.plainly_made(plan, text, sql)?
+        } else {
+            Box::pin(self.made_of(plan, text, sql)).await?
+        };
+        match made {
             Ok(job) => Ok(job),
             Err(instead) => Box::pin(self.job_instead(*instead)).await,
         }
@@ -268,6 +278,22 @@ impl Session {
                 Vec::new(),
             )));
         }
+        if self.may_need_the_time(plan) {
+            let literals = Literals {
+                text,
+                lifted: &self.lifted,
+            };
+            let targets = self.targets_of(plan, &literals)?;
+            let instead = Box::pin(self.with_the_time(plan, text, &sql, &targets)).await?;
+            if let Some(instead) = instead {
+                return Ok(Err(instead));
+            }
+        }
+        self.plainly_made(plan, text, sql)
+    }
+
+    /// Nobody has to be asked for it.
+    fn plainly_made(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Made, Failure> {
         let sql = self.with_own_number(plan, &sql).unwrap_or(sql);
         let sql = self.signal_simple(plan, sql);
         refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
@@ -276,11 +302,6 @@ impl Session {
             lifted: &self.lifted,
         };
         let targets = self.targets_of(plan, &literals)?;
-        if plan.clocks.is_some()
-            && let Some(instead) = Box::pin(self.with_the_time(plan, text, &sql, &targets)).await?
-        {
-            return Ok(Err(instead));
-        }
         if let Targets::Many(_) = &targets
             && let Some(instead) = self.with_its_literals(plan, text, &sql)?
         {
@@ -303,12 +324,9 @@ impl Session {
     }
 
     /// Runs it; what an error says of a place is about the client's text, also where another was sent.
-    async fn run_placed(&mut self, plan: &Plan, job: &Job) -> Result<Done, Failure> {
-        let Some(moved) = &job.moved else {
-            return self.run_planned(plan, job).await;
-        };
+    async fn run_placed(&mut self, plan: &Plan, job: &Job, moved: &Moved) -> Result<Done, Failure> {
         let before = self.exec.client.shown();
-        let result = Box::pin(self.run_planned(plan, job)).await;
+        let result = self.run_planned(plan, job).await;
         if matches!(result, Err(Failure::Shown)) {
             let client = &mut self.exec.client;
             client.place_error_since(before, |place| moved.back(place));
@@ -384,7 +402,10 @@ impl Session {
             return Box::pin(self.answer_here(plan, text, sql)).await;
         }
         let job = self.job_of(plan, text, sql).await?;
-        let done = self.run_placed(plan, &job).await?;
+        let done = match &job.moved {
+            None => self.run_planned(plan, &job).await?,
+            Some(moved) => self.run_placed(plan, &job, moved).await?,
+        };
         self.after_setting(&job).await;
         Ok(done)
     }
