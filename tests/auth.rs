@@ -401,7 +401,10 @@ fn unix_sockets_on_both_sides() {
     let proxy = Proxy::start(&map.text());
     let port = proxy.port();
     let file = folder.path().join(format!(".s.PGSQL.{port}"));
-    assert_eq!(mode(&file), 0o750);
+    // the listeners are opened one after the other
+    town.eventually("the second listener, with its permissions", || {
+        file.exists() && mode(&file) == 0o750
+    });
     let local = format!("host={socket} port={port} user=app dbname=social sslmode=prefer");
     let from = "SELECT client_addr IS NULL, count(*) OVER () > 0 FROM pg_stat_activity WHERE pid = pg_backend_pid()";
     assert_eq!(psql(&local, "", from).unwrap(), "t|t");
