@@ -1041,3 +1041,9 @@ WITH late AS (SELECT tenant_id, id FROM tasks WHERE due < current_date) SELECT t
 SELECT extract(year FROM now()) > 2000 AS young, count(*) FROM devices WHERE seen IS NULL OR seen <> now()
 
 SELECT title FROM tasks WHERE title = 'today' OR title = 'now' ORDER BY tenant_id, id
+
+-- an aggregate's own GROUP is no clause
+
+SELECT joined, percentile_disc(0.5) WITHIN GROUP (ORDER BY level) FILTER (WHERE name > 'A'), count(*) FROM members GROUP BY tenant_id, joined ORDER BY joined, count(*), 2
+
+SELECT tenant_id, mode() WITHIN GROUP (ORDER BY name) FROM members GROUP BY tenant_id ORDER BY max(joined) DESC NULLS LAST, tenant_id

@@ -34,9 +34,12 @@ pub(super) fn places(text: &[u8], tokens: &[Token]) -> Option<Places> {
     }
     let after: Vec<usize> = top.iter().copied().filter(|&at| at >= first).collect();
     let from = |at: usize| word(at, "from") && !tokens[at - 1].is_word(text, "distinct");
+    // an aggregate may have a WITHIN GROUP of its own
+    let by = |at: usize| tokens.get(at + 1).is_some_and(|t| t.is_word(text, "by"));
     let ends = |&&at: &&usize| {
         from(at)
-            || ["where", "group", "having", "window", "order"]
+            || word(at, "group") && by(at)
+            || ["where", "having", "window", "order"]
                 .iter()
                 .chain(&["limit", "offset", "fetch", "for", "into"])
                 .any(|end| word(at, end))
@@ -139,6 +142,18 @@ mod tests {
         assert!(rest.starts_with(" FROM x"));
         assert_eq!(order.as_deref(), Some("ORDER BY 1 LIMIT 3 OFFSET 4"));
         assert_eq!(amounts.as_deref(), Some("LIMIT 3 OFFSET 4"));
+    }
+
+    #[test]
+    fn a_group_of_an_aggregate_is_no_clause() {
+        let (items, rest, order, _) = found(
+            "SELECT a, mode() WITHIN GROUP (ORDER BY b) FILTER (WHERE c) AS m FROM t GROUP BY a ORDER BY a",
+        );
+        assert_eq!(items.len(), 2);
+        assert!(rest.starts_with(" FROM t"), "{rest}");
+        assert_eq!(order.as_deref(), Some("ORDER BY a"));
+        let (items, rest, ..) = found("SELECT count(*) GROUP BY ()");
+        assert_eq!((items.len(), rest.as_str()), (1, " GROUP BY ()"));
     }
 
     #[test]
