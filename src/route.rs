@@ -36,6 +36,17 @@ pub struct PlannedText {
     pub statements: Vec<Plan>,
 }
 
+impl PlannedText {
+    /// One statement of which nothing is another thing a moment later, and that is not refused.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        let [plan] = &self.statements[..] else {
+            return false;
+        };
+        !plan.effects.clock && !plan.effects.names_time && plan.refusal.is_none()
+    }
+}
+
 /// What to do with one statement.
 #[derive(Debug)]
 pub struct Plan {

@@ -13,7 +13,7 @@ mod views;
 pub use defaults::defaults;
 pub use lingering::lingering;
 
-use super::patience::{LOCK_TIMEOUT, Patience};
+use super::patience::{LOCK_TIMEOUT, patiently};
 use crate::catalog::Catalog;
 use futures::TryStreamExt;
 use rows::Rows;
@@ -80,25 +80,15 @@ pub async fn load(client: &Client) -> Result<Catalog, LoadError> {
 async fn load_schema(client: &Client) -> Result<Catalog, LoadError> {
     let statement = statement();
     for _ in 1..ATTEMPTS {
-        match read_patiently(client, &statement).await {
+        match patiently(|| read(client, &statement)).await {
             Err(LoadError::Server(error)) if vanished(&error) => {}
             // its definition is NULL then
             Err(LoadError::Unreadable { .. }) => {}
             other => return other.map(assemble::catalog),
         }
     }
-    let rows = read_patiently(client, &statement).await;
+    let rows = patiently(|| read(client, &statement)).await;
     rows.map(assemble::catalog)
-}
-
-async fn read_patiently(client: &Client, statement: &str) -> Result<Rows, LoadError> {
-    let mut patience = Patience::default();
-    loop {
-        match read(client, statement).await {
-            Err(LoadError::Server(error)) if patience.tries_again(&error).await => {}
-            other => return other,
-        }
-    }
 }
 
 fn statement() -> String {

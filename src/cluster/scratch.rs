@@ -4,7 +4,7 @@
 pub mod rubbish;
 
 use super::control::{ControlError, ControlPools, words};
-use super::patience::{LOCK_TIMEOUT, Patience};
+use super::patience::{LOCK_TIMEOUT, patiently};
 use crate::catalog::QualifiedName;
 use crate::config::{Database, ServerAddress};
 use std::collections::HashMap;
@@ -161,13 +161,7 @@ pub async fn recipe(client: &Client) -> Result<Recipe, ScratchError> {
     client.batch_execute(SETTINGS).await?;
     let lock_timeout = format!("SET lock_timeout = '{LOCK_TIMEOUT}'");
     client.batch_execute(&lock_timeout).await?;
-    let mut patience = Patience::default();
-    loop {
-        match read(client).await {
-            Err(ScratchError::Server(error)) if patience.tries_again(&error).await => {}
-            other => return other,
-        }
-    }
+    patiently(|| read(client)).await
 }
 
 async fn read(client: &Client) -> Result<Recipe, ScratchError> {

@@ -3,6 +3,7 @@
 
 use super::executor::{Executor, Placement};
 use super::failure::{Failure, Report};
+use super::transaction::Transaction;
 use crate::consistency::Level;
 use crate::pool::outstanding::Fate;
 use crate::route::{Access, Targets};
@@ -25,10 +26,8 @@ impl Executor {
         let Some(shard) = self.whose_time(targets, access) else {
             return Ok(None);
         };
-        let replica = match &self.transaction {
-            None => true,
-            Some(tx) => tx.replica_can_serve(),
-        };
+        let transaction = self.transaction.as_ref();
+        let replica = transaction.is_none_or(Transaction::replica_can_serve);
         let placement = if replica && access == Access::Read {
             Placement::ReplicaIfFresh(level)
         } else {

@@ -144,7 +144,7 @@ fn timed(
     }
     let slots = &values.lifted.slots;
     let range = one.start.absolute(slots)?..one.end.absolute(slots)?;
-    let text = told(
+    let (text, _) = told(
         values.text,
         slots,
         range,
@@ -154,19 +154,14 @@ fn timed(
     let mut lifted = Lifted::default();
     lift(&text, context.standard_conforming_strings, &mut lifted);
     let planned = plan(&text, &lifted, context).ok()?;
-    let [one] = &planned.statements[..] else {
-        return None;
-    };
+    let one = planned.statements.first().filter(|_| planned.is_steady())?;
     let lifted = &lifted;
     let values = Literals {
         text: &text,
         lifted,
     };
-    let steady = !one.effects.clock && one.refusal.is_none();
-    steady.then(|| {
-        let explained = explain_plan(one, database, &values);
-        format!("{explained}  time: one server's, for all\n")
-    })
+    let explained = explain_plan(one, database, &values);
+    Some(format!("{explained}  time: one server's, for all\n"))
 }
 
 /// The plan, the reason, and where these very values lead.

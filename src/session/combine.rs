@@ -25,11 +25,7 @@ impl Session {
         sql: &Bytes,
         targets: Targets,
     ) -> Result<Job, Failure> {
-        let range = if sql.len() == text.len() {
-            0..text.len()
-        } else {
-            self.range_of(plan, text.len())
-        };
+        let range = self.range_sent(plan, text, sql);
         let slots = &self.lifted.slots;
         let start = range.start;
         let edited = splice(text, slots, range, &made.edits, Drawn::Literals(&[]));
@@ -43,12 +39,7 @@ impl Session {
             formats: Formats::AllText,
             limit: fixed(made.limit),
             offset: fixed(made.offset).unwrap_or(0),
-            unedited: unedited(
-                made,
-                sql,
-                slots,
-                if sql.len() == text.len() { 0 } else { start },
-            ),
+            unedited: unedited(made, sql, slots, start),
         };
         Ok(Job {
             combine: Some(Arc::new(run)),

@@ -3,16 +3,14 @@
 
 use super::Session;
 use super::bound::Bound;
+use super::control::all_shards;
 use super::preparing::{identity, params_in, server_name};
 use super::simple::misplaced;
 use crate::exec::Failure;
 use crate::exec::failure::Report;
 use crate::exec::job::{Job, Prepared};
 use crate::route::{Merge, Plan, PlannedText, Routing, Targets};
-use crate::shard::ShardId;
-use crate::sql::clock::{
-    Call, Moved, Times, Told, may_be_time, slots_name_time, told, told_and_moved, used,
-};
+use crate::sql::clock::{Call, Moved, Times, Told, may_be_time, slots_name_time, told, used};
 use crate::sql::lift::{Lifted, lift};
 use crate::wire::build;
 use crate::wire::message::{Bind, BindValue};
@@ -102,20 +100,16 @@ impl Session {
         calls: &[Call],
         times: &Times,
     ) -> Result<Option<Instead>, Report> {
-        let range = if sql.len() == text.len() {
-            0..text.len()
-        } else {
-            self.range_of(plan, text.len())
-        };
+        let range = self.range_sent(plan, text, sql);
         let slots = &self.lifted.slots;
-        let timed = told_and_moved(text, slots, range, calls, Told::Literals(times));
+        let timed = told(text, slots, range, calls, Told::Literals(times));
         let (text, moved) = timed.ok_or_else(misplaced)?;
         let text = Bytes::from(text);
         let strings = self.context.standard_conforming_strings;
         let mut lifted = Lifted::default();
         lift(&text, strings, &mut lifted);
         let planned = self.plan_once(&text, &lifted)?;
-        Ok(steady(&planned).then_some(Instead {
+        Ok(planned.is_steady().then_some(Instead {
             planned,
             text,
             lifted,
@@ -140,13 +134,14 @@ impl Session {
         let strings = self.context.standard_conforming_strings;
         let first = params_in(text, strings).max(types.len()) + 1;
         let timed = told(text, &[], 0..text.len(), calls, Told::Params { first });
-        let text: Bytes = timed.ok_or_else(misplaced)?.into();
+        let (text, _) = timed.ok_or_else(misplaced)?;
+        let text = Bytes::from(text);
         let clocks = used(calls);
         let mut types = types.to_vec();
         types.resize(first - 1, 0);
         types.extend(clocks.iter().map(|clock| clock.type_oid()));
         let planned = self.plan_parse(&text, &types)?;
-        if !steady(&planned) {
+        if !planned.is_steady() {
             return Ok(None);
         }
         let id = identity(self.context.settings, &text, &types);
@@ -219,18 +214,8 @@ impl Session {
     }
 
     pub(super) fn every_shard(&self) -> Targets {
-        let count = self.exec.snapshot.database.shards.len();
-        let all = 0..u16::try_from(count).unwrap_or(u16::MAX);
-        Targets::Many(all.map(ShardId).collect())
+        Targets::Many(all_shards(self.exec.snapshot.database.shards.len()))
     }
-}
-
-/// Nothing of it is another thing a moment later, and it is not refused.
-fn steady(planned: &PlannedText) -> bool {
-    let [plan] = &planned.statements[..] else {
-        return false;
-    };
-    !plan.effects.clock && !plan.effects.names_time && plan.refusal.is_none()
 }
 
 /// Each shard takes the statement as it is, and for what it is there.

@@ -264,11 +264,7 @@ impl Session {
         if let Some(draw) = &plan.draw {
             let (shard, values) = Box::pin(self.draw(draw)).await?;
             let slots = &self.lifted.slots;
-            let range = if sql.len() == text.len() {
-                0..text.len()
-            } else {
-                self.range_of(plan, text.len())
-            };
+            let range = self.range_sent(plan, text, &sql);
             let edited = splice(text, slots, range, &draw.edits, Drawn::Literals(&values));
             let edited = edited.ok_or_else(misplaced)?;
             return Ok(Ok(self.job(
@@ -285,23 +281,34 @@ impl Session {
             };
             let targets = self.targets_of(plan, &literals)?;
             let instead = Box::pin(self.with_the_time(plan, text, &sql, &targets)).await?;
-            if let Some(instead) = instead {
-                return Ok(Err(instead));
-            }
+            return match instead {
+                Some(instead) => Ok(Err(instead)),
+                None => self.made_for(plan, text, sql, targets),
+            };
         }
         self.plainly_made(plan, text, sql)
     }
 
     /// Nobody has to be asked for it.
     fn plainly_made(&mut self, plan: &Plan, text: &Bytes, sql: Bytes) -> Result<Made, Failure> {
-        let sql = self.with_own_number(plan, &sql).unwrap_or(sql);
-        let sql = self.signal_simple(plan, sql);
-        refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         let literals = Literals {
             text,
             lifted: &self.lifted,
         };
         let targets = self.targets_of(plan, &literals)?;
+        self.made_for(plan, text, sql, targets)
+    }
+
+    fn made_for(
+        &mut self,
+        plan: &Plan,
+        text: &Bytes,
+        sql: Bytes,
+        targets: Targets,
+    ) -> Result<Made, Failure> {
+        let sql = self.with_own_number(plan, &sql).unwrap_or(sql);
+        let sql = self.signal_simple(plan, sql);
+        refuse_clock_words(plan, &sql, self.context.standard_conforming_strings)?;
         if let Targets::Many(_) = &targets
             && let Some(instead) = self.with_its_literals(plan, text, &sql)?
         {
@@ -408,6 +415,20 @@ impl Session {
         };
         self.after_setting(&job).await;
         Ok(done)
+    }
+
+    /// The same, where all of the text may be sent.
+    pub(super) fn range_sent(
+        &self,
+        plan: &Plan,
+        text: &[u8],
+        sql: &[u8],
+    ) -> std::ops::Range<usize> {
+        if sql.len() == text.len() {
+            0..text.len()
+        } else {
+            self.range_of(plan, text.len())
+        }
     }
 
     /// Where the statement stands in this execution's text.

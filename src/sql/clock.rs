@@ -176,21 +176,10 @@ impl Moved {
     }
 }
 
-/// The bytes `range` of the text with the time in the place of each call. None when a call does not fit the text.
+/// The bytes `range` of the text with the time in the place of each call, and what has moved by that. None when a call does
+/// not fit the text.
 #[must_use]
 pub fn told(
-    text: &[u8],
-    slots: &[Span],
-    range: Range<usize>,
-    calls: &[Call],
-    by: Told<'_>,
-) -> Option<Vec<u8>> {
-    told_and_moved(text, slots, range, calls, by).map(|(text, _)| text)
-}
-
-/// The same, and what has moved.
-#[must_use]
-pub fn told_and_moved(
     text: &[u8],
     slots: &[Span],
     range: Range<usize>,
@@ -581,8 +570,7 @@ mod tests {
         ];
         let times = Times::some();
         let by = Told::Literals(&times);
-        let (timed, moved) =
-            told_and_moved(text.as_bytes(), &[], 0..text.len(), &calls, by).unwrap();
+        let (timed, moved) = told(text.as_bytes(), &[], 0..text.len(), &calls, by).unwrap();
         let timed = String::from_utf8(timed).unwrap();
         assert_eq!(
             timed,

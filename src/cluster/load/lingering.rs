@@ -3,7 +3,7 @@
 
 use super::{BYTES_MAX, LoadError, ROWS_MAX};
 use crate::catalog::lingering::{Body, Lingering};
-use crate::cluster::patience::{LOCK_TIMEOUT, Patience};
+use crate::cluster::patience::{LOCK_TIMEOUT, patiently};
 use futures::TryStreamExt;
 use std::pin::pin;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -12,13 +12,7 @@ const BODIES: &str = include_str!("lingering.sql");
 
 /// What holds now.
 pub async fn lingering(client: &Client) -> Result<Lingering, LoadError> {
-    let mut patience = Patience::default();
-    loop {
-        match read(client).await {
-            Err(LoadError::Server(error)) if patience.tries_again(&error).await => {}
-            other => return other,
-        }
-    }
+    patiently(|| read(client)).await
 }
 
 async fn read(client: &Client) -> Result<Lingering, LoadError> {

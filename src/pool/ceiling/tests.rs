@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::pool::lending::PoolName;
-use crate::pool::lending::tests::{Counted, Pending, ask, failure, poll, settings, take};
+use crate::pool::lending::tests::{Counted, Pending, ask, failure, pick, poll, settings, take};
 use crate::pool::{Checkout, CheckoutError, DialPermit, Lease, PoolTotals};
 use proptest::prelude::*;
 use std::task::Poll;
@@ -376,10 +376,6 @@ impl World {
         drop(pools);
         assert_eq!(ceiling.taken.load(Ordering::Relaxed), 0);
     }
-}
-
-fn pick<T>(from: &mut Vec<T>, at: usize) -> Option<T> {
-    (!from.is_empty()).then(|| from.remove(at % from.len()))
 }
 
 proptest! {

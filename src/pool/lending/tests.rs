@@ -612,7 +612,7 @@ impl World {
     }
 }
 
-fn pick<T>(from: &mut Vec<T>, at: usize) -> Option<T> {
+pub fn pick<T>(from: &mut Vec<T>, at: usize) -> Option<T> {
     if from.is_empty() {
         None
     } else {

@@ -23,10 +23,11 @@ impl Statement<'_> {
             );
         }
         let env = self.env();
+        let named =
+            !self.context.single() && clock::names_time(self.text, self.tokens, env.slots, env.scs);
         let facts = with_parsed(self.text, self.tokens, env.scs, |parsed| {
             let facts = analyze(parsed, self.tokens, env)?;
             let several = env.database.shards.len() > 1;
-            let named = clock::names_time(self.text, self.tokens, env.slots, env.scs);
             let mut asked = facts.functions.iter().filter(|f| is_clock(f)).peekable();
             let asks = named || asked.peek().is_some();
             // a user's now() may be anything
@@ -44,7 +45,7 @@ impl Statement<'_> {
         });
         match facts {
             Ok(Ok((facts, clocks))) => {
-                let mut plan = self.by_facts(command, &facts);
+                let mut plan = self.by_facts(command, &facts, named);
                 // some of them may be literals
                 plan.effects.clock |= clocks.is_some();
                 plan.clocks = clocks.map(Into::into);
@@ -98,12 +99,9 @@ impl Statement<'_> {
         self.tokens.iter().any(named) || self.tokens.windows(2).any(stored)
     }
 
-    fn by_facts(&self, command: Command, facts: &Facts) -> Plan {
+    fn by_facts(&self, command: Command, facts: &Facts, names_time: bool) -> Plan {
         let mut calls = calls(&facts.functions, &self.context);
-        let scs = self.context.standard_conforming_strings;
-        let slots = &self.lifted.slots;
-        calls.names_time =
-            !self.context.single() && clock::names_time(self.text, self.tokens, slots, scs);
+        calls.names_time = names_time;
         let mut plan = self.context.blank(command);
         plan.access = if self.context.catalog.casts_write {
             Access::Write
