@@ -713,6 +713,33 @@ fn currval_is_the_sessions_own_or_refused() {
     alone.ask("DROP SEQUENCE numbers").ok();
 }
 
+/// What a stranger was given on the same server is never the answer, not even after a write of one's own.
+#[test]
+fn currval_is_never_a_strangers() {
+    let proxy = Proxy::start(&Map::of(town(), 1, 0).pool("size: 1").text());
+    let mut stranger = connect(&proxy);
+    stranger.ask("CREATE SEQUENCE strange").ok();
+    for asks in ["SELECT currval('strange')", "SELECT lastval()"] {
+        let mut client = connect(&proxy);
+        stranger.ask("SELECT nextval('strange')").ok();
+        client.ask("BEGIN").ok();
+        client.ask("UPDATE victims SET n = n WHERE false").ok();
+        assert_eq!(client.ask(asks).code(), "55000");
+        client.ask("ROLLBACK").ok();
+        stranger.ask("SELECT nextval('strange')").ok();
+        let mut other = connect(&proxy);
+        other.ask("UPDATE victims SET n = n WHERE false").ok();
+        assert_eq!(other.ask(asks).code(), "55000");
+        stranger.ask("SELECT nextval('strange')").ok();
+        client.ask("BEGIN").ok();
+        client.ask("UPDATE victims SET n = n WHERE false").ok();
+        let given = client.ask("SELECT nextval('strange')").ok();
+        assert_eq!(client.ask(asks).ok().value(), given.value());
+        client.ask("COMMIT").ok();
+    }
+    stranger.ask("DROP SEQUENCE strange").ok();
+}
+
 /// Who only reads takes nothing from the one who has written; and once somebody asks, others rather dial.
 #[test]
 fn currval_is_answered_while_others_use_the_pool() {

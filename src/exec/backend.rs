@@ -3,6 +3,7 @@
 
 use super::gather::Scratches;
 use super::neighbours::Neighbours;
+use super::sequences::Asking;
 use super::servers::{ServerUser, Servers};
 use super::waits::Waits;
 use crate::catalog::Catalog;
@@ -78,6 +79,7 @@ pub struct Backend {
     pub templates: Templates,
     pub scratches: Scratches,
     pub notifications: Arc<Notifications>,
+    pub asking: Asking,
     pub neighbours: Arc<Neighbours>,
     /// what servers report at log-in, by user and settings
     pub greetings: Mutex<Greetings>,
@@ -146,6 +148,7 @@ impl Backend {
             topology: servers.topology().clone(),
             servers,
             notifications,
+            asking: Asking::default(),
             neighbours: neighbours.clone(),
             waits: Waits::default(),
             snapshot: ArcSwap::from_pointee(snapshot),

@@ -1,6 +1,7 @@
 //! `currval()` and `lastval()`: what a sequence has last given to a session only the server knows that gave it, and it does not
 //! know that its sessions change. So a session gets the server back on which it has written, as long as there are others
-//! for the others, and is answered when nobody else has written there.
+//! for the others, and is answered when nobody else has written there. Where somebody asks at all, a server forgets what it
+//! has given to others before another session writes there.
 
 use super::executor::Executor;
 use super::failure::{Failure, Report};
@@ -14,10 +15,47 @@ use crate::shard::ShardId;
 use crate::wire::message;
 use crate::wire::sqlstate::SqlState;
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a session waits for the server that knows, while others read there.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Servers that are made to forget before it is known whether anybody asks.
+const UNTIL_KNOWN: u32 = 10_000;
+/// Somebody has asked.
+const FOR_GOOD: u32 = u32::MAX;
+
+/// Whether sessions of this database ask what sequences have given to them: who begins with it does so soon.
+pub struct Asking {
+    left: AtomicU32,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self {
+            left: AtomicU32::new(UNTIL_KNOWN),
+        }
+    }
+}
+
+impl Asking {
+    fn is_likely(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_known(&self) {
+        self.left.store(FOR_GOOD, Ordering::Relaxed);
+    }
+
+    /// A server was made to forget.
+    fn was_provided_for(&self) {
+        let less = |left: u32| (left != FOR_GOOD).then(|| left.saturating_sub(1));
+        let _ = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
 
 /// Where a session has written: any write may have called `nextval()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,28 +145,53 @@ impl Executor {
         Ok(())
     }
 
-    /// What sequences have given to others on this server is forgotten before the session stays there, where it could not be
-    /// told from its own any more: all that it does from now on is known.
-    pub(super) async fn settle_down(&mut self, index: usize) -> Result<(), Failure> {
-        let held = &mut self.held[index];
-        let known =
-            self.written == Written::Nowhere || self.written.place() == Some(Place::of(held));
-        let free = held.server.in_step() && held.server.status() != Status::Failed;
-        if known || held.wrote || held.batch_open || !free || held.server.is_unwritten() {
+    /// Before a session's first write on a server, or before it stays there: what sequences have given to others there is
+    /// forgotten, as it could not be told from the session's own any more.
+    pub(super) async fn claim_sequences(&mut self, job: &Job, index: usize) -> Result<(), Failure> {
+        let held = &self.held[index];
+        let settles = job.effects.pins.is_some() && held.pin.is_none();
+        let own = held.server.is_written_only_by(self.id);
+        if held.server.is_unwritten()
+            || own && self.written.place() == Some(Place::of(held))
+            || held.wrote
+            || held.batch_open
+            || !settles && !self.backend.asking.is_likely()
+        {
             return Ok(());
         }
-        match held.run("DISCARD SEQUENCES", Fate::Skip).await {
-            Ok(_) => held.server.written_by(NOBODY),
-            Err(error) => return Err(self.lost(index, &error)),
+        if held.server.in_step() && held.server.status() == Status::Failed {
+            return Ok(());
         }
-        Ok(())
+        Box::pin(self.forget_foreign_sequences(index)).await
     }
 
-    /// All that the session has ever written is on this server, and nobody else has written there since; or its
-    /// transaction has.
+    async fn forget_foreign_sequences(&mut self, index: usize) -> Result<(), Failure> {
+        let held = &mut self.held[index];
+        match held.run("DISCARD SEQUENCES", Fate::Skip).await {
+            Ok(answer) => match &answer.own_error {
+                None => {
+                    held.server.written_by(NOBODY);
+                    self.backend.asking.was_provided_for();
+                    Ok(())
+                }
+                // a cancel request was meant for the statement that would have come next
+                Some(error) => {
+                    self.client.show_error(error);
+                    Err(Failure::Shown)
+                }
+            },
+            Err(error) => Err(self.lost(index, &error)),
+        }
+    }
+
+    /// All that has ever been written on this server is the session's, and it has written nowhere else, or in this
+    /// transaction.
     pub(super) fn guard_sequence(&self, index: usize) -> Result<(), Failure> {
+        self.backend.asking.is_known();
         let held = &self.held[index];
-        if held.in_transaction && held.wrote || self.written.place() == Some(Place::of(held)) {
+        let own = held.server.is_written_only_by(self.id);
+        let here = self.written.place() == Some(Place::of(held));
+        if own && (here || held.in_transaction && held.wrote) {
             return Ok(());
         }
         if self.written == Written::Nowhere {
@@ -140,7 +203,7 @@ impl Executor {
 
     /// It asks for what may have been given elsewhere.
     pub(super) fn may_lack_sequence(&self, job: &Job) -> bool {
-        job.effects.asks_sequence && matches!(self.written, Written::Since(_))
+        job.effects.asks_sequence && !matches!(self.written, Written::On(_))
     }
 
     /// The server says that a sequence has given nothing yet, and the session was elsewhere before: that is told instead.

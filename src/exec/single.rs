@@ -112,8 +112,8 @@ impl Executor {
         if job.executes && job.access == Access::Write {
             self.freshness.begin_write(shard);
         }
-        if job.effects.pins.is_some() && self.held[index].pin.is_none() {
-            Box::pin(self.settle_down(index)).await?;
+        if job.executes && (job.access == Access::Write || job.effects.pins.is_some()) {
+            self.claim_sequences(job, index).await?;
         }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;

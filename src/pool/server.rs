@@ -159,6 +159,8 @@ pub struct Server {
     /// the session that has last run something here that is not proven a read, and how often that has changed
     writer: u64,
     pub writers: u64,
+    /// another one has before it, and what that may have left is still there
+    mixed: bool,
     pub info: Arc<ServerInfo>,
 }
 
@@ -191,6 +193,7 @@ impl Server {
             secret: login.secret,
             writer: NOBODY,
             writers: 0,
+            mixed: false,
             info: Arc::new(ServerInfo {
                 pid: login.pid,
                 born: now,
@@ -232,9 +235,16 @@ impl Server {
         self.writer == NOBODY
     }
 
+    /// This session has run something here that is not proven a read, and nobody else has, or what it may have left is gone.
+    #[must_use]
+    pub fn is_written_only_by(&self, session: u64) -> bool {
+        self.writer == session && !self.mixed
+    }
+
     /// This session runs something here that is not proven a read.
     pub fn written_by(&mut self, session: u64) {
         if self.writer != session {
+            self.mixed = session != NOBODY && self.writer != NOBODY;
             self.writer = session;
             self.writers += 1;
         }
