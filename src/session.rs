@@ -119,7 +119,7 @@ pub struct Session {
     /// SET pgshunt.shard
     pub forced_shard: Option<crate::shard::ShardId>,
     /// takes shards in turn for what any of them can answer
-    pub turn: std::cell::Cell<usize>,
+    pub turn: std::cell::Cell<u16>,
     /// what SHOW CLIENTS was told last
     pub shown_transaction: bool,
     pub shown_held: bool,
@@ -162,8 +162,12 @@ impl Session {
         };
         match frame[0] {
             b'Q' => self.on_query(frame.freeze()).await?,
-            b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'H' => {
-                self.on_extended(frame.freeze()).await?;
+            b'S' => self.on_sync().await?,
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => {
+                let asked = frame[0] == b'H';
+                if !self.gathers(frame.freeze()) {
+                    Box::pin(self.on_flush(asked)).await?;
+                }
             }
             b'X' => return Ok(Next::End),
             // copy data after the copy has failed: the protocol lets the client go on until it hears of it
@@ -403,5 +407,23 @@ impl Executor {
         )
         .hint("Connect again; a transaction that was open has been rolled back.")
         .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_of<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands of clients are idle: what each of them takes is rounded up to the allocator's next step.
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of::<Session>() <= 1024, "{}", size_of::<Session>());
+        // and what its task holds beside it, which is a little
+        let future = future_of(Session::serve);
+        assert!(future + 64 <= 1536, "{future}");
     }
 }

@@ -35,7 +35,7 @@ pub struct Client {
     /// the answer it is being sent goes on
     pub expects_more: bool,
     /// bytes of the longest message it may send
-    message_max: usize,
+    message_max: u32,
     traffic: Traffic,
     /// what it is to be shown is kept for later
     keeping: Option<Box<Keeping>>,
@@ -86,7 +86,8 @@ impl Client {
             output: BytesMut::new(),
             hold: None,
             expects_more: false,
-            message_max,
+            // lengths on the wire have 31 bits
+            message_max: u32::try_from(message_max).unwrap_or(u32::MAX),
             traffic: Traffic::default(),
             keeping: None,
             cancel: None,
@@ -332,7 +333,7 @@ impl Client {
 
     /// The next frame, once it has come in whole; until then there is room for the rest of it.
     pub fn take_frame(&mut self) -> Result<Option<BytesMut>, frame::FrameError> {
-        let Some(head) = frame::header(&self.input, self.message_max)? else {
+        let Some(head) = frame::header(&self.input, self.message_max as usize)? else {
             return Ok(None);
         };
         if self.input.len() >= head.len {
@@ -347,7 +348,7 @@ impl Client {
     /// bytes together. Empty when the next one is another, or has not come in.
     pub fn take_run(&mut self, tag: u8, most: usize) -> BytesMut {
         let mut length = 0;
-        while let Ok(Some(head)) = frame::header(&self.input[length..], self.message_max) {
+        while let Ok(Some(head)) = frame::header(&self.input[length..], self.message_max as usize) {
             let end = length + head.len;
             if head.tag != tag || end > self.input.len() || length > 0 && end > most {
                 break;

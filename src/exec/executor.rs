@@ -104,7 +104,7 @@ pub struct Executor {
     /// the channels it listens to
     pub listening: Option<Box<Listening>>,
     /// statements parsed by the last batch before it failed
-    pub parsed: usize,
+    pub parsed: u32,
     /// unlike that of any other session
     pub id: u64,
     /// its process's number, as the client has been told
@@ -199,7 +199,7 @@ impl Executor {
         }
         // describing a statement does not bring a server into the transaction
         let aside = if job.only_describes() && self.held.is_empty() {
-            self.transaction.take()
+            self.transaction.take().map(Box::new)
         } else {
             None
         };
@@ -216,7 +216,7 @@ impl Executor {
         self.reconcile(job.effects.ddl);
         if aside.is_some() {
             self.let_idle_servers_go().await;
-            self.transaction = aside;
+            self.transaction = aside.map(|aside| *aside);
         }
         if result.is_err() {
             self.note_failure();

@@ -74,7 +74,7 @@ pub enum Written {
 pub struct Place {
     member: ServerId,
     pid: i32,
-    writers: u64,
+    writers: u32,
 }
 
 impl Place {

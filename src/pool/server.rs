@@ -84,7 +84,7 @@ pub struct Answer {
     /// a portal has given as many rows as it was asked for
     pub suspended: bool,
     /// ParseCompletes shown to the client
-    pub parsed: usize,
+    pub parsed: u32,
     pub described: Vec<Described>,
     /// first columns of rows that were captured
     pub captured: Vec<Bytes>,
@@ -158,7 +158,7 @@ pub struct Server {
     pub secret: i32,
     /// the session that has last run something here that is not proven a read, and how often that has changed
     writer: u64,
-    pub writers: u64,
+    pub writers: u32,
     /// another one has before it, and what that may have left is still there
     mixed: bool,
     pub info: Arc<ServerInfo>,
@@ -503,7 +503,7 @@ impl Server {
 
     fn release_synthetic(&mut self, filter: Filter, sink: &mut BytesMut, answer: &mut Answer) {
         while let Some(reply) = self.queue.take_synthetic() {
-            answer.parsed += usize::from(reply.first() == Some(&b'1'));
+            answer.parsed += u32::from(reply.first() == Some(&b'1'));
             if matches!(filter, Filter::All | Filter::First) {
                 sink.extend_from_slice(&reply);
             }

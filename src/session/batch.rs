@@ -27,27 +27,24 @@ use bytes::Bytes;
 use std::time::Instant;
 
 impl Session {
-    pub async fn on_extended(&mut self, frame: Bytes) -> Result<(), Failure> {
-        match frame[0] {
-            b'S' => {
-                let result = self.run_gathered(End::Sync).await;
-                self.gathering.skipping |= result.is_err();
-                self.tell(result).await?;
-                self.sync().await?;
-                self.ready_with_mail().await?;
-                Ok(())
-            }
-            b'H' => Box::pin(self.flush()).await,
-            _ => {
-                if self.gathering.take(frame) && self.gather() {
-                    Ok(())
-                } else {
-                    let result = Box::pin(self.flush()).await;
-                    self.gathering.cut = true;
-                    result
-                }
-            }
-        }
+    pub async fn on_sync(&mut self) -> Result<(), Failure> {
+        let result = self.run_gathered(End::Sync).await;
+        self.gathering.skipping |= result.is_err();
+        self.tell(result).await?;
+        self.sync().await?;
+        self.ready_with_mail().await
+    }
+
+    /// Takes a message of the extended protocol. False when what has come together is to run: see `on_flush`.
+    pub fn gathers(&mut self, frame: Bytes) -> bool {
+        frame[0] != b'H' && self.gathering.take(frame) && self.gather()
+    }
+
+    /// The client has asked for what there is by a Flush, or has sent so much that it is run without one.
+    pub async fn on_flush(&mut self, asked: bool) -> Result<(), Failure> {
+        let result = self.flush().await;
+        self.gathering.cut |= !asked;
+        result
     }
 
     /// What has come in already and only waits for its Sync. False when it must wait no longer.
@@ -193,7 +190,10 @@ impl Session {
             }
         }
         self.refuse_split_writes(&mut segments);
-        self.run_segments(segments, end).await
+        match only_work(&mut segments) {
+            Some(work) => self.run_one(work, end).await,
+            None => Box::pin(self.run_segments(segments, end)).await,
+        }
     }
 
     /// Between two Syncs outside a transaction all is one transaction: writes cannot be on several servers.
@@ -227,30 +227,33 @@ impl Session {
     }
 
     async fn run_segments(&mut self, segments: Vec<Segment>, end: End) -> Result<(), Failure> {
-        let last = segments.len();
-        let mut segments = segments.into_iter().enumerate();
-        while let Some((n, segment)) = segments.next() {
+        let mut segments = segments.into_iter();
+        while let Some(segment) = segments.next() {
             let result = match segment {
                 Segment::Fail(report) => Err(report.into()),
-                Segment::Own(steps) => Box::pin(self.run_own(steps)).await,
-                Segment::Work(mut work) => {
-                    let end = if n + 1 == last {
-                        end
-                    } else {
+                Segment::Own(steps) => self.run_own(steps).await,
+                Segment::Work(work) => {
+                    let end = if segments.len() > 0 {
                         self.end_between(&work)
+                    } else {
+                        end
                     };
-                    match work.portion.take() {
-                        None => self.run_work(work, end).await.map(|_| ()),
-                        Some(portion) => Box::pin(self.run_portion(work, *portion, end)).await,
-                    }
+                    self.run_one(work, end).await
                 }
             };
             if let Err(failure) = result {
-                self.unregister(segments.map(|(_, s)| s));
+                self.unregister(segments);
                 return Err(failure);
             }
         }
         Ok(())
+    }
+
+    async fn run_one(&mut self, mut work: Box<Work>, end: End) -> Result<(), Failure> {
+        match work.portion.take() {
+            None => self.run_work(work, end).await.map(|_| ()),
+            Some(portion) => Box::pin(self.run_portion(work, *portion, end)).await,
+        }
     }
 
     /// What ends a segment that others follow: what was written is committed by the client's own Sync, when nothing after
@@ -320,7 +323,7 @@ impl Session {
             note_results(&work.job.ask, *described);
         }
         if failed {
-            for name in work.parsed.drain(..).skip(self.exec.parsed) {
+            for name in work.parsed.drain(..).skip(self.exec.parsed as usize) {
                 self.statements.remove(&name);
             }
         }
@@ -389,6 +392,17 @@ impl Session {
             Some(plan) if matches!(plan.command, Command::ShowLocal(_)) => self.own_rows(plan),
             _ => build::bare(&mut self.exec.client.output, b'n'),
         }
+    }
+}
+
+/// The work of the common batch, which is all there is to do. What several segments need is not in every client's future.
+fn only_work(segments: &mut Vec<Segment>) -> Option<Box<Work>> {
+    if !matches!(segments[..], [Segment::Work(_)]) {
+        return None;
+    }
+    match segments.pop()? {
+        Segment::Work(work) => Some(work),
+        _ => None,
     }
 }
 

@@ -447,7 +447,8 @@ impl Session {
         let shards = self.exec.snapshot.database.shards.len().max(1);
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        u16::try_from(turn % shards).map_or(ShardId(0), ShardId)
+        let shard = usize::from(turn) % shards;
+        u16::try_from(shard).map_or(ShardId(0), ShardId)
     }
 
     pub fn job(&self, plan: &Plan, ask: Ask, targets: Targets, settings: Vec<Setting>) -> Job {

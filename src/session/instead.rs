@@ -204,7 +204,7 @@ impl Session {
         let Some(times) = times else {
             return refused();
         };
-        self.gathering.times = Some(times.clone());
+        self.gathering.times = Some(Box::new(times.clone()));
         let calls = plan.clocks.as_deref().unwrap_or_default();
         let values: Vec<String> = used(calls).into_iter().map(|c| times.of(c)).collect();
         let mut frame = BytesMut::new();

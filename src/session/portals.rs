@@ -6,7 +6,8 @@ use bytes::Bytes;
 #[derive(Default)]
 pub struct Portals {
     unnamed: Option<Portal>,
-    named: FastMap<Bytes, Portal>,
+    /// most clients have none
+    named: Option<Box<FastMap<Bytes, Portal>>>,
 }
 
 impl Portals {
@@ -15,7 +16,7 @@ impl Portals {
         if name.is_empty() {
             self.unnamed.as_ref()
         } else {
-            self.named.get(name)
+            self.named.as_ref()?.get(name)
         }
     }
 
@@ -23,7 +24,7 @@ impl Portals {
         if name.is_empty() {
             self.unnamed = Some(portal);
         } else {
-            self.named.insert(name, portal);
+            self.named.get_or_insert_default().insert(name, portal);
         }
     }
 
@@ -31,22 +32,28 @@ impl Portals {
         if name.is_empty() {
             self.unnamed.take()
         } else {
-            self.named.remove(name)
+            self.named.as_mut()?.remove(name)
         }
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.named.len() + usize::from(self.unnamed.is_some())
+        self.named().count() + usize::from(self.unnamed.is_some())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Portal> {
-        self.unnamed.iter().chain(self.named.values())
+        self.unnamed.iter().chain(self.named())
+    }
+
+    fn named(&self) -> impl Iterator<Item = &Portal> {
+        self.named.iter().flat_map(|named| named.values())
     }
 
     pub fn retain(&mut self, keep: impl Fn(&Portal) -> bool) {
         self.unnamed.take_if(|portal| !keep(portal));
-        self.named.retain(|_, portal| keep(portal));
+        if let Some(named) = &mut self.named {
+            named.retain(|_, portal| keep(portal));
+        }
     }
 
     /// Forgets them all, and the room they took.

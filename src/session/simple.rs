@@ -113,14 +113,15 @@ impl Session {
             Ok(whole) => whole,
             Err(failure) => return Err(failure),
         };
-        let result = if let Some(job) = whole {
+        // by reference: it would lie in the future of an idle client twice
+        let result = if let Some(job) = &whole {
             let plan = &planned.statements[0];
             let result = match &job.moved {
-                None => self.run_planned(plan, &job).await,
-                Some(moved) => Box::pin(self.run_placed(plan, &job, moved)).await,
+                None => self.run_planned(plan, job).await,
+                Some(moved) => Box::pin(self.run_placed(plan, job, moved)).await,
             };
             if job.is_set() && result.is_ok() {
-                Box::pin(self.after_setting(&job)).await;
+                Box::pin(self.after_setting(job)).await;
             }
             result
         } else {

@@ -159,7 +159,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         closing: parts.closing,
         start_vars,
         forced_shard: None,
-        turn: std::cell::Cell::new(parts.login.pid.unsigned_abs() as usize),
+        turn: std::cell::Cell::new(parts.login.pid as u16),
         shown_transaction: false,
         shown_held: false,
     })

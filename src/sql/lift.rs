@@ -53,9 +53,9 @@ pub enum LiteralKind {
 #[derive(Clone, Debug, Default)]
 pub struct Lifted {
     /// ascending, not overlapping
-    pub slots: SmallVec<[Span; 4]>,
+    pub slots: SmallVec<[Span; 2]>,
     /// one for each slot
-    pub kinds: SmallVec<[LiteralKind; 16]>,
+    pub kinds: SmallVec<[LiteralKind; 8]>,
     /// 128-bit xxh3 of the text with the slots replaced by their kinds, and of standard_conforming_strings
     pub fingerprint: u128,
     /// the text with its slots replaced, while it is hashed

@@ -9,18 +9,18 @@ use crate::vars::Vars;
 use bytes::Bytes;
 
 /// A batch larger than this is run as far as it has come, as if the client had sent a Flush.
-pub(super) const GATHERED_MAX: usize = 1 << 20;
+pub(super) const GATHERED_MAX: u32 = 1 << 20;
 
 /// So is one of several statements and more than this, before one server: an error among the first is heard before the client
 /// has said all.
-pub(super) const PIECE: usize = 64 << 10;
+pub(super) const PIECE: u32 = 64 << 10;
 
 /// Messages that wait for their Sync.
 #[derive(Debug, Default)]
 pub struct Gathering {
     pub(super) frames: Vec<Bytes>,
-    pub(super) bytes: usize,
-    pub(super) executes: usize,
+    pub(super) bytes: u32,
+    pub(super) executes: u32,
     /// what came before has run although the client has sent neither Sync nor Flush
     pub(super) cut: bool,
     /// an error happened: everything up to the Sync is ignored
@@ -30,7 +30,7 @@ pub struct Gathering {
     /// where something was written since the last Sync, outside a transaction block
     pub(super) wrote: Wrote,
     /// the time that was put into statements since then
-    pub(in crate::session) times: Option<Times>,
+    pub(in crate::session) times: Option<Box<Times>>,
     /// cursors declared or closed since then
     pub(in crate::session) declared: Vec<(String, Whose)>,
 }
@@ -64,8 +64,9 @@ impl Gathering {
     /// False when so much has come together that it is to run.
     pub(super) fn take(&mut self, frame: Bytes) -> bool {
         if !self.skipping {
-            self.bytes += frame.len();
-            self.executes += usize::from(frame[0] == b'E');
+            let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.executes += u32::from(frame[0] == b'E');
             self.frames.push(frame);
         }
         self.bytes <= GATHERED_MAX
@@ -91,8 +92,8 @@ impl Gathering {
 mod tests {
     use super::*;
 
-    fn frame(tag: u8, length: usize) -> Bytes {
-        let mut frame = vec![0; length];
+    fn frame(tag: u8, length: u32) -> Bytes {
+        let mut frame = vec![0; length as usize];
         frame[0] = tag;
         frame.into()
     }

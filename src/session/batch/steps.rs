@@ -109,7 +109,7 @@ impl Session {
         if prepared.timed.is_some() {
             let alone = !segments.iter().any(Segment::runs);
             let known = segments.iter().all(Segment::keeps_the_time);
-            let known = self.gathering.times.clone().filter(|_| known);
+            let known = self.gathering.times.as_deref().filter(|_| known).cloned();
             let timed = Box::pin(self.bound_with_the_time(&prepared, &bind, alone, known)).await?;
             if let Some((prepared, frame)) = timed {
                 let bind = message::bind(&frame).map_err(protocol_violation)?;
