@@ -32,7 +32,10 @@ const SCHEMA: &str = "
     CREATE FUNCTION public.makes_table() RETURNS void LANGUAGE plpgsql
         AS $$ BEGIN CREATE TEMP TABLE IF NOT EXISTS made (a int); END $$;
     CREATE FUNCTION public.locks(n bigint) RETURNS void LANGUAGE plpgsql
-        AS $$ BEGIN PERFORM pg_catalog.pg_advisory_lock_shared(n); END $$;";
+        AS $$ BEGIN PERFORM pg_catalog.pg_advisory_lock_shared(n); END $$;
+    DO $$ BEGIN FOR n IN 0..255 LOOP
+        EXECUTE format('CREATE SEQUENCE public.of_client_%s START %s', n, n * 1000000 + 1); END LOOP; END $$;
+    GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO PUBLIC;";
 
 fn town() -> &'static Town {
     static TOWN: OnceLock<Town> = OnceLock::new();

@@ -161,7 +161,7 @@ impl<'a> Hunter<'a> {
     // ---- what it does --------------------------------------------------------------------------
 
     fn act(&mut self) {
-        match self.dice.below(22) {
+        match self.dice.below(24) {
             0..=4 => {
                 let sql = self.setting();
                 self.ask(&sql);
@@ -179,6 +179,7 @@ impl<'a> Hunter<'a> {
             17 => self.leave(),
             18 => self.prepared_by_protocol(),
             19 => self.prepared_by_sql(),
+            20 | 21 => self.sequences(),
             _ => {
                 self.ask("SELECT 1; SELECT 1/0");
             }
@@ -375,6 +376,45 @@ impl<'a> Hunter<'a> {
         };
         let answer = self.both(&sql, true);
         self.prepared |= answer.tags.iter().any(|tag| tag == "PREPARE");
+    }
+
+    /// What a sequence has given, always in the transaction where it gave it; else right or refused. Each client has its own, so
+    /// that a stranger's value shows.
+    fn sequences(&mut self) {
+        let next = format!("SELECT nextval('public.of_client_{}')", self.number);
+        let current = format!("SELECT currval('public.of_client_{}')", self.number);
+        match self.dice.below(4) {
+            0 => {
+                self.ask("BEGIN");
+                self.ask(&next);
+                self.ask("SELECT lastval()");
+                self.ask(&current);
+                self.ask("COMMIT");
+            }
+            1 => {
+                self.ask(&next);
+            }
+            2 => {
+                // it writes, but calls no sequence
+                self.ask("BEGIN");
+                self.ask("DELETE FROM pg_catalog.pg_largeobject_metadata WHERE false");
+                self.right_or_refused("SELECT lastval()");
+                self.ask("ROLLBACK");
+            }
+            _ => {
+                self.right_or_refused(&current);
+                self.right_or_refused("SELECT lastval()");
+            }
+        }
+    }
+
+    fn right_or_refused(&mut self, sql: &str) {
+        self.trail.push(sql.to_owned());
+        let ours = exchange(&mut self.ours, &raw::query(sql));
+        let oracle = exchange(&mut self.oracle, &raw::query(sql));
+        if ours.code() != "0A000" {
+            self.compare(&ours, &oracle);
+        }
     }
 
     fn listening(&mut self) {
