@@ -44,12 +44,12 @@ impl Asking {
         self.left.load(Ordering::Relaxed) > 0
     }
 
-    fn is_known(&self) {
+    fn note_asked(&self) {
         self.left.store(FOR_GOOD, Ordering::Relaxed);
     }
 
     /// A server was made to forget.
-    fn was_provided_for(&self) {
+    fn note_provision(&self) {
         let less = |left: u32| (left != FOR_GOOD).then(|| left.saturating_sub(1));
         let _ = self
             .left
@@ -171,7 +171,7 @@ impl Executor {
             Ok(answer) => match &answer.own_error {
                 None => {
                     held.server.written_by(NOBODY);
-                    self.backend.asking.was_provided_for();
+                    self.backend.asking.note_provision();
                     Ok(())
                 }
                 // a cancel request was meant for the statement that would have come next
@@ -187,7 +187,7 @@ impl Executor {
     /// All that has ever been written on this server is the session's, and it has written nowhere else, or in this
     /// transaction.
     pub(super) fn guard_sequence(&self, index: usize) -> Result<(), Failure> {
-        self.backend.asking.is_known();
+        self.backend.asking.note_asked();
         let held = &self.held[index];
         let own = held.server.is_written_only_by(self.id);
         let here = self.written.place() == Some(Place::of(held));

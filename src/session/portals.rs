@@ -38,7 +38,8 @@ impl Portals {
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.named().count() + usize::from(self.unnamed.is_some())
+        let named = self.named.as_ref().map_or(0, |named| named.len());
+        named + usize::from(self.unnamed.is_some())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Portal> {
