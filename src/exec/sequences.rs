@@ -172,11 +172,12 @@ impl Executor {
                 None => {
                     held.server.written_by(NOBODY);
                     self.backend.asking.note_provision();
-                    Ok(())
+                    Ok(self.still_wanted()?)
                 }
                 // a cancel request was meant for the statement that would have come next
                 Some(error) => {
                     self.client.show_error(error);
+                    self.give_up_not_begun(index);
                     Err(Failure::Shown)
                 }
             },

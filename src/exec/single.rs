@@ -101,19 +101,19 @@ impl Executor {
         if job.effects.asks_sequence {
             self.guard_sequence(index)?;
         }
+        self.note_cancel_target().await;
+        if job.executes && (job.access == Access::Write || job.effects.pins.is_some()) {
+            self.claim_sequences(job, index).await?;
+        }
         let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
         let unseen =
             self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
         if unseen || self.may_lack_sequence(job) {
             self.client.hold();
         }
-        self.note_cancel_target().await;
         let mut answer = Answer::default();
         if job.executes && job.access == Access::Write {
             self.freshness.begin_write(shard);
-        }
-        if job.executes && (job.access == Access::Write || job.effects.pins.is_some()) {
-            self.claim_sequences(job, index).await?;
         }
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
@@ -234,13 +234,7 @@ impl Executor {
         }
         let failed = answer.error.is_some() || answer.own_error.is_some();
         self.held[index].batch_failed = failed && self.held[index].batch_open;
-        if self.held[index].server.has_not_begun() {
-            self.drop_held(index);
-            if let Some(tx) = &mut self.transaction {
-                tx.failed = true;
-                tx.lost = true;
-            }
-        }
+        self.give_up_not_begun(index);
         if let (Some(error), None) = (&answer.own_error, &answer.error) {
             self.client.show_error(error);
         }
@@ -259,6 +253,18 @@ impl Executor {
             captured: std::mem::take(&mut answer.captured),
             ..Done::default()
         })
+    }
+
+    /// The BEGIN in front of what was asked has failed, and nothing has run.
+    pub(super) fn give_up_not_begun(&mut self, index: usize) {
+        if !self.held[index].server.has_not_begun() {
+            return;
+        }
+        self.drop_held(index);
+        if let Some(tx) = &mut self.transaction {
+            tx.failed = true;
+            tx.lost = true;
+        }
     }
 
     pub(super) fn note_described(&mut self, answer: &mut Answer) {
