@@ -73,6 +73,36 @@ fn a_terminated_server_takes_only_what_was_on_it() {
     assert!(client.query("SELECT 1").is_err());
 }
 
+fn signal_postmaster(town: &Town, signal: &str) {
+    let postmaster = town.cluster.server_pid(0, 0).to_string();
+    let asked = std::process::Command::new("kill")
+        .args([signal, &postmaster])
+        .status();
+    assert!(asked.expect("kill runs").success());
+}
+
+/// Its server's whole PostgreSQL is shut down in the middle of a statement, by this signal.
+fn shut_down(town: &Town, client: &mut Raw, signal: &str) -> Answer {
+    let mut watching = town.superuser(0, 0, "social");
+    std::thread::scope(|scope| {
+        let statement = scope.spawn(|| client.ask("SELECT pg_sleep(20)"));
+        let sleeps =
+            "FROM pg_stat_activity WHERE query LIKE '%pg_sleep(2%' AND pid <> pg_backend_pid()";
+        town.eventually("it sleeps", || {
+            let count = watching.ask(&format!("SELECT count(*) {sleeps}"));
+            count.ok().value() == "1"
+        });
+        signal_postmaster(town, signal);
+        if signal == "-TERM" {
+            // it lets nobody in, and waits for those it has
+            town.eventually("it shuts down", || !town.lets_in(0, 0));
+            let end = format!("SELECT pg_terminate_backend(pid) {sleeps}");
+            watching.ask(&end).ok();
+        }
+        statement.join().expect("an answer")
+    })
+}
+
 /// Nobody meant the session: it waits for its server, and goes on.
 #[test]
 fn a_server_that_shuts_down_ends_no_session_that_has_nothing_on_it() {
@@ -80,27 +110,21 @@ fn a_server_that_shuts_down_ends_no_session_that_has_nothing_on_it() {
     let proxy = Proxy::start(&Map::of(&town, 1, 0).pool("size: 1").text());
     let mut client = Raw::connect(proxy.port(), "app", "social").expect("pgshunt");
     client.ask("SET work_mem TO '7MB'").ok();
-    client.ask("BEGIN").ok();
-    let answer = std::thread::scope(|scope| {
-        let statement = scope.spawn(|| client.ask("SELECT pg_sleep(20)"));
-        town.eventually("it sleeps", || {
-            let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(2%' AND pid <> pg_backend_pid()";
-            town.superuser(0, 0, "social").ask(sql).ok().value() == "1"
-        });
-        let postmaster = town.cluster.server_pid(0, 0).to_string();
-        let asked = std::process::Command::new("kill")
-            .args(["-INT", &postmaster])
-            .status();
-        assert!(asked.expect("kill runs").success());
-        statement.join().expect("an answer")
-    });
-    assert_eq!(
-        (answer.code(), client.status),
-        ("57P01", b'E'),
-        "{answer:?}"
-    );
-    town.revive(0, 0);
-    client.ask("ROLLBACK").ok();
-    town.eventually("it serves again", || client.ask("SELECT 1").error.is_none());
-    assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
+    // smart: an administrator ends what it has, and other connections (the control user's) still answer; fast: it ends all
+    for signal in ["-TERM", "-INT"] {
+        client.ask("BEGIN").ok();
+        let answer = shut_down(&town, &mut client, signal);
+        assert_eq!(
+            (answer.code(), client.status),
+            ("57P01", b'E'),
+            "{signal}: {answer:?}"
+        );
+        if signal == "-TERM" {
+            signal_postmaster(&town, "-INT");
+        }
+        town.revive(0, 0);
+        client.ask("ROLLBACK").ok();
+        town.eventually("it serves again", || client.ask("SELECT 1").error.is_none());
+        assert_eq!(client.ask("SHOW work_mem").ok().value(), "7MB");
+    }
 }

@@ -305,13 +305,6 @@ impl Topology {
         self.sampled_since(shard, Instant::now()).await
     }
 
-    /// Whether the shard's primary answers a question that is asked now.
-    pub async fn answers(&self, shard: ShardId, longest: Duration) -> bool {
-        tokio::time::timeout(longest, self.sample_now(shard))
-            .await
-            .is_ok_and(|sampled| sampled.is_ok())
-    }
-
     async fn sampled_since(&self, shard: ShardId, moment: Instant) -> Result<(), TopologyError> {
         let Some(servers) = self.members.shard(shard) else {
             return Err(TopologyError::NoSample(format!("number {}", shard.0)));

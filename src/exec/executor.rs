@@ -36,7 +36,7 @@ const SETTLE_SAMPLES: u32 = 3;
 
 /// Servers found dead one after the other before a statement gives up.
 const DEAD_MAX: u32 = 5;
-/// Within this time a primary whose one server has ended shows that it goes on.
+/// Within this time a primary one of whose servers has ended shows that it goes on.
 const STILL_THERE_MAX: Duration = Duration::from_millis(500);
 
 /// The servers whose work a cancel request of this client would stop.
@@ -116,8 +116,8 @@ pub struct Executor {
     pub described: Option<Box<Vec<Described>>>,
     /// a server that the session's state lived on is gone: so must the session
     pub bereft: Option<Box<Report>>,
-    /// what the primary of this shard said when it ended while it owed an answer
-    pub ended: Option<Box<(ShardId, Report)>>,
+    /// what this primary's server said when it ended while it owed an answer
+    pub ended: Option<Box<(ServerId, Report)>>,
     /// EXPLAIN (ANALYZE) measures the run
     pub measured: Option<Box<Measured>>,
     /// the clock as last read: when the work at hand began, or when its answer had come in
@@ -663,7 +663,7 @@ impl Executor {
             && held.member == 0
         {
             let said = Report::new(SqlState::ADMIN_SHUTDOWN, message.clone());
-            self.ended = Some(Box::new((held.shard, said)));
+            self.ended = Some(Box::new((held, said)));
         }
         let name = self.backend.servers.member_name(held);
         if self.transaction.is_some()
@@ -691,10 +691,15 @@ impl Executor {
     /// The session's server has ended while it owed an answer. Where it alone was ended, somebody meant the session, which
     /// ends with it as at PostgreSQL; not where all its servers go because PostgreSQL does.
     pub async fn see_whether_meant(&mut self) {
-        let Some((shard, said)) = self.ended.take().map(|ended| *ended) else {
+        let Some((primary, said)) = self.ended.take().map(|ended| *ended) else {
             return;
         };
-        if self.backend.topology.answers(shard, STILL_THERE_MAX).await {
+        let Ok(entry) = self.entry(primary) else {
+            return;
+        };
+        // a connection that is there already may not have heard of it yet
+        let servers = &self.backend.servers;
+        if servers.lets_in(&entry, STILL_THERE_MAX).await {
             self.bereft = Some(Box::new(said));
         }
     }

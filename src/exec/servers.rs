@@ -269,6 +269,14 @@ impl Servers {
         made.map_err(|(report, _)| report)
     }
 
+    /// Whether the server is open to new connections. From the moment it shuts down it is not, before it ends the first of
+    /// those it has.
+    pub async fn lets_in(&self, entry: &Entry, longest: Duration) -> bool {
+        let database = &self.dialer.database.server_database;
+        let dialed = self.dialer.connect_to(&entry.account, database, longest);
+        dialed.await.map_or_else(|(_, down)| !down, |_server| true)
+    }
+
     /// An idle server of the pool, if there is one and nobody waits for it.
     #[must_use]
     pub fn checkout_idle(&self, entry: &Entry, whose: Borrower) -> Option<Checkout<Server>> {

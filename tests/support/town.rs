@@ -196,8 +196,13 @@ impl Town {
         }
         self.cluster.up();
         self.eventually("the killed server answers again", || {
-            Raw::connect_unix(&self.run, self.port(shard, member), "postgres", "postgres").is_ok()
+            self.lets_in(shard, member)
         });
+    }
+
+    /// Whether a server is open to new connections.
+    pub fn lets_in(&self, shard: usize, member: usize) -> bool {
+        Raw::connect_unix(&self.run, self.port(shard, member), "postgres", "postgres").is_ok()
     }
 
     #[track_caller]
