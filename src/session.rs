@@ -15,6 +15,7 @@ mod cursors;
 mod explain;
 mod instead;
 pub mod local;
+mod named;
 mod names;
 pub mod plan;
 mod portals;
@@ -43,6 +44,7 @@ use crate::wire::sqlstate::SqlState;
 use batch::Gathering;
 use bytes::{Bytes, BytesMut};
 use context::Context;
+use named::NamedStatements;
 use portals::Portals;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -101,7 +103,7 @@ pub struct Session {
     /// of all clients: one may signal another
     pub cancels: Arc<crate::exec::cancels::Cancels>,
     pub context: Context,
-    pub statements: FastMap<Bytes, Arc<Prepared>>,
+    pub statements: NamedStatements,
     /// those of them that were prepared by SQL
     by_sql: Option<Box<statements::BySql>>,
     pub portals: Portals,

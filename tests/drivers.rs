@@ -96,7 +96,7 @@ fn a_client_is_terminated_by_the_number_it_was_told() {
             other.send(&work).expect("sent");
             std::thread::sleep(Duration::from_millis(100));
             let pid = other.pid.to_string();
-            let sql = "SELECT pg_catalog.pg_terminate_backend($1)";
+            let sql = "SELECT pg_catalog.pg_terminate_backend($1::int)";
             let answer = client.extended(sql, &[], &[Some(&pid)]);
             assert_eq!(answer.expect("an answer").value(), "t", "{name}");
             is_terminated(&mut other);
@@ -193,6 +193,44 @@ fn a_client_is_told_its_number_when_it_asks() {
         let among = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()";
         assert_eq!(client.ask(among).ok().value(), "1");
     }
+}
+
+/// The statement by which a client names itself is ended or cancelled, as at PostgreSQL.
+#[test]
+fn a_client_signals_itself() {
+    let proxy = proxy();
+    let answers = [town().port(0, 0), proxy.port()].map(|port| {
+        let mut answers = Vec::new();
+        for state in ["", "BEGIN", "CREATE TEMP TABLE mine (a int)"] {
+            for bound in [false, true] {
+                let mut client = Raw::connect(port, "app", "social").expect("a connection");
+                client.ask(state).ok();
+                let pid = client.pid.to_string();
+                for (function, code) in [
+                    ("pg_cancel_backend", "57014"),
+                    ("pg_terminate_backend", "57P01"),
+                ] {
+                    let answer = if bound {
+                        client.extended(&format!("SELECT {function}($1)"), &[], &[Some(&pid)])
+                    } else {
+                        client.query(&format!("SELECT {function}({pid})"))
+                    };
+                    let answer = answer.expect("an answer");
+                    let code = if state == "BEGIN" && code == "57P01" {
+                        "25P02"
+                    } else {
+                        code
+                    };
+                    assert_eq!(answer.code(), code, "{port} {state} {bound}: {answer:?}");
+                    answers.push((state, bound, function, answer.rows, answer.messages));
+                }
+                let goes_on = client.query("SELECT 1").is_ok();
+                assert_eq!(goes_on, state == "BEGIN", "{port} {state} {bound}");
+            }
+        }
+        answers
+    });
+    assert_eq!(answers[0], answers[1]);
 }
 
 #[test]

@@ -15,6 +15,8 @@ const NAMES: &[u8] = b"SELECT name FROM pg_catalog.pg_prepared_statements";
 pub struct Brought {
     pub name: Bytes,
     pub how: How,
+    /// which of the session's it is, in the order in which they were made
+    pub number: u64,
 }
 
 /// How the client has made it: `pg_prepared_statements` shows that.
@@ -28,7 +30,7 @@ pub enum How {
 
 impl Held {
     /// The server's statements are these, and those it has made itself; its error, if it has one. One that cannot be made any
-    /// more (its table is gone) is left out, where that undoes no transaction.
+    /// more (its table is gone) is left out, where that undoes no transaction. `prepare_time` tells in which order they come.
     pub async fn bring_all(&mut self, wanted: &[Brought]) -> Result<Option<Bytes>, RelayError> {
         let brought = self
             .bring(wanted, |brought| wanted.contains(brought))

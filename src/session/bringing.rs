@@ -3,6 +3,7 @@
 //! others could have the names of others.
 
 use super::Session;
+use super::named::One;
 use super::statements::refused;
 use crate::catalog::lingering;
 use crate::exec::brought::{Brought, How};
@@ -48,13 +49,13 @@ impl Session {
         let Command::ExecutePrepared(name) = &plan.command else {
             return Ok(None);
         };
-        let Some((name, found)) = self.statements.get_key_value(name.as_bytes()) else {
+        let Some((name, found)) = self.statements.get_one(name.as_bytes()) else {
             let name = name.as_bytes();
             let mut brought = self.exec.held.iter().flat_map(|held| &held.brought);
             let stale = brought.find(|brought| brought.name == name);
             return Ok(stale.map(|stale| Bring::Not(stale.name.clone())));
         };
-        self.refuse_execute(plan, found)?;
+        self.refuse_execute(plan, &found.prepared)?;
         Ok(Some(Bring::One(self.as_brought(name, found))))
     }
 
@@ -65,15 +66,16 @@ impl Session {
     }
 
     pub(super) fn all_statements(&self) -> Bring {
-        let named = self.statements.iter().filter(|(name, _)| !name.is_empty());
+        let all = self.statements.in_order();
         Bring::All(
-            named
+            all.into_iter()
                 .map(|(name, one)| self.as_brought(name, one))
                 .collect(),
         )
     }
 
-    pub(super) fn as_brought(&self, name: &Bytes, prepared: &Prepared) -> Brought {
+    pub(super) fn as_brought(&self, name: &Bytes, one: &One) -> Brought {
+        let One { prepared, number } = one;
         let by_sql = self.by_sql.as_ref().and_then(|by_sql| by_sql.get(name));
         let how = match by_sql {
             Some((prepare, body)) if prepared.client_text == *body => How::Sql(prepare.clone()),
@@ -83,7 +85,11 @@ impl Session {
             },
         };
         let name = name.clone();
-        Brought { name, how }
+        Brought {
+            name,
+            how,
+            number: *number,
+        }
     }
 
     /// On the home shard it runs as it stands there: what belongs elsewhere, or what pgshunt itself has to know of, does not.

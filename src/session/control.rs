@@ -39,7 +39,7 @@ impl Session {
             | Command::Deallocate(None)
             | Command::SetLocal { .. }
             | Command::ShowLocal(_) => true,
-            Command::Deallocate(Some(name)) => self.statements.contains_key(name.as_bytes()),
+            Command::Deallocate(Some(name)) => self.statements.contains(name.as_bytes()),
             _ => matches!(plan.routing, Routing::Local),
         }
     }

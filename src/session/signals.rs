@@ -13,11 +13,19 @@ use crate::wire::message;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// What is done in place of a bound call.
+pub(super) struct Instead {
+    pub answer: Arc<Prepared>,
+    /// whom to signal before that
+    pub signal: Option<(i32, Signal)>,
+}
+
 impl Session {
     /// The text that answers, once the signal is on its way.
     pub(super) fn signal_simple(&self, plan: &Plan, sql: Bytes) -> Bytes {
         match self.call_in(plan, &sql) {
             Some(call) => match call.number {
+                Number::Literal(pid) if pid == self.exec.pid => call.at_own_server(&sql).into(),
                 Number::Literal(pid) if self.cancels.may_signal(pid, &self.exec.user) => {
                     self.signal(pid, call.signal);
                     call.answered(&sql).into()
@@ -28,12 +36,12 @@ impl Session {
         }
     }
 
-    /// Whom a bound statement is to signal, and the statement that answers.
+    /// The statement that answers in place of a bound one, and whom to signal before that, if not itself.
     pub(super) fn signal_bound(
         &mut self,
         prepared: &Prepared,
         bind: &message::Bind<'_>,
-    ) -> Result<Option<(i32, Signal, Arc<Prepared>)>, Report> {
+    ) -> Result<Option<Instead>, Report> {
         let text = &prepared.client_text;
         let plan = prepared.planned.statements.first();
         let Some(call) = plan.and_then(|plan| self.call_in(plan, text)) else {
@@ -49,8 +57,13 @@ impl Session {
         let Some(pid) = pid.filter(|pid| self.cancels.may_signal(*pid, &self.exec.user)) else {
             return Ok(None);
         };
-        let answer = self.prepare(false, call.answered(text).into(), types.clone())?;
-        Ok(Some((pid, call.signal, answer)))
+        let (answer, signal) = if pid == self.exec.pid {
+            (call.at_own_server(text), None)
+        } else {
+            (call.answered(text), Some((pid, call.signal)))
+        };
+        let answer = self.prepare(false, answer.into(), types.clone())?;
+        Ok(Some(Instead { answer, signal }))
     }
 
     /// The text that asks for the number the client was told, where it asks for that of its process and nothing else.

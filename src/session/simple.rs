@@ -41,7 +41,7 @@ impl Session {
             return Ok(());
         }
         if !self.statements.is_empty() {
-            self.statements.remove(&b""[..]);
+            self.statements.remove(b"");
             // a query takes the place of the unnamed portal, too
             if let Some(portal) = self.portals.remove(b"")
                 && portal.progress.is_some()

@@ -1,6 +1,7 @@
 //! The way in: who the client is has been settled; here its settings are taken over and it is greeted.
 
 use super::context::{self, Context};
+use super::named::NamedStatements;
 use super::portals::Portals;
 use super::{Gathering, Session};
 use crate::auth::client::Login;
@@ -20,7 +21,7 @@ use crate::wire::build::{self, Severity};
 use crate::wire::message::Malformed;
 use crate::wire::sqlstate::SqlState;
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -148,7 +149,7 @@ fn assemble(parts: Parts, vars: Vars) -> Box<Session> {
         slot: parts.slot,
         cancels: parts.cancels,
         context,
-        statements: HashMap::default(),
+        statements: NamedStatements::default(),
         by_sql: None,
         portals: Portals::default(),
         holding: None,

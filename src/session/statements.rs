@@ -84,7 +84,7 @@ impl Session {
                 let written = self.as_written(plan, text, &sql);
                 self.sql_prepare(name, &sql, written).await
             }
-            Command::ExecutePrepared(name) if self.statements.contains_key(name.as_bytes()) => {
+            Command::ExecutePrepared(name) if self.statements.contains(name.as_bytes()) => {
                 self.sql_execute(plan, name, &sql).await
             }
             Command::ExecutePrepared(name) => {
@@ -132,16 +132,17 @@ impl Session {
         if let Some(plan) = planned.statements.first() {
             refuse_hidden(plan)?;
         }
-        if !self.statements.contains_key(name.as_bytes()) {
+        if !self.statements.contains(name.as_bytes()) {
             self.take_back(name.as_bytes()).await?;
         }
         let there = Brought {
             name: Bytes::copy_from_slice(name.as_bytes()),
             how: How::Sql(written.clone()),
+            number: self.statements.next_number(),
         };
         let types = self.asked_of_a_server(sql, there).await?;
         // which PostgreSQL sees when it has seen everything else
-        if self.statements.contains_key(name.as_bytes()) {
+        if self.statements.contains(name.as_bytes()) {
             self.take_back(name.as_bytes()).await?;
             let message = format!("prepared statement \"{name}\" already exists");
             return Err(Report::new(SqlState::DUPLICATE_STATEMENT, message).into());
@@ -162,7 +163,7 @@ impl Session {
         let by_sql = by_sql.get_or_insert_default();
         if by_sql.len() >= most {
             // closed by a message of the protocol
-            by_sql.retain(|name, _| statements.contains_key(name));
+            by_sql.retain(|name, _| statements.contains(name));
         }
         by_sql.insert(name, (written, body));
         Ok(self.done("PREPARE", 0))
@@ -299,8 +300,10 @@ impl Session {
         call: &Call,
     ) -> Result<Done, Failure> {
         let prepared = self.statement(name.as_bytes())?;
-        let wanted = self.as_brought(&Bytes::copy_from_slice(name.as_bytes()), &prepared);
-        self.bring_statements(Bring::One(wanted)).await?;
+        if let Some((name, found)) = self.statements.get_one(name.as_bytes()) {
+            let wanted = self.as_brought(name, found);
+            self.bring_statements(Bring::One(wanted)).await?;
+        }
         let Some(inner) = prepared.planned.statements.first() else {
             return Err(refused("this EXECUTE").into());
         };

@@ -41,7 +41,28 @@ impl Call {
             Number::Literal(_) => "true".to_owned(),
             Number::Param(n) => format!("${n}::pg_catalog.int4 IS NOT NULL"),
         };
-        let answer = format!("(SELECT {value} AS {})", self.signal.function());
+        self.replaced(
+            text,
+            &format!("(SELECT {value} AS {})", self.signal.function()),
+        )
+    }
+
+    /// The text that does it to the server it runs on, for who has named himself: PostgreSQL ends or cancels the statement that
+    /// calls it.
+    #[must_use]
+    pub fn at_own_server(&self, text: &[u8]) -> Vec<u8> {
+        let function = self.signal.function();
+        let done = format!("pg_catalog.{function}(pg_catalog.pg_backend_pid())");
+        let answer = match self.number {
+            Number::Literal(_) => done,
+            Number::Param(n) => {
+                format!("CASE WHEN ${n}::pg_catalog.int4 IS NOT NULL THEN {done} END AS {function}")
+            }
+        };
+        self.replaced(text, &answer)
+    }
+
+    fn replaced(&self, text: &[u8], answer: &str) -> Vec<u8> {
         let before = text.get(..self.span.start).unwrap_or_default();
         let after = text.get(self.span.end..).unwrap_or_default();
         [before, answer.as_bytes(), after].concat()
@@ -91,7 +112,10 @@ fn ends(after: &[Token]) -> bool {
 #[must_use]
 pub fn call(text: &[u8], tokens: &[Token]) -> Option<Call> {
     let (first, rest) = selected(text, tokens)?;
-    let [name, open, number, close, after @ ..] = rest else {
+    let [name, open, number, rest @ ..] = rest else {
+        return None;
+    };
+    let [close, after @ ..] = without_cast(text, rest) else {
         return None;
     };
     let called = open.kind == TokenKind::ParenOpen && close.kind == TokenKind::ParenClose;
@@ -105,6 +129,21 @@ pub fn call(text: &[u8], tokens: &[Token]) -> Option<Call> {
         number: self::number(text, *number)?,
         span: first.start..close.end,
     })
+}
+
+/// What follows a `::int`, as drivers' users write it behind a parameter.
+fn without_cast<'t>(text: &[u8], tokens: &'t [Token]) -> &'t [Token] {
+    match tokens {
+        [cast, name, rest @ ..]
+            if cast.kind == TokenKind::ColonColon
+                && ["int", "int4", "integer"]
+                    .iter()
+                    .any(|word| name.is_word(text, word)) =>
+        {
+            rest
+        }
+        _ => tokens,
+    }
 }
 
 fn number(text: &[u8], token: Token) -> Option<Number> {
@@ -134,6 +173,8 @@ mod tests {
         assert_eq!(literal, answer("true"));
         let param = answered("SELECT PG_terminate_backend($1)");
         assert_eq!(param, answer("$1::pg_catalog.int4 IS NOT NULL"));
+        let cast = answered("SELECT pg_terminate_backend($1::int)");
+        assert_eq!(cast, param);
         assert_eq!(
             answered("select pg_cancel_backend( 7 );").as_deref(),
             Some("select (SELECT true AS pg_cancel_backend);")
@@ -175,6 +216,7 @@ mod tests {
             "SELECT pg_terminate_backend(7, 100)",
             "SELECT mine.pg_terminate_backend(7)",
             "SELECT pg_terminate_backend(7), 1",
+            "SELECT pg_terminate_backend($1::text)",
             "SELECT pg_terminate_backend(99999999999)",
         ] {
             assert_eq!(answered(sql), None, "{sql}");

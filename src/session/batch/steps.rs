@@ -48,7 +48,7 @@ impl Session {
     ) -> Result<(), Failure> {
         let parse = message::parse(frame).map_err(protocol_violation)?;
         let name = frame.slice_ref(parse.name);
-        if !name.is_empty() && self.statements.contains_key(&name) {
+        if !name.is_empty() && self.statements.contains(&name) {
             let text = format!(
                 "prepared statement \"{}\" already exists",
                 String::from_utf8_lossy(&name)
@@ -197,11 +197,13 @@ impl Session {
     ) -> Result<Arc<Prepared>, Failure> {
         let prepared = self.kept(bind.statement).await?;
         self.add_bring(When::Bound, &prepared, segments)?;
-        let Some((pid, signal, answer)) = self.signal_bound(&prepared, bind)? else {
+        let Some(instead) = self.signal_bound(&prepared, bind)? else {
             return Ok(prepared);
         };
-        own(segments, OwnStep::Signal(pid, signal));
-        Ok(answer)
+        if let Some((pid, signal)) = instead.signal {
+            own(segments, OwnStep::Signal(pid, signal));
+        }
+        Ok(instead.answer)
     }
 
     pub(super) async fn targets_bound(
