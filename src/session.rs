@@ -188,12 +188,7 @@ impl Session {
 
     /// The client's next message; meanwhile notifications of pinned servers are passed on.
     async fn next_frame(&mut self) -> Result<Option<BytesMut>, Failure> {
-        if self.exec.client.has_frame() {
-            // what is on its way already is not begun by one who has been ended
-            if let Some(last_word) = self.exec.cancel.overrun.for_good() {
-                return Err(last_word.into());
-            }
-        } else {
+        if !self.exec.client.has_frame() {
             self.exec
                 .client
                 .send()
@@ -212,6 +207,10 @@ impl Session {
             if !goes_on {
                 return Ok(None);
             }
+        }
+        // what is on its way already is not begun by one who has been ended
+        if let Some(last_word) = self.exec.cancel.overrun.for_good() {
+            return Err(last_word.into());
         }
         match self.exec.client.next_frame().await {
             Ok(frame) => Ok(frame),

@@ -120,6 +120,29 @@ fn a_client_is_terminated_by_the_number_it_was_told() {
     }
 }
 
+/// A statement that comes at the same moment does not get by.
+#[test]
+fn a_client_that_begins_something_is_terminated_all_the_same() {
+    let proxy = proxy();
+    let mut client = connect(&proxy);
+    for round in 0..400 {
+        let mut other = connect(&proxy);
+        let terminate = format!("SELECT pg_terminate_backend({})", other.pid);
+        client.send(&raw::query(&terminate)).expect("sent");
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_micros(round * 3));
+        }
+        let began = Instant::now();
+        let _ = other.send(&raw::query("SELECT 7 FROM pg_sleep(3)"));
+        let answer = client.until_ready().expect("an answer");
+        assert_eq!(answer.value(), "t", "{round}");
+        while let Ok(message) = other.receive() {
+            assert!(!b"CZ".contains(&message.tag), "{round}: it went on");
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{round}");
+    }
+}
+
 /// What a client may be at when it is terminated.
 fn works() -> Vec<Vec<u8>> {
     let sleeps = "SELECT 7 FROM pg_sleep(60)";

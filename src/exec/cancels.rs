@@ -12,8 +12,12 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::MutexGuard;
+
+/// Between two attempts to stop what a client does that is to end.
+const STOPS_EVERY: Duration = Duration::from_millis(100);
 
 struct Entry {
     secret: Vec<u8>,
@@ -91,17 +95,32 @@ impl Cancels {
     }
 
     /// Does to this client what a signal does to a process. Nobody waits until it has been done.
-    pub fn signal(&self, pid: i32, signal: Signal) {
+    pub fn signal(self: &Arc<Self>, pid: i32, signal: Signal) {
         let Some(slot) = self.slot_where(pid, |_| true) else {
             return;
         };
-        tokio::spawn(async move {
-            let target = slot.target.lock().await;
-            if signal == Signal::Terminate {
-                slot.overrun.pass(terminated());
+        match signal {
+            Signal::Cancel => {
+                tokio::spawn(async move { stop(&slot, slot.target.lock().await).await });
             }
-            stop(&slot, target).await;
-        });
+            // somebody is at it
+            Signal::Terminate if slot.overrun.for_good().is_some() => {}
+            Signal::Terminate => {
+                slot.overrun.pass(terminated());
+                tokio::spawn(self.clone().end(pid, slot));
+            }
+        }
+    }
+
+    /// Stops what this client is doing until it has gone: a server that is told to before it has the statement does nothing.
+    async fn end(self: Arc<Self>, pid: i32, slot: Arc<CancelSlot>) {
+        while self
+            .slot_where(pid, |entry| Arc::ptr_eq(&entry.slot, &slot))
+            .is_some()
+        {
+            stop(&slot, slot.target.lock().await).await;
+            tokio::time::sleep(STOPS_EVERY).await;
+        }
     }
 
     /// Passes this verdict on the client with this key, if it still holds when its turn has come, and stops what it is

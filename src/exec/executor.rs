@@ -64,11 +64,13 @@ pub struct CancelSlot {
 }
 
 impl CancelSlot {
-    /// The client has begun something else: what was cancelled is behind it.
+    /// The client has begun something else: what was cancelled is behind it, unless its connection ends.
     pub fn begin(&self) {
         if self.requested.load(Ordering::SeqCst) {
             self.requested.store(false, Ordering::SeqCst);
-            self.overrun.lift();
+            if self.overrun.lift() {
+                self.requested.store(true, Ordering::SeqCst);
+            }
         }
     }
 

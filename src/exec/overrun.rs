@@ -40,17 +40,19 @@ impl Overrun {
         self.passed.store(true, Ordering::SeqCst);
     }
 
-    /// The session has begun something else.
-    pub fn lift(&self) {
+    /// The session has begun something else. Whether a verdict holds for that, too.
+    pub fn lift(&self) -> bool {
         if !self.passed.load(Ordering::SeqCst) {
-            return;
+            return false;
         }
         let mut verdict = self.verdict.lock();
         let stays = |verdict: &Verdict| verdict.scope == Scope::ConnectionForGood;
-        if !verdict.as_deref().is_some_and(stays) {
+        let stays = verdict.as_deref().is_some_and(stays);
+        if !stays {
             self.passed.store(false, Ordering::SeqCst);
             *verdict = None;
         }
+        stays
     }
 
     /// What is said of a statement that was cancelled by it.
@@ -102,13 +104,13 @@ mod tests {
             scope: Scope::Connection,
         });
         assert_eq!(overrun.of_connection(), Some(report.clone()));
-        overrun.lift();
+        assert!(!overrun.lift());
         assert_eq!(overrun.of_statement(), None);
         overrun.pass(Verdict {
             report: report.clone(),
             scope: Scope::ConnectionForGood,
         });
-        overrun.lift();
+        assert!(overrun.lift());
         assert_eq!(overrun.of_connection(), Some(report));
     }
 }

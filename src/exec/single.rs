@@ -102,6 +102,7 @@ impl Executor {
             self.guard_sequence(index)?;
         }
         self.note_cancel_target().await;
+        self.still_wanted()?;
         if job.executes && (job.access == Access::Write || job.effects.pins.is_some()) {
             self.claim_sequences(job, index).await?;
         }
