@@ -73,14 +73,6 @@ fn a_terminated_server_takes_only_what_was_on_it() {
     assert!(client.query("SELECT 1").is_err());
 }
 
-fn signal_postmaster(town: &Town, signal: &str) {
-    let postmaster = town.cluster.server_pid(0, 0).to_string();
-    let asked = std::process::Command::new("kill")
-        .args([signal, &postmaster])
-        .status();
-    assert!(asked.expect("kill runs").success());
-}
-
 /// Its server's whole PostgreSQL is shut down in the middle of a statement, by this signal.
 fn shut_down(town: &Town, client: &mut Raw, signal: &str) -> Answer {
     let mut watching = town.superuser(0, 0, "social");
@@ -92,7 +84,7 @@ fn shut_down(town: &Town, client: &mut Raw, signal: &str) -> Answer {
             let count = watching.ask(&format!("SELECT count(*) {sleeps}"));
             count.ok().value() == "1"
         });
-        signal_postmaster(town, signal);
+        town.signal(0, 0, signal);
         if signal == "-TERM" {
             // it lets nobody in, and waits for those it has
             town.eventually("it shuts down", || !town.lets_in(0, 0));
@@ -120,7 +112,7 @@ fn a_server_that_shuts_down_ends_no_session_that_has_nothing_on_it() {
             "{signal}: {answer:?}"
         );
         if signal == "-TERM" {
-            signal_postmaster(&town, "-INT");
+            town.signal(0, 0, "-INT");
         }
         town.revive(0, 0);
         client.ask("ROLLBACK").ok();

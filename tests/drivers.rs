@@ -91,13 +91,14 @@ fn a_client_is_terminated_by_the_number_it_was_told() {
             assert_eq!(answer.value(), "t", "{name}: {state}");
             is_terminated(&mut other);
         }
-        for work in works() {
+        for (n, work) in works().iter().chain(&works()).enumerate() {
             let mut other = connect();
-            other.send(&work).expect("sent");
+            other.send(work).expect("sent");
             std::thread::sleep(Duration::from_millis(100));
             let pid = other.pid.to_string();
-            let sql = "SELECT pg_catalog.pg_terminate_backend($1::int)";
-            let answer = client.extended(sql, &[], &[Some(&pid)]);
+            let sql =
+                ["$1", "$1::int"].map(|n| format!("SELECT pg_catalog.pg_terminate_backend({n})"));
+            let answer = client.extended(&sql[n / works().len()], &[], &[Some(&pid)]);
             assert_eq!(answer.expect("an answer").value(), "t", "{name}");
             is_terminated(&mut other);
         }

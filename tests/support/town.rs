@@ -171,9 +171,14 @@ impl Town {
 
     /// Kills the postmaster; its children end on their own when they see that it is gone.
     pub fn kill_server(&self, shard: usize, member: usize) {
+        self.signal(shard, member, "-9");
+    }
+
+    /// To a server's first process: `-INT` is a fast shutdown, `-TERM` a smart one.
+    pub fn signal(&self, shard: usize, member: usize, signal: &str) {
         let pid = self.cluster.server_pid(shard, member).to_string();
         let status = std::process::Command::new("kill")
-            .args(["-9", &pid])
+            .args([signal, &pid])
             .status();
         assert!(status.expect("kill runs").success());
     }
