@@ -86,8 +86,7 @@ impl Executor {
         let mut rows = 0;
         for (n, shard) in shards.iter().enumerate() {
             let index = self.acquire(*shard, Placement::Primary).await?;
-            self.note_cancel_target().await;
-            self.still_wanted()?;
+            self.aim_cancel().await?;
             let mut answer = Answer::default();
             job.ask.compose(&mut self.held[index].server);
             if !job.is_set() {

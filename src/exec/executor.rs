@@ -766,8 +766,15 @@ impl Executor {
         }
     }
 
+    /// From now on a cancel request stops these servers. One that came before, when there was nothing to stop, is obeyed
+    /// here.
+    pub(super) async fn aim_cancel(&self) -> Result<(), Report> {
+        self.note_cancel_target().await;
+        self.still_wanted()
+    }
+
     /// From now on a cancel request stops these servers.
-    pub async fn note_cancel_target(&self) {
+    pub(super) async fn note_cancel_target(&self) {
         let mut target = self.cancel.lock().await;
         let topology = &self.backend.topology;
         if !target

@@ -107,8 +107,7 @@ impl Executor {
         for shard in shards {
             self.acquire(*shard, placement).await?;
         }
-        self.note_cancel_target().await;
-        self.still_wanted()?;
+        self.aim_cancel().await?;
         for one in apart {
             let Some(index) = self.held.iter().position(|h| h.shard == one.shard) else {
                 continue;

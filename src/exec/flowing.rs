@@ -238,8 +238,7 @@ impl Executor {
         room: usize,
     ) -> Result<(), Failure> {
         self.end_batches_of(flow).await;
-        self.note_cancel_target().await;
-        self.still_wanted()?;
+        self.aim_cancel().await?;
         flow.combiner.pause_after(rows);
         let mut unseen = BytesMut::new();
         let step = loop {

@@ -262,8 +262,7 @@ impl Executor {
         if self.transaction.is_none() {
             self.let_idle_servers_go().await;
         }
-        self.note_scratch(scratch).await;
-        self.still_wanted()?;
+        self.aim_cancel_at(scratch).await?;
         let answer = self.answer_from(job, scratch).await?;
         scratch.suspended = answer.suspended;
         if let Some(measured) = &mut self.measured {
@@ -332,14 +331,16 @@ impl Executor {
         Ok(())
     }
 
-    /// A cancel request reaches the scratch database, too.
-    async fn note_scratch(&mut self, scratch: &Scratch) {
+    /// As [`Self::aim_cancel`]; a cancel request stops the scratch database, too.
+    async fn aim_cancel_at(&mut self, scratch: &Scratch) -> Result<(), Report> {
         self.note_cancel_target().await;
         let server = &scratch.server;
         let mut target = self.cancel.lock().await;
         target
             .running
             .push((scratch.member, server.pid, server.secret));
+        drop(target);
+        self.still_wanted()
     }
 
     /// The statement itself.

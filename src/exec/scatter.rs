@@ -97,8 +97,7 @@ impl Executor {
         for shard in shards {
             self.acquire(*shard, placement).await?;
         }
-        self.note_cancel_target().await;
-        self.still_wanted()?;
+        self.aim_cancel().await?;
         for shard in shards {
             let Some(index) = self.held.iter().position(|h| h.shard == *shard) else {
                 continue;

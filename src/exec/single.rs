@@ -101,8 +101,7 @@ impl Executor {
         if job.effects.asks_sequence {
             self.guard_sequence(index)?;
         }
-        self.note_cancel_target().await;
-        self.still_wanted()?;
+        self.aim_cancel().await?;
         if job.executes && (job.access == Access::Write || job.effects.pins.is_some()) {
             self.claim_sequences(job, index).await?;
         }

@@ -98,7 +98,7 @@ impl Executor {
         for shard in &shards {
             self.acquire(*shard, placement).await?;
         }
-        self.note_scratch(scratch).await;
+        self.aim_cancel_at(scratch).await?;
         let by_replica = self.any_replica(&shards);
         let recipe = scratch.recipe.clone();
         let asked = Asked { gather, parts };

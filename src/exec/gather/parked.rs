@@ -140,8 +140,7 @@ impl Executor {
         let Some(mut lent) = parked.lent.take() else {
             return Err(gone().into());
         };
-        self.note_scratch(&lent.scratch).await;
-        self.still_wanted()?;
+        self.aim_cancel_at(&lent.scratch).await?;
         let ours_after = compose(more, &mut lent.scratch.server);
         let passed = self.pass_answer(&mut lent.scratch, ours_after).await;
         self.forget_scratch(&mut lent).await;

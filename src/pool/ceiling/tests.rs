@@ -87,16 +87,17 @@ async fn who_came_first_is_served_first_whichever_pool_he_is_of() {
 async fn a_connection_that_is_needed_changes_hands_now_and_then_only() {
     let (ceiling, a, b) = pair(1);
     let mut held = take(&a).await;
+    let begun = Instant::now();
     let _starving = waits(&b);
     std::thread::sleep(Duration::from_millis(1));
-    let begun = Instant::now();
     while begun.elapsed() < GRACE / 2 {
         // a task that never lets others run is made to wait by its runtime
         tokio::task::yield_now().await;
         let mut next = waits(&a);
         held.check_in();
         let Poll::Ready(Ok(Lease::Ready(server))) = poll(&mut next) else {
-            panic!("taken away after less than the grace")
+            assert!(begun.elapsed() >= GRACE, "taken away within the grace");
+            break; // the machine stood still for longer than that
         };
         held = server;
     }
