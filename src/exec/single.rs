@@ -105,9 +105,7 @@ impl Executor {
         if job.executes && (job.access == Access::Write || job.effects.pins.is_some()) {
             self.claim_sequences(job, index).await?;
         }
-        let first_in_transaction = !self.held[index].read && !self.held[index].wrote;
-        let unseen =
-            self.held[index].is_replica && (self.transaction.is_none() || first_in_transaction);
+        let unseen = self.replaceable_replica(index);
         if unseen || self.may_lack_sequence(job) {
             self.client.hold();
         }
@@ -118,15 +116,7 @@ impl Executor {
         let result = self.exchange(job, index, &mut answer).await;
         self.parsed = answer.parsed;
         self.note_described(&mut answer);
-        let turned_away = match &result {
-            Ok(()) => answer
-                .error
-                .as_deref()
-                .or(answer.own_error.as_deref())
-                .is_some_and(replica_cannot),
-            Err(error) => !matches!(error, RelayError::ClientGone),
-        };
-        if unseen && turned_away && self.client.holds() {
+        if unseen && turned_away(&result, &answer) && self.client.holds() {
             self.client.forget_held();
             let broken = result.is_err() || self.held[index].server.has_not_begun();
             Box::pin(self.give_up_replica(index, broken)).await;
@@ -145,6 +135,12 @@ impl Executor {
         }
         self.client.release();
         result.map(Attempt::Done)
+    }
+
+    /// Is this a replica whose place another server could still take?
+    fn replaceable_replica(&self, index: usize) -> bool {
+        let held = &self.held[index];
+        held.is_replica && (self.transaction.is_none() || !held.read && !held.wrote)
     }
 
     /// The exchange itself, with copy data where the server wants some.
@@ -310,6 +306,15 @@ async fn copy_one(
         client.word_last(error);
     }
     copied.map(|_told| ())
+}
+
+/// Did a replica fail in a way in which another server may not?
+fn turned_away(result: &Result<(), RelayError>, answer: &Answer) -> bool {
+    let said = answer.error.as_deref().or(answer.own_error.as_deref());
+    match result {
+        Ok(()) => said.is_some_and(replica_cannot),
+        Err(error) => !matches!(error, RelayError::ClientGone),
+    }
 }
 
 /// What a standby says when it cannot do what a primary could.
